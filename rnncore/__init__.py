@@ -1,0 +1,38 @@
+"""Recurrent networks on CPUs: compiled, hand-derived forward and backward passes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rnncore.engine import get_num_threads, set_num_threads, show_config
+from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module
+from rnncore.losses import softmax_cross_entropy
+
+if TYPE_CHECKING:
+    from rnncore.models import LanguageModel
+    from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "Dropout", "Embedding", "LanguageModel", "Linear",
+    "Module", "RMSprop", "clip_grad_norm", "get_num_threads", "set_num_threads", "show_config",
+    "softmax_cross_entropy",
+]  # fmt: skip
+
+_LATER = {
+    "LanguageModel": "rnncore.models",
+    "Adam": "rnncore.training",
+    "RMSprop": "rnncore.training",
+    "SGD": "rnncore.training",
+    "clip_grad_norm": "rnncore.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Models and training are imported at their first use: `import rnncore` stays light.
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'rnncore' has no attribute {name!r}")

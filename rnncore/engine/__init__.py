@@ -1,0 +1,155 @@
+"""The compiled engine: which build runs, on how many threads.
+
+`src_cython/` is built once for each instruction set (baseline, x86-64-v3, x86-64-v4) and dtype.
+The fastest build that this processor runs is taken at the first use; the environment variable
+`RNNCORE_ISA` forces another one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore.engine.processor import builds as runnable_builds
+
+BUILDS = ("v4", "v3", "baseline")
+BITS = {np.dtype(np.float32): 32, np.dtype(np.float64): 64}
+
+
+def _path(build: str, bits: int) -> Path | None:
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"kernels_{build}_f{bits}{suffix}")
+        if path.exists():
+            return path
+    return None
+
+
+def installed_builds() -> list[str]:
+    """Names of the builds that are installed, the fastest first."""
+    return [build for build in BUILDS if _path(build, 32) and _path(build, 64)]
+
+
+@cache
+def chosen_build() -> tuple[str, str]:
+    """Name the build in use and the reason for it.
+
+    Raises
+    ------
+    ValueError
+        If `RNNCORE_ISA` names no installed build, or one that this processor cannot run.
+    """
+    usable = [build for build in runnable_builds() if build in installed_builds()]
+    forced = os.environ.get("RNNCORE_ISA")
+    if forced:
+        if forced not in usable:
+            raise ValueError(
+                f"RNNCORE_ISA: expected one of {', '.join(usable)} (installed, and this processor "
+                f"runs them), got {forced!r}; set it to one of these or unset it"
+            )
+        return forced, "forced by RNNCORE_ISA"
+    if not usable:
+        raise ImportError(
+            "rnncore: no compiled build for this processor is installed; install the package again"
+        )
+    return usable[0], "the fastest installed build that this processor runs"
+
+
+@cache
+def load_kernels(build: str, dtype: DTypeLike) -> Any:
+    """Load the compiled module of one build; `kernels` is the one to use."""
+    path = _path(build, BITS[np.dtype(dtype)])
+    if path is None:
+        raise ImportError(f"rnncore: the build {build!r} is not installed")
+    loader = ExtensionFileLoader("rnncore.engine.kernels", str(path))
+    spec = spec_from_file_location("rnncore.engine.kernels", path, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def kernels(dtype: DTypeLike) -> Any:
+    """Return the compiled module for a dtype, in the build chosen for this processor."""
+    return load_kernels(chosen_build()[0], np.dtype(dtype))
+
+
+def _default_threads() -> int:
+    text = os.environ.get("RNNCORE_NUM_THREADS")
+    if text:
+        return _valid_threads(text, "RNNCORE_NUM_THREADS")
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _valid_threads(threads: object, name: str) -> int:
+    try:
+        count = int(str(threads))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{name}: expected a whole number of threads, 1 or more, got {threads!r}")
+    return count
+
+
+_threads: int | None = None
+
+
+def get_num_threads() -> int:
+    """Return how many threads the engine may use.
+
+    The default is `RNNCORE_NUM_THREADS`, or else the processors that this process may run on.
+    """
+    global _threads
+    if _threads is None:
+        _threads = _default_threads()
+    return _threads
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads the engine may use; results are the same for any number.
+
+    Parameters
+    ----------
+    threads
+        1 or more.
+
+    Raises
+    ------
+    ValueError
+        If `threads` is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import rnncore
+    >>> before = rnncore.get_num_threads()
+    >>> rnncore.set_num_threads(1)
+    >>> rnncore.get_num_threads()
+    1
+    >>> rnncore.set_num_threads(before)
+    """
+    global _threads
+    _threads = _valid_threads(threads, "threads")
+
+
+def show_config() -> None:
+    """Print the version, the build in use and why, the builds at hand and the thread count."""
+    import rnncore
+
+    build, reason = chosen_build()
+    module = kernels(np.float32)
+    print(f"rnncore    {rnncore.__version__}")
+    print(f"build      {build}: {reason}")
+    print(f"vectors    {module.lanes} float32; panels of {module.panel} columns")
+    print(f"installed  {', '.join(installed_builds())}")
+    print(f"processor  {platform.machine()}, runs {', '.join(runnable_builds())}")
+    print(f"threads    {get_num_threads()}")
+    print(f"numpy      {np.__version__}")

@@ -1,0 +1,47 @@
+"""Buffers that grow and are used again, so that a kernel never waits for the allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from math import prod
+
+import numpy as np
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+def aligned_empty(size: int, dtype: np.dtype) -> np.ndarray:
+    """Return a flat uninitialised array that begins on a cache line."""
+    spare = ALIGNMENT // dtype.itemsize
+    array = np.empty(size + spare, dtype)
+    first = -(array.ctypes.data // dtype.itemsize) % spare
+    return array[first : first + size]
+
+
+class Workspace:
+    """Named buffers; asking for a larger one replaces the smaller.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> workspace = Workspace(np.dtype(np.float32))
+    >>> workspace.array("h", (3, 4)).shape
+    (3, 4)
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self._buffers: dict[Hashable, np.ndarray] = {}
+
+    def array(self, name: Hashable, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the buffer of this name with the given shape; what it holds is undefined."""
+        size = prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = aligned_empty(size, self.dtype)
+        return buffer[:size].reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held at the moment."""
+        return sum(buffer.nbytes for buffer in self._buffers.values())

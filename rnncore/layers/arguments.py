@@ -1,0 +1,239 @@
+"""Checks at the door: what is wrong with an argument, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore.engine import BITS
+
+
+def check_size(name: str, value: object, least: int = 1) -> int:
+    """Return `value` as an int of at least `least`, or say what is wrong with it."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}: expected a whole number, {least} or more, got {value!r}")
+    return int(value)
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype:
+    """Return the dtype if the engine computes in it."""
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = np.dtype(object)
+    if known not in BITS:
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return known
+
+
+def check_probability(name: str, p: object) -> float:
+    """Return p if it is at least 0 and below 1."""
+    if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0 <= p < 1:
+        raise ValueError(
+            f"{name}: dropout probability has to be between 0 and 1 (1 excluded), got {p!r}"
+        )
+    return float(p)
+
+
+def check_tokens(name: str, tokens: object, vocabulary: int) -> np.ndarray:
+    """Return token ids as intp, or say which one is out of range."""
+    ids = np.asarray(tokens)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integer token ids, got {ids.dtype}; use integers")
+    if ids.size and (ids.min() < 0 or ids.max() >= vocabulary):
+        wrong = ids[(ids < 0) | (ids >= vocabulary)].flat[0]
+        raise ValueError(
+            f"{name}: index out of range: expected token ids from 0 to {vocabulary - 1}, got "
+            f"{wrong}; check the vocabulary"
+        )
+    return np.ascontiguousarray(ids, np.intp)
+
+
+def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
+    """Return a contiguous array of the dtype; real floating numbers are converted, nothing else.
+
+    Raises
+    ------
+    TypeError
+        If the array is of another kind: integers, booleans, complex numbers, objects, text.
+    """
+    array = np.asarray(x)
+    if array.dtype.kind != "f":
+        raise TypeError(
+            f"{name}: expected floating-point numbers, got dtype {array.dtype}; convert with "
+            f"{name}.astype(np.{dtype})"
+        )
+    return np.ascontiguousarray(array, dtype)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the caller lays out sequences; inside, everything is (T, B, features).
+
+    `lengths` are the steps of each sequence, or None where all have T.
+    """
+
+    kind: str  # "time first", "batch first", "one sequence" or "list"
+    lengths: np.ndarray | None = None
+
+    def enter(self, x: Any) -> np.ndarray:
+        """Bring the caller's sequences into (T, B, ...)."""
+        if self.kind == "list":
+            return pad(x)
+        if self.kind == "one sequence":
+            return x[:, None]
+        return np.ascontiguousarray(x.swapaxes(0, 1)) if self.kind == "batch first" else x
+
+    def leave(self, x: np.ndarray) -> Any:
+        """Bring (T, B, ...) into the caller's layout."""
+        if self.kind == "list":
+            assert self.lengths is not None
+            return [np.ascontiguousarray(x[:n, b]) for b, n in enumerate(self.lengths)]
+        if self.kind == "one sequence":
+            return x[:, 0]
+        return np.ascontiguousarray(x.swapaxes(0, 1)) if self.kind == "batch first" else x
+
+    def leave_state(self, state: np.ndarray) -> np.ndarray:
+        """Bring a state (..., B, H) into the caller's layout."""
+        return state[..., 0, :] if self.kind == "one sequence" else state
+
+
+def pad(sequences: list[np.ndarray]) -> np.ndarray:
+    """Return sequences (T_i, ...) as one array (T, B, ...), zero beyond each end."""
+    steps = max((len(s) for s in sequences), default=0)
+    shape = (steps, len(sequences), *(sequences[0].shape[1:] if sequences else ()))
+    out = np.zeros(shape, sequences[0].dtype if sequences else np.float32)
+    for b, sequence in enumerate(sequences):
+        out[: len(sequence), b] = sequence
+    return out
+
+
+def check_input(
+    x: Any,
+    lengths: Any,
+    layer: str,
+    features: int,
+    vocabulary: int,
+    batch_first: bool,
+    dtype: np.dtype,
+) -> tuple[np.ndarray, bool, Form]:
+    """Return x as (T, B, features), or tokens (T, B); whether it is tokens; and its form.
+
+    x is an array, or a list or tuple of arrays, one a sequence. `layer` is what the error calls
+    the layer.
+    """
+    if isinstance(x, list | tuple) and x and all(isinstance(s, np.ndarray) for s in x):
+        if lengths is not None:
+            raise ValueError("lengths: a list of sequences has its own; leave lengths out")
+        ranks = {s.ndim for s in x}
+        tokens = all(s.dtype.kind in "iu" for s in x)
+        if ranks != {1 if tokens else 2}:
+            raise ValueError(
+                f"x: {layer}: expected a list of arrays (T, I), or of token ids (T,), got arrays "
+                f"of {sorted(ranks)} axes"
+            )
+        x = [_check_features(s, tokens, features, vocabulary, dtype) for s in x]
+        form = Form("list", np.array([len(s) for s in x], np.intp))
+        return np.ascontiguousarray(form.enter(x)), tokens, form
+    x = np.asarray(x)
+    tokens = x.dtype.kind in "iu"
+    rank = 2 if tokens else 3
+    if x.ndim not in (rank - 1, rank):
+        expected = "token ids (T, B) or (T,)" if tokens else "(T, B, I) or (T, I)"
+        raise ValueError(
+            f"x: {layer}: Expected input to be {rank - 1}D or {rank}D, got {x.ndim}D instead "
+            f"(dtype {x.dtype}); give {expected}, the batch axis first with batch_first"
+        )
+    x = _check_features(x, tokens, features, vocabulary, dtype)
+    several = "batch first" if batch_first else "time first"
+    kind = "one sequence" if x.ndim < rank else several
+    x = np.ascontiguousarray(Form(kind).enter(x))
+    return x, tokens, Form(kind, check_lengths(lengths, x.shape[0], x.shape[1], kind))
+
+
+def _check_features(
+    x: np.ndarray, tokens: bool, features: int, vocabulary: int, dtype: np.dtype
+) -> np.ndarray:
+    if tokens:
+        return check_tokens("x", x, vocabulary)
+    x = as_real("x", x, dtype)
+    if x.shape[-1] != features:
+        raise ValueError(
+            f"x: input.size(-1) must be equal to input_size. Expected {features}, got "
+            f"{x.shape[-1]} (shape {x.shape}); the last axis holds the features"
+        )
+    return x
+
+
+def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray | None:
+    """Return the steps of each sequence as intp (batch,)."""
+    if lengths is None:
+        return None
+    array = np.asarray(lengths)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"lengths: expected integers, got dtype {array.dtype}; give one whole number for each "
+            "sequence"
+        )
+    if kind == "one sequence":
+        array = np.atleast_1d(array)
+    if array.shape != (batch,):
+        raise ValueError(
+            f"lengths: Expected `len(lengths)` to be equal to batch_size, {batch}, got shape "
+            f"{array.shape}; give one length for each sequence"
+        )
+    if batch and (array.min() < 0 or array.max() > steps):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"lengths: expected numbers from 0 to the {steps} steps of x, got {wrong}")
+    return array.astype(np.intp)
+
+
+def check_state(
+    name: str, state: Any, layer: str, sizes: list[int], has_c: bool, batch: int, form: Form,
+    dtype: np.dtype,
+) -> list[list[np.ndarray | None]]:  # fmt: skip
+    """Return [h or c][layer * directions + direction] -> (batch, H), or None where none is given.
+
+    `sizes` are the hidden sizes, one for each direction of each layer. Where they differ, h (and
+    c) are lists with an array (directions, B, H) for each layer.
+    """
+    count = len(sizes)
+    checked: list[list[np.ndarray | None]] = [[None] * count, [None] * count]
+    if state is None:
+        return checked
+    parts: tuple[Any, ...] = (state,)
+    if has_c:
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise TypeError(
+                f"{name}: {layer}: expected hx to be a tuple (h, c), got "
+                f"{type(state).__name__}; give both states"
+            )
+        parts = tuple(state)
+    elif isinstance(state, tuple):
+        raise TypeError(
+            f"{name}: {layer}: expected h alone, got a tuple; a cell state belongs to an LSTM"
+        )
+    for k, part in enumerate(parts):
+        pieces = [part] if len(set(sizes)) == 1 else part
+        if not isinstance(pieces, list | tuple) or count % len(pieces):
+            raise TypeError(
+                f"{name}: expected a list of arrays {'hc'[k]}, one a layer, as the hidden sizes "
+                f"differ, got {type(part).__name__}"
+            )
+        rows = count // len(pieces)
+        arrays: list[np.ndarray | None] = []
+        for number, piece in enumerate(pieces):
+            size = sizes[number * rows]
+            array = as_real(f"{name}: {'hc'[k]}", piece, dtype)
+            expected = (rows, size) if form.kind == "one sequence" else (rows, batch, size)
+            if array.shape != expected:
+                raise ValueError(
+                    f"{name}: Expected hidden[{k}] size {expected}, got {array.shape}; {'hc'[k]} "
+                    "is (num_layers * directions, B, hidden_size)"
+                )
+            arrays.extend(array.reshape(rows, batch, size))
+        checked[k] = arrays
+    return checked

@@ -1,0 +1,105 @@
+"""How a batch of sequences lies in memory: rows packed step by step, the longest first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Batch:
+    """The rows of a batch of `batch` sequences of up to `steps` steps.
+
+    Row `offset[t] + i` is step t of the i-th longest sequence, so the sequences that run at step t
+    are the first `offset[t + 1] - offset[t]` of them. Without lengths every sequence has `steps`
+    steps and keeps its place.
+
+    States stand in slots: slot t + 1 begins at row `running + offset[t]`, slot 0 at row 0. A
+    forward direction begins in slot 0 and leaves the state after step t in slot t + 1; a reverse
+    direction begins a sequence of n steps in slot n and leaves the state after step t in slot t.
+
+    Attributes
+    ----------
+    rows
+        Steps of all sequences together.
+    running
+        Sequences with at least one step.
+    order
+        The caller's index of the i-th longest sequence, all `batch` of them.
+    """
+
+    def __init__(self, steps: int, batch: int, lengths: np.ndarray | None) -> None:
+        self.steps, self.batch = steps, batch
+        self.dense = lengths is None
+        self.ends: slice | np.ndarray
+        if lengths is None:
+            self.running = batch if steps else 0
+            self.rows = steps * batch
+            self.offset = np.arange(steps + 1, dtype=np.intp) * batch
+            self.ends = slice(self.rows, self.rows + self.running)
+            return
+        self.order = np.argsort(-lengths, kind="stable")
+        in_order = lengths[self.order].astype(np.intp)
+        self.running = int(np.count_nonzero(lengths))
+        longest = int(in_order[0]) if batch else 0
+        # counts[t]: sequences longer than t
+        counts = np.searchsorted(-in_order, -np.arange(longest), side="left")
+        self.offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+        self.rows = int(self.offset[-1])
+        # where each row comes from in the caller's (steps, batch)
+        self.step_of_row = np.repeat(np.arange(longest), counts)
+        position = np.arange(self.rows) - self.offset[self.step_of_row]
+        self.sequence_of_row = self.order[position]
+        # the slot that a reverse direction writes at each row, and the last slot of each sequence
+        slot = np.concatenate([[0], self.running + self.offset[:-1]])
+        self.slot_below = slot[self.step_of_row] + position
+        self.ends = slot[in_order[: self.running]] + np.arange(self.running)
+
+    def pack(self, x: np.ndarray) -> np.ndarray:
+        """Return the rows of x (steps, batch, ...) as (rows, ...)."""
+        if self.dense:
+            return x.reshape(self.rows, *x.shape[2:])
+        return x[self.step_of_row, self.sequence_of_row]
+
+    def unpack(self, out: np.ndarray, rows: np.ndarray) -> None:
+        """Write rows (rows, ...) into out (steps, batch, ...); padding becomes zero."""
+        if self.dense:
+            out[...] = rows.reshape(out.shape)
+        else:
+            out[...] = 0
+            out[self.step_of_row, self.sequence_of_row] = rows
+
+    def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
+        """Return the rows of slots (rows + running, n) that hold the state after each row."""
+        if not reverse:
+            return states[self.running :]
+        return states[: self.rows] if self.dense else states[self.slot_below]
+
+    def begin(self, states: np.ndarray, reverse: bool, initial: np.ndarray | None) -> None:
+        """Put the initial state (batch, n) of each sequence in its slot; None is zero."""
+        place = self.ends if reverse else slice(0, self.running)
+        if not reverse or self.dense:
+            states = states[place]
+            states[...] = 0
+            if initial is not None:
+                states[:, : initial.shape[1]] = self.in_order(initial)
+            return
+        states[place] = 0
+        if initial is not None:
+            states[place, : initial.shape[1]] = self.in_order(initial)
+
+    def final(self, states: np.ndarray, reverse: bool) -> np.ndarray:
+        """Return the last state (running, n) of each sequence, the longest first."""
+        return states[: self.running] if reverse else states[self.ends]
+
+    def in_order(self, values: np.ndarray) -> np.ndarray:
+        """Return the rows of values (batch, n) of running sequences, the longest first."""
+        return values if self.dense else values[self.order[: self.running]]
+
+    def restore(self, out: np.ndarray, values: np.ndarray) -> None:
+        """Write values (running, n), the longest first, into out (batch, n) in the caller's order.
+
+        Sequences without a step keep what `out` holds.
+        """
+        if self.dense:
+            out[: self.running] = values
+        else:
+            out[self.order[: self.running]] = values

@@ -1,0 +1,181 @@
+"""RNN, LSTM and GRU: the layers by name, with their equations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore.layers.module import Seed
+from rnncore.layers.recurrent import Recurrent
+
+
+class RNN(Recurrent):
+    """The simple recurrent network, in one or more layers and one or both directions.
+
+    `h_t = f(W_hx x_t + W_hh h_{t-1} + b_h)`
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers
+        Features of x, hidden units, layers. `hidden_size` may be a list, one size a layer.
+    nonlinearity
+        f: "tanh", "relu", "sigmoid" or "identity".
+    bias
+        Whether there is a b_h.
+    batch_first
+        Whether x and y are (B, T, features) in place of (T, B, features).
+    dropout
+        Probability between the layers, in `forward` alone.
+    bidirectional
+        Whether a second direction reads the sequence backwards; y then holds both.
+    learn_initial_state
+        Whether the state that a sequence begins with, when none is given, is a parameter:
+        `initial_h_l0` and so on, zero at first.
+    dtype, seed
+        float32 or float64; a seed or generator for initial values and dropout.
+
+    Notes
+    -----
+    x is (T, B, I) or (T, I), floating-point numbers of any precision, converted to the layer's
+    dtype; or integer token ids (T, B) or (T,), which select one-hot inputs, or rows of `embedding`.
+    y is (T, B, directions * H). The state h is (num_layers * directions, B, H), zero by default.
+    `lengths` (B,) gives the steps of each sequence, in any order, zeros allowed; y is zero beyond
+    them, and the returned state is each sequence's own last. x may also be a list of arrays, one a
+    sequence; y is such a list then.
+
+    Initial values are U(-1 / sqrt(H), 1 / sqrt(H)).
+
+    References
+    ----------
+    Elman, Finding structure in time (1990), section 2. Werbos, Backpropagation through time
+    (1990).
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> layer = rnncore.RNN(3, 5, nonlinearity="relu", seed=0)
+    >>> y, h = layer.forward(np.ones((7, 2, 3)))
+    >>> y.shape, h.shape
+    ((7, 2, 5), (1, 2, 5))
+    >>> dx, dh = layer.backward(np.ones_like(y))
+    >>> dx.shape, layer.grads["weight_hh_l0"].shape
+    ((7, 2, 3), (5, 5))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        learn_initial_state: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        known = ("tanh", "relu", "sigmoid", "identity")
+        if nonlinearity not in known:
+            raise ValueError(
+                f"nonlinearity: Unknown nonlinearity {nonlinearity!r}; expected one of "
+                f"{', '.join(known)}"
+            )
+        self.layer_name = f"RNN_{nonlinearity.upper()}"
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, learn_initial_state, dtype, seed,
+        )  # fmt: skip
+
+
+class LSTM(Recurrent):
+    """Long short-term memory, in one or more layers and one or both directions.
+
+    `i, f, o = sigmoid(W_hx x_t + W_hh h_{t-1} + b_h)`, `g = tanh(the same)`,
+    `c_t = f c_{t-1} + i g`, `h_t = o tanh(c_t)`; rows of W and b in the order i, f, g, o.
+
+    Parameters and shapes are those of `RNN`, without its nonlinearity; the state is (h, c).
+
+    References
+    ----------
+    Hochreiter and Schmidhuber, Long short-term memory (1997). The forget gate: Gers, Schmidhuber
+    and Cummins, Learning to forget (2000), section 3.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> layer = rnncore.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
+    >>> y, (h, c) = layer(np.ones((7, 2, 3)), lengths=[7, 4])
+    >>> y.shape, h.shape, float(abs(y[4:, 1]).max())
+    ((7, 2, 10), (4, 2, 5), 0.0)
+    """
+
+    layer_name = "LSTM"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        learn_initial_state: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(
+            "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            learn_initial_state, dtype, seed,
+        )  # fmt: skip
+
+
+class GRU(Recurrent):
+    """The gated recurrent unit, in one or more layers and one or both directions.
+
+    `r, z = sigmoid(W_hx x_t + W_hh h_{t-1} + b_h)`,
+    `n = tanh(W_hx x_t + b_h + r (W_hh h_{t-1} + b_hn))`, `h_t = (1 - z) n + z h_{t-1}`; rows of W
+    and b in the order r, z, n. The reset gate comes after the linear map, as in PyTorch.
+
+    Parameters and shapes are those of `RNN`, without its nonlinearity. Beside the single bias
+    `bias_ih`, `bias_hn` is the bias inside the reset gate's reach.
+
+    References
+    ----------
+    Cho et al., Learning phrase representations using RNN encoder-decoder (2014), section 2.3.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> y, h = rnncore.GRU(3, 5, seed=0)(np.ones((7, 3)))
+    >>> y.shape, h.shape
+    ((7, 5), (1, 5))
+    """
+
+    layer_name = "GRU"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        learn_initial_state: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(
+            "gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            learn_initial_state, dtype, seed,
+        )  # fmt: skip

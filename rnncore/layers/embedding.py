@@ -1,0 +1,68 @@
+"""A table of vectors, one for each token."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore.layers.arguments import check_size, check_tokens
+from rnncore.layers.module import Module, Seed
+
+
+class Embedding(Module):
+    """A vector for each token: `y = weight[token]`.
+
+    Fed to a recurrent layer (`layer(tokens, embedding=table)`), the lookup and the input
+    projection become one gather from the projected table.
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim
+        Size of the vocabulary, and of a vector. `weight` is (num_embeddings, embedding_dim),
+        drawn from N(0, 1).
+    dtype, seed
+        float32 or float64; a seed or generator for the initial values.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> table = rnncore.Embedding(10, 4, seed=0)
+    >>> table(np.array([[1, 2, 3]])).shape
+    (1, 3, 4)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        self.num_embeddings = check_size("num_embeddings", num_embeddings)
+        self.embedding_dim = check_size("embedding_dim", embedding_dim)
+        shape = (self.num_embeddings, self.embedding_dim)
+        super().__init__({"weight": shape}, dtype=dtype)
+        self._params["weight"][...] = np.random.default_rng(seed).standard_normal(shape)
+        self._tokens: np.ndarray | None = None
+
+    def __call__(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the vectors of integer tokens (...), as (..., embedding_dim)."""
+        return self._params["weight"][check_tokens("tokens", tokens, self.num_embeddings)]
+
+    def forward(self, tokens: np.ndarray) -> np.ndarray:
+        """Do the same and keep what backward needs."""
+        self._tokens = check_tokens("tokens", tokens, self.num_embeddings)
+        return self._params["weight"][self._tokens]
+
+    def backward(self, dy: np.ndarray) -> None:
+        """Add the gradient of the vectors, (..., embedding_dim), to that of the table.
+
+        Raises
+        ------
+        RuntimeError
+            If `forward` did not come before.
+        """
+        if self._tokens is None:
+            raise RuntimeError("backward: nothing was kept; call forward first")
+        np.add.at(self._grads["weight"], self._tokens, dy)

@@ -1,0 +1,589 @@
+"""What recurrent layers share: parameters under PyTorch's names, shapes, and the three passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore import engine
+from rnncore.engine.workspace import Workspace
+from rnncore.layers.arguments import (
+    Form,
+    as_real,
+    check_dtype,
+    check_input,
+    check_probability,
+    check_size,
+    check_state,
+)  # fmt: skip
+from rnncore.layers.batch import Batch
+from rnncore.layers.dropout import Dropout
+from rnncore.layers.embedding import Embedding
+from rnncore.layers.module import Module, Seed
+from rnncore.layers.rows import Rows
+from rnncore.layers.segments import Segments
+from rnncore.layers.stack import Direction, Pass, States, backward_stack, describe, forward_stack
+
+State = Any
+"""h, or (h, c) for an LSTM: arrays (num_layers * directions, B, H)."""
+
+
+class Recurrent(Module):
+    """Base of RNN, LSTM and GRU, whose pages describe it."""
+
+    layer_name = ""  # as errors call it
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        learn_initial_state: bool,
+        dtype: DTypeLike,
+        seed: Seed,
+    ) -> None:
+        self.input_size = check_size("input_size", input_size)
+        self.num_layers = check_size("num_layers", num_layers)
+        if isinstance(hidden_size, Sequence):
+            if not hidden_size or num_layers not in (1, len(hidden_size)):
+                raise ValueError(
+                    f"hidden_size: expected one size a layer, {num_layers} in all, got "
+                    f"{list(hidden_size)!r}"
+                )
+            self.num_layers = len(hidden_size)
+            layer_sizes = [check_size("hidden_size", size) for size in hidden_size]
+        else:
+            layer_sizes = [check_size("hidden_size", hidden_size)] * self.num_layers
+        self.hidden_size = hidden_size
+        self.bias, self.batch_first = bool(bias), bool(batch_first)
+        self.bidirectional = bool(bidirectional)
+        self.learn_initial_state = bool(learn_initial_state)
+        self.dropout = check_probability("dropout", dropout)
+        dtype = check_dtype(dtype)
+        count = 2 if bidirectional else 1
+        self._sizes = [size for size in layer_sizes for _ in range(count)]
+        self._layers: list[list[Direction]] = []
+        width = self.input_size
+        for size in layer_sizes:
+            if max(width, size) * size > np.iinfo(np.int32).max // 8:
+                raise ValueError(
+                    f"hidden_size: the weights of {width} inputs and {size} hidden units overflow "
+                    "what one array can hold; choose smaller sizes"
+                )
+            self._layers.append([Direction(cell, width, size, d == 1, dtype) for d in range(count)])
+            width = count * size
+        self.output_size = width
+        self._has_c = self._layers[0][0].has_c
+        self._has_b_hn = cell == "gru" and self.bias
+        super().__init__(self._parameter_shapes(), dtype=dtype)
+        self._dropout = Dropout(self.dropout, dtype=dtype, seed=seed)
+        for layer, size in enumerate(layer_sizes):
+            for d in range(count):
+                for array in self._weights(layer, d, self._params).values():
+                    if array is not None:
+                        bound = size**-0.5
+                        array[...] = self._dropout.generator.uniform(-bound, bound, array.shape)
+        self._stamps: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self._kept: _Kept | None = None
+        self._training_workspace = Workspace(dtype)
+        self._idle_workspaces: list[Workspace] = []  # of inference, one for each caller at a time
+
+    # Parameters
+
+    def _ends(self) -> list[str]:
+        # What the parameter names of each direction of each layer end in.
+        return [
+            f"_l{layer}" + "_reverse" * d
+            for layer, directions in enumerate(self._layers)
+            for d in range(len(directions))
+        ]
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        directions = [direction for layer in self._layers for direction in layer]
+        for end, direction in zip(self._ends(), directions, strict=True):
+            rows, size = direction.gates * direction.hidden_size, direction.hidden_size
+            shapes[f"weight_ih{end}"] = (rows, direction.input_size)
+            shapes[f"weight_hh{end}"] = (rows, size)
+            if self.bias:
+                shapes[f"bias_ih{end}"] = (rows,)
+            if self._has_b_hn:
+                shapes[f"bias_hn{end}"] = (size,)
+            if self.learn_initial_state:
+                for letter in "hc"[: 1 + self._has_c]:
+                    shapes[f"initial_{letter}{end}"] = (size,)
+        return shapes
+
+    def _weights(
+        self, layer: int, d: int, arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray | None]:
+        end = f"_l{layer}" + "_reverse" * d
+        return {
+            "W_hx": arrays[f"weight_ih{end}"],
+            "W_hh": arrays[f"weight_hh{end}"],
+            "b_h": arrays.get(f"bias_ih{end}"),
+            "b_hn": arrays.get(f"bias_hn{end}"),
+        }
+
+    def _own_state(self) -> dict[str, np.ndarray]:
+        # PyTorch has two biases; the second is zero but for the part that is kept apart.
+        state: dict[str, np.ndarray] = {}
+        for name, array in self._params.items():
+            if name.startswith("bias_hn"):
+                state[name.replace("hn", "hh")][-len(array) :] = array
+                continue
+            state[name] = array.copy()
+            if name.startswith("bias_ih"):
+                state[name.replace("ih", "hh")] = np.zeros_like(array)
+        return state
+
+    def _load_own(self, state: Mapping[str, np.ndarray]) -> None:
+        for name, array in self._params.items():
+            if name.startswith("bias_hn"):
+                array[...] = state[name.replace("hn", "hh")][-len(array) :]
+                continue
+            array[...] = state[name]
+            if name.startswith("bias_ih"):
+                second = np.array(state[name.replace("ih", "hh")], self.dtype)
+                if self._has_b_hn:
+                    second[-(len(second) // 3) :] = 0
+                array += second
+
+    def _refresh(self, training: bool, tokens: bool, embedding: Embedding | None) -> None:
+        # Pack whatever changed since it was packed.
+        kind = "features" if not tokens else "one-hot" if embedding is None else "embedding"
+        stamp: tuple[int, ...] = (self._version,)
+        exposed = self._exposed
+        if embedding is not None:
+            stamp = (self._version, id(embedding), embedding._version)
+            exposed = exposed or embedding._exposed
+        if not exposed and self._stamps.get((kind, training)) == stamp:
+            return
+        for layer, directions in enumerate(self._layers):
+            for d, direction in enumerate(directions):
+                weights = self._weights(layer, d, self._params)
+                direction.pack(weights)
+                if training:
+                    both = layer > 0 and len(directions) == 2
+                    parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
+                    direction.pack_back(weights, *parts)
+                if tokens and layer == 0:
+                    table = None if embedding is None else embedding._params["weight"]
+                    direction.make_table(weights, table, engine.get_num_threads())
+        self._stamps = {(kind, training): stamp, (kind, False): stamp}
+
+    # Running
+
+    def __call__(
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        *,
+        embedding: Embedding | None = None,
+    ) -> tuple[Any, State]:
+        """Run the layer and keep nothing for backward; see the class for shapes."""
+        x, tokens, form = self._check_input(x, lengths, embedding)
+        initial = self._initial_state(state, x.shape[1], form)
+        try:
+            workspace = self._idle_workspaces.pop()
+        except IndexError:
+            workspace = Workspace(self.dtype)
+        batch = Batch(x.shape[0], x.shape[1], form.lengths)
+        run = self.new_pass(batch, x, tokens, embedding, False, workspace)
+        y, final = self._run(run, initial)
+        self._idle_workspaces.append(workspace)
+        return form.leave(y), self._leave_state(final, form)
+
+    def forward(
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        *,
+        embedding: Embedding | None = None,
+        memory: int | None = None,
+    ) -> tuple[Any, State]:
+        """Run the layer, with dropout between its layers, and keep what backward needs.
+
+        Parameters
+        ----------
+        x, state, lengths, embedding
+            See the class.
+        memory
+            Bytes that may be kept for backward, beside x, y and the weights. Then only the states
+            at the borders of segments are kept, and backward runs each segment again (Chen et al.,
+            Training deep nets with sublinear memory cost, 2016). Gradients are those of the full
+            pass. x must not change before backward. None keeps everything.
+
+        Raises
+        ------
+        ValueError
+            If `memory` is too little for one segment, or the layer is bidirectional.
+        """
+        x, tokens, form = self._check_input(x, lengths, embedding)
+        initial = self._initial_state(state, x.shape[1], form)
+        segments = None
+        if memory is not None:
+            segments = Segments.plan(
+                self._layers, x.shape[0], x.shape[1], memory, tokens, self.dtype
+            )
+        kept = _Kept(x, tokens, form, embedding, initial, state is None, segments)
+        if segments is None:
+            batch = Batch(x.shape[0], x.shape[1], form.lengths)
+            kept.run = self.new_pass(batch, x, tokens, embedding, True, self._training_workspace)
+            y, final = self._run(kept.run, initial)
+        else:
+            y = np.zeros((*x.shape[:2], self.output_size), self.dtype)
+            final = initial
+            for begin, end, batch in segments.batches(form.lengths):
+                segments.states.append(final)
+                segments.noise.append(self._dropout.generator.bit_generator.state)
+                run = self.new_pass(
+                    batch, x[begin:end], tokens, embedding, False, self._training_workspace
+                )
+                y[begin:end], final = self._run(run, final, dropout=True)
+        self._kept = kept
+        return form.leave(y), self._leave_state(final, form)
+
+    def backward(
+        self, dy: Any, dstate: State = None, *, input_gradient: bool = True
+    ) -> tuple[Any, State]:
+        """Backpropagate through time from the last `forward`; adds to `grads`.
+
+        Parameters
+        ----------
+        dy
+            dL/dy in the shape of y; None is zero.
+        dstate
+            dL/d(final state) in the shape of the state; None is zero.
+        input_gradient
+            False skips the gradient of x, which then is None. It is None for tokens as well.
+
+        Returns
+        -------
+        dx, dstate
+            dL/dx and dL/d(initial state).
+
+        Raises
+        ------
+        RuntimeError
+            If `forward` did not come before: each forward serves one backward.
+        ValueError, TypeError
+            If a gradient does not fit.
+        """
+        kept = self._kept
+        if kept is None:
+            raise RuntimeError("backward: nothing was kept; call forward first, once for each")
+        form, (steps, size) = kept.form, kept.x.shape[:2]
+        dfinal = check_state(
+            "dstate", dstate, self.layer_name, self._sizes, self._has_c, size, form, self.dtype
+        )
+        if dy is not None:
+            dy = self._check_dy(dy, form, steps, size)
+        self._kept = None
+        dx = None
+        if input_gradient and not kept.tokens:
+            dx = np.zeros(kept.x.shape, self.dtype)
+        if kept.segments is None:
+            assert kept.run is not None
+            dinitial = self._backward_run(kept.run, dy, dfinal, dx, kept.embedding)
+        else:
+            dinitial = self._backward_segments(kept, dy, dfinal, dx)
+        if self.learn_initial_state and kept.default_state:
+            for k, letter in enumerate("hc"[: 1 + self._has_c]):
+                for index, end in enumerate(self._ends()):
+                    given = dinitial[k][index]
+                    if given is not None:
+                        self._grads[f"initial_{letter}{end}"] += given.sum(axis=0)
+        shaped = self._zeros_for_none(dinitial, size)
+        return None if dx is None else form.leave(dx), self._leave_state(shaped, form)
+
+    def record(
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        *,
+        embedding: Embedding | None = None,
+    ) -> tuple[Any, State, list[dict[str, Any]]]:
+        """Run the layer and return every state of every step as well, at the speed of `forward`.
+
+        Returns
+        -------
+        y, state
+            As a call returns them.
+        records
+            For each direction of each layer, in the order of the state: arrays (T, B, H) in the
+            layout of y. `h`; for an LSTM `c` and the gates `i`, `f`, `g`, `o`; for a GRU the gates
+            `r`, `z`, `n`. Zero beyond each sequence's end.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore
+        >>> y, state, records = rnncore.LSTM(3, 5, seed=0).record(np.ones((7, 2, 3)))
+        >>> sorted(records[0]), records[0]["f"].shape
+        (['c', 'f', 'g', 'h', 'i', 'o'], (7, 2, 5))
+        """
+        x, tokens, form = self._check_input(x, lengths, embedding)
+        initial = self._initial_state(state, x.shape[1], form)
+        batch = Batch(x.shape[0], x.shape[1], form.lengths)
+        run = self.new_pass(batch, x, tokens, embedding, True, Workspace(self.dtype))
+        y, final = self._run(run, initial, dropout=False)
+        records = []
+        for number, directions in enumerate(self._layers):
+            for d, direction in enumerate(directions):
+                record = {}
+                for name, rows in describe(direction, run, number, d).items():
+                    whole = np.zeros((*x.shape[:2], direction.hidden_size), self.dtype)
+                    batch.unpack(whole, rows)
+                    record[name] = form.leave(whole)
+                records.append(record)
+        return form.leave(y), self._leave_state(final, form), records
+
+    # The passes, over checked arguments
+
+    def new_pass(
+        self,
+        batch: Batch,
+        x: np.ndarray,
+        tokens: bool,
+        embedding: Embedding | None,
+        training: bool,
+        workspace: Workspace,
+    ) -> Pass:
+        """Set up a pass over checked input (T, B, I), or tokens (T, B)."""
+        self._refresh(training, tokens, embedding)
+        run = Pass(batch, workspace, training)
+        rows = batch.pack(x)
+        if tokens:
+            run.tokens = rows
+            run.embedding = None if embedding is None else embedding._params["weight"]
+            run.inputs.append(None)
+            return run
+        if training:  # the caller may change x before backward
+            kept = workspace.array("x", rows.shape)
+            kept[...] = rows
+            rows = kept
+        run.inputs.append(Rows.of(rows))
+        return run
+
+    def run_pass(
+        self, run: Pass, initial: States, dropout: bool
+    ) -> tuple[Rows, list[list[np.ndarray]]]:
+        """Run the stack; return the rows of its output, in the workspace, and final states."""
+        masks: list[np.ndarray | None] = []
+        if dropout and self.dropout:
+            for directions in self._layers[:-1]:
+                width = len(directions) * directions[0].state_size
+                masks.append(self._dropout.mask((run.batch.rows, width)))
+        return forward_stack(self._layers, run, initial, masks)
+
+    def backward_pass(
+        self,
+        run: Pass,
+        dy: np.ndarray | None,
+        dfinal: States,
+        embedding: Embedding | None,
+        input_wanted: bool,
+    ) -> tuple[np.ndarray | None, list[list[np.ndarray]]]:
+        """Backpropagate a pass; dy is (rows, padded_output_size), zeros in the padding."""
+        grads = [
+            [self._weights(layer, d, self._grads) for d in range(len(directions))]
+            for layer, directions in enumerate(self._layers)
+        ]
+        dembedding = None if embedding is None else embedding._grads["weight"]
+        return backward_stack(self._layers, run, grads, dy, dfinal, dembedding, input_wanted)
+
+    @property
+    def padded_output_size(self) -> int:
+        """Length of a row of the output in the engine, each direction padded to whole panels."""
+        return len(self._layers[-1]) * self._layers[-1][0].state_size
+
+    def _run(
+        self, run: Pass, initial: States, dropout: bool | None = None
+    ) -> tuple[np.ndarray, States]:
+        # y (T, B, features) and the final states; sequences without a step keep their state.
+        batch = run.batch
+        y = np.empty((batch.steps, batch.batch, self.output_size), self.dtype)
+        final = self._zeros_for_none(initial, batch.batch)
+        if not batch.rows:
+            y[...] = 0
+            return y, final
+        rows, last = self.run_pass(run, initial, run.training if dropout is None else dropout)
+        batch.unpack(y, rows.array())
+        for arrays, ends in zip(final, last, strict=True):
+            for out, values in zip(arrays, ends, strict=False):
+                assert out is not None
+                batch.restore(out, values)
+        return y, final
+
+    def _backward_run(
+        self,
+        run: Pass,
+        dy: np.ndarray | None,
+        dfinal: States,
+        dx: np.ndarray | None,
+        embedding: Embedding | None,
+    ) -> States:
+        # Writes dx (T, B, features) where it is wanted; returns the gradient of the initial state.
+        batch = run.batch
+        dinitial = self._zeros_for_none(dfinal, batch.batch)
+        if not batch.rows:
+            return dinitial
+        padded = None if dy is None else self._pad_dy(dy, run)
+        rows, first = self.backward_pass(run, padded, dfinal, embedding, dx is not None)
+        if dx is not None:
+            assert rows is not None
+            batch.unpack(dx, rows)
+        for arrays, begins in zip(dinitial, first, strict=True):
+            for out, values in zip(arrays, begins, strict=False):
+                assert out is not None
+                batch.restore(out, values)
+        return dinitial
+
+    def _backward_segments(
+        self, kept: _Kept, dy: np.ndarray | None, dfinal: States, dx: np.ndarray | None
+    ) -> States:
+        segments = kept.segments
+        assert segments is not None
+        generator = self._dropout.generator.bit_generator
+        after = generator.state
+        for number, (begin, end, batch) in reversed(
+            list(enumerate(segments.batches(kept.form.lengths)))
+        ):
+            generator.state = segments.noise[number]
+            run = self.new_pass(
+                batch, kept.x[begin:end], kept.tokens, kept.embedding, True,
+                self._training_workspace,
+            )  # fmt: skip
+            if batch.rows:
+                self.run_pass(run, segments.states[number], True)
+            dfinal = self._backward_run(
+                run, None if dy is None else dy[begin:end], dfinal,
+                None if dx is None else dx[begin:end], kept.embedding,
+            )  # fmt: skip
+        generator.state = after
+        return dfinal
+
+    def _pad_dy(self, dy: np.ndarray, run: Pass) -> np.ndarray:
+        # Each direction in a place padded to whole panels.
+        rows = run.batch.pack(dy)
+        directions = self._layers[-1]
+        hidden, size = directions[0].hidden_size, directions[0].state_size
+        padded = run.workspace.array("dy", (len(rows), self.padded_output_size))
+        for d in range(len(directions)):
+            padded[:, d * size : d * size + hidden] = rows[:, d * hidden : (d + 1) * hidden]
+            padded[:, d * size + hidden : (d + 1) * size] = 0
+        return padded
+
+    # Arguments and results
+
+    def _check_input(
+        self, x: Any, lengths: Any, embedding: Embedding | None
+    ) -> tuple[np.ndarray, bool, Form]:
+        vocabulary = self.input_size if embedding is None else embedding.num_embeddings
+        x, tokens, form = check_input(
+            x, lengths, self.layer_name, self.input_size, vocabulary, self.batch_first, self.dtype
+        )
+        if embedding is not None:
+            if not tokens:
+                raise TypeError(f"x: expected integer token ids for the embedding, got {x.dtype}")
+            if embedding.embedding_dim != self.input_size or embedding.dtype != self.dtype:
+                raise ValueError(
+                    f"embedding: expected {self.dtype} vectors of size {self.input_size}, got "
+                    f"{embedding.dtype} of size {embedding.embedding_dim}"
+                )
+        return x, tokens, form
+
+    def _check_dy(self, dy: Any, form: Form, steps: int, size: int) -> np.ndarray:
+        expected = (steps, size, self.output_size)
+        if form.kind == "list":
+            dy = [as_real("dy", piece, self.dtype) for piece in dy]
+            shapes = [piece.shape for piece in dy]
+            assert form.lengths is not None
+            wanted: Any = [(int(n), self.output_size) for n in form.lengths]
+        else:
+            dy = as_real("dy", dy, self.dtype)
+            shapes = dy.shape
+            wanted = form.leave(np.broadcast_to(np.zeros((), bool), expected)).shape
+        if shapes != wanted:
+            raise ValueError(f"dy: expected the shape of y, {wanted}, got {shapes}")
+        return np.ascontiguousarray(form.enter(dy))
+
+    def _initial_state(self, state: State, size: int, form: Form) -> States:
+        if state is None and self.learn_initial_state:
+            letters = "hc"[: 1 + self._has_c]
+            learned: States = [
+                [np.tile(self._params[f"initial_{k}{end}"], (size, 1)) for end in self._ends()]
+                for k in letters
+            ]
+            return learned if self._has_c else [*learned, [None] * len(self._sizes)]
+        return check_state(
+            "state", state, self.layer_name, self._sizes, self._has_c, size, form, self.dtype
+        )
+
+    def _zeros_for_none(self, states: States, size: int) -> States:
+        return [
+            [
+                np.zeros((size, hidden), self.dtype) if array is None else array.copy()
+                for array, hidden in zip(arrays, self._sizes, strict=True)
+            ]
+            for arrays in states
+        ]
+
+    def _leave_state(self, states: States, form: Form) -> State:
+        directions = len(self._layers[0])
+        parts: list[Any] = []
+        for arrays in states[: 1 + self._has_c]:
+            found = [array for array in arrays if array is not None]
+            if len(set(self._sizes)) > 1:
+                pieces = range(0, len(found), directions)
+                layers = [np.stack(found[n : n + directions]) for n in pieces]
+                parts.append([form.leave_state(array) for array in layers])
+            else:
+                parts.append(form.leave_state(np.stack(found)))
+        return tuple(parts) if self._has_c else parts[0]
+
+    def explain(self, steps: int, batch: int, training: bool = False) -> str:
+        """Say what runs for a dense batch of `batch` sequences of `steps` steps, and why.
+
+        The build, how the threads share the work, the bytes of packed weights and buffers, and
+        which parts are matrix products (GEMM), products with a vector (matvec), or gathers.
+
+        Examples
+        --------
+        >>> import rnncore
+        >>> print(rnncore.LSTM(8, 16).explain(100, 1))  # doctest: +ELLIPSIS
+        LSTM 8 -> 16, float32, inference of T = 100, B = 1
+        build ...
+        """
+        from rnncore.layers.explain import explain
+
+        return explain(self, self._layers, steps, batch, training)
+
+
+class _Kept:
+    """What `backward` needs of the last `forward`."""
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        tokens: bool,
+        form: Form,
+        embedding: Embedding | None,
+        initial: States,
+        default_state: bool,
+        segments: Segments | None,
+    ) -> None:
+        self.x, self.tokens, self.form, self.embedding = x, tokens, form, embedding
+        self.initial, self.default_state, self.segments = initial, default_state, segments
+        self.run: Pass | None = None

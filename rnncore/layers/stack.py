@@ -1,0 +1,385 @@
+"""Driving the compiled engine: the packed weights, the buffers and the order of the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rnncore import engine
+from rnncore.engine.workspace import Workspace, aligned_empty
+from rnncore.layers.batch import Batch
+from rnncore.layers.rows import Rows
+
+
+class Direction:
+    """One direction of one layer: its parameters packed for the engine.
+
+    `weights` are W_hx (G * H, I), W_hh (G * H, H), b_h (G * H,) or None, and b_hn (H,) or None,
+    the bias of the last gate's recurrent part.
+    """
+
+    def __init__(
+        self, cell: str, input_size: int, hidden_size: int, reverse: bool, dtype: np.dtype
+    ) -> None:
+        self.kernels = engine.kernels(dtype)
+        self.dtype = dtype
+        self.cell, self.reverse = cell, reverse
+        self.input_size, self.hidden_size = input_size, hidden_size
+        task = self.task()
+        self.gates: int = task.gates
+        self.has_c: bool = task.has_c
+        sizes = task.sizes
+        self.z_size: int = sizes["z"]
+        self.table_size: int = sizes["table"]
+        self.state_size: int = sizes["state"]
+        self.packed: dict[str, np.ndarray | None] = {}
+
+    def task(self) -> Any:
+        """Return a new task of the engine for this direction."""
+        return self.kernels.Task(self.cell, self.input_size, self.hidden_size, self.reverse)
+
+    def _space(self, name: str, size: int) -> np.ndarray:
+        array = self.packed.get(name)
+        if array is None or array.size != size:
+            array = self.packed[name] = aligned_empty(size, self.dtype)
+        return array
+
+    def pack(self, weights: dict[str, np.ndarray | None]) -> None:
+        """Pack the weights for the forward pass."""
+        b_hn, b_h = weights["b_hn"], None
+        if b_hn is not None:
+            b_h = np.zeros(self.gates * self.hidden_size, self.dtype)
+            b_h[-self.hidden_size :] = b_hn
+        self.packed["b_h"] = None if b_h is None else self._space("b_h", self.table_size)
+        self.kernels.pack(
+            self.task(), weights["W_hx"], weights["W_hh"], weights["b_h"], b_h,
+            self._space("W_hx", self.table_size * self.input_size),
+            self._space("W_hh", self.table_size * self.hidden_size),
+            self._space("b_x", self.table_size), self.packed["b_h"],
+        )  # fmt: skip
+
+    def pack_back(self, weights: dict[str, np.ndarray | None], parts: int, stride: int) -> None:
+        """Pack the weights for the backward pass; the input stands in parts, `stride` apart."""
+        columns = (parts - 1) * stride + self.input_size // parts
+        panel = self.kernels.panel
+        self.kernels.pack_back(
+            self.task(), weights["W_hx"], weights["W_hh"], parts, stride,
+            self._space("W_hx_back", self.table_size * -(-columns // panel) * panel),
+            self._space("W_hh_back", self.table_size * self.state_size),
+        )  # fmt: skip
+
+    def make_table(
+        self, weights: dict[str, np.ndarray | None], embedding: np.ndarray | None, threads: int
+    ) -> None:
+        """table[v] = W_hx e_v + b_h for every token v, e_v its embedding or one-hot row."""
+        if embedding is None:
+            table = self._space("table", self.input_size * self.table_size)
+            self.kernels.one_hot_table(self.task(), table, weights["W_hx"], self.packed["b_x"])
+        else:
+            table = self._space("table", len(embedding) * self.table_size)
+            self.kernels.table_forward(
+                self.task(), table, embedding, len(embedding), self.packed["W_hx"],
+                self.packed["b_x"], threads,
+            )  # fmt: skip
+
+    def use_weights(self, task: Any, training: bool) -> None:
+        """Hand the packed weights to a task."""
+        packed = self.packed
+        back = (packed["W_hx_back"], packed["W_hh_back"]) if training else (None, None)
+        task.set_weights(packed["W_hx"], packed["W_hh"], packed["b_x"], packed["b_h"], *back)
+
+
+@dataclass
+class Pass:
+    """One batch on its way through the stack, and what backward needs of it."""
+
+    batch: Batch
+    workspace: Workspace
+    training: bool
+    tokens: np.ndarray | None = None  # (rows,) intp
+    embedding: np.ndarray | None = None  # (vocabulary, features)
+    inputs: list[Rows | None] = field(default_factory=list)  # of each layer; None for tokens
+    tasks: list[list[Any]] = field(default_factory=list)
+    states: list[list[tuple[np.ndarray, np.ndarray | None]]] = field(default_factory=list)
+    masks: list[np.ndarray | None] = field(default_factory=list)
+    output: Rows | None = None
+
+
+# What the places of `saved` hold after a forward pass; see src_cython/cells.
+GATES = {"lstm": "ifgo", "gru": "nrz"}
+
+States = list[list[np.ndarray | None]]  # [h or c][layer * directions + direction] -> (batch, H)
+
+
+def forward_stack(
+    layers: list[list[Direction]],
+    run: Pass,
+    initial: States,
+    masks: list[np.ndarray | None],
+) -> tuple[Rows, list[list[np.ndarray]]]:
+    """Run all layers over a batch; run.inputs[0] or run.tokens is what the first one reads.
+
+    Returns the rows of the last layer's output and the final states, each (running, H) with the
+    longest sequence first. `masks` are multiplied with the outputs of each layer but the last.
+    """
+    batch, threads = run.batch, engine.get_num_threads()
+    wavefront = use_wavefront(layers, run, masks, threads)
+    for number, directions in enumerate(layers):
+        tasks, states = [], []
+        for d, direction in enumerate(directions):
+            index = number * len(directions) + d
+            task, h, c = _prepare(direction, run, number, d, threads, wavefront)
+            batch.begin(h, direction.reverse, initial[0][index])
+            if c is not None:
+                start = initial[1][index]
+                if run.training:
+                    batch.begin(c, direction.reverse, start)
+                else:
+                    c[...] = 0
+                    if start is not None:
+                        c[:, : direction.hidden_size] = batch.in_order(start)
+            tasks.append(task)
+            states.append((h, c))
+        if not wavefront:
+            directions[0].kernels.forward(tasks, threads)
+        run.tasks.append(tasks)
+        run.states.append(states)
+        mask = masks[number] if number < len(masks) else None
+        run.masks.append(mask)
+        run.output = _join(directions, run, number, mask)
+        run.inputs.append(run.output)
+    if wavefront:
+        layers[0][0].kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
+    assert run.output is not None
+    return run.output, _final_states(layers, run)
+
+
+def use_wavefront(
+    layers: list[list[Direction]], run: Pass, masks: list[np.ndarray | None], threads: int
+) -> bool:
+    """Whether layers run side by side, each a chunk of steps behind the one below.
+
+    Where rows are few a step is too short to be shared among threads, but a stack is not.
+    """
+    alone = all(len(directions) == 1 for directions in layers)
+    few = run.batch.running < 4 * threads
+    return len(layers) > 1 and threads > 1 and alone and few and not masks
+
+
+def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndarray]]:
+    final: list[list[np.ndarray]] = [[], []]
+    for directions, states in zip(layers, run.states, strict=True):
+        for direction, (h, c) in zip(directions, states, strict=True):
+            final[0].append(run.batch.final(h, direction.reverse)[:, : direction.hidden_size])
+            if c is not None:
+                last = run.batch.final(c, direction.reverse) if run.training else c
+                final[1].append(last[:, : direction.hidden_size])
+    return final
+
+
+def _prepare(
+    direction: Direction, run: Pass, number: int, d: int, threads: int, wavefront: bool
+) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """Set up the task of one direction; return it with its h and c."""
+    batch, array = run.batch, run.workspace.array
+    task = direction.task()
+    direction.use_weights(task, run.training)
+    sizes = direction.kernels.forward_sizes(task, batch.running, threads)
+    z_rows = batch.rows if run.training else min(batch.rows, sizes["z_rows"])
+    slots = batch.rows + batch.running
+    z_of = number if run.training or wavefront else 0  # one chunk serves all layers in turn
+    z = array(("z", z_of, d), (z_rows, direction.z_size))
+    h = array(("h", number, d), (slots, direction.state_size))
+    c = None
+    if direction.has_c:
+        c_rows = slots if run.training else batch.running
+        c = array(("c", number, d), (c_rows, direction.state_size))
+    scratch = array(("scratch", number if wavefront else 0, d), (sizes["scratch"],))
+    task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch)
+    x = run.inputs[number]
+    if x is None:
+        task.set_tokens(run.tokens, direction.packed["table"])
+    else:
+        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
+    return task, h, c
+
+
+def _join(directions: list[Direction], run: Pass, number: int, mask: np.ndarray | None) -> Rows:
+    """Rows of a layer's output, its directions side by side."""
+    batch, size = run.batch, directions[0].state_size
+    hidden = directions[0].hidden_size
+    if len(directions) == 1 and mask is None:
+        h = run.states[number][0][0]
+        return Rows(h.reshape(-1), batch.rows, batch.running * size, size, hidden)
+    y = run.workspace.array(("y", number), (batch.rows, len(directions) * size))
+    for d, (direction, (h, _)) in enumerate(zip(directions, run.states[number], strict=True)):
+        place = slice(d * size, d * size + hidden)
+        y[:, place] = batch.outputs(h, direction.reverse)[:, :hidden]
+        if mask is not None:
+            y[:, place] *= mask[:, place]
+    return Rows(y.reshape(-1), batch.rows, 0, y.shape[1], hidden, len(directions), size)
+
+
+def backward_stack(
+    layers: list[list[Direction]],
+    run: Pass,
+    grads: list[list[dict[str, np.ndarray | None]]],
+    dy: np.ndarray | None,
+    dfinal: States,
+    dembedding: np.ndarray | None,
+    input_wanted: bool,
+) -> tuple[np.ndarray | None, list[list[np.ndarray]]]:
+    """Backpropagate through all layers; the pass is used up.
+
+    dy is (rows, directions * state_size) with zeros in the padding; dfinal the gradients of the
+    final states. Adds to `grads`, which mirror the weights, and to `dembedding`. Returns the
+    gradient of the input, (rows, input_size), and those of the initial states, the longest
+    sequence first.
+    """
+    initial: list[list[np.ndarray]] = [[], []]
+    dx: np.ndarray | None = None
+    threads = engine.get_num_threads()
+    for number in reversed(range(len(layers))):
+        directions, tasks = layers[number], run.tasks[number]
+        x = run.inputs[number]
+        wanted = number > 0 or (input_wanted and x is not None)
+        dxs, dstates = [], []
+        for d, direction in enumerate(directions):
+            task = tasks[d]
+            index = number * len(directions) + d
+            dstates.append(_set_gradients(direction, run, task, grads[number][d], dy, dfinal,
+                                          (number, d, index)))  # fmt: skip
+            if x is None:
+                assert run.tokens is not None
+                dtable = _dtable(run, direction, d)
+                dtable[...] = 0
+                task.set_dtable(dtable)
+            elif wanted:
+                columns = x.parts * x.part_stride if x.part_stride else x.depth
+                width = columns if number == 0 else x.stride
+                dx = run.workspace.array(("dx", number, d), (run.batch.rows, width))
+                task.set_dx(dx.reshape(-1), width, width if number else columns)
+                dxs.append(dx)
+        directions[0].kernels.backward(tasks, threads)
+        for d, direction in enumerate(directions):
+            db_hn = grads[number][d]["b_hn"]
+            if db_hn is not None:
+                db_hn += _db_h(run, direction, d)[-direction.hidden_size :]
+        for k in range(2 if directions[0].has_c else 1):
+            initial[k][:0] = [pair[k][:, : directions[0].hidden_size] for pair in dstates]
+        if x is None:
+            _token_gradients(directions, run, grads[number], dembedding, threads)
+        dx = dxs[0] if dxs else None
+        if len(dxs) == 2:
+            dx += dxs[1]
+        if number:
+            mask = run.masks[number - 1]
+            if mask is not None:
+                dx *= mask
+        dy = dx
+    return dx, initial
+
+
+def _set_gradients(
+    direction: Direction,
+    run: Pass,
+    task: Any,
+    grads: dict[str, np.ndarray | None],
+    dy: np.ndarray | None,
+    dfinal: States,
+    place: tuple[int, int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0."""
+    number, d, index = place
+    batch, array, hidden = run.batch, run.workspace.array, direction.hidden_size
+    dstates = []
+    for k, name in enumerate(("dh", "dc")):
+        buffer = array((name, number, d), (batch.running, direction.state_size))
+        buffer[...] = 0
+        given = dfinal[k][index]
+        if given is not None:
+            buffer[:, :hidden] = batch.in_order(given)
+        dstates.append(buffer)
+    sizes = direction.kernels.backward_sizes(task)
+    db_h = None
+    if grads["b_hn"] is not None:
+        db_h = _db_h(run, direction, d)
+        db_h[...] = 0
+    task.set_gradients(
+        None if dy is None else dy.reshape(-1), d * direction.state_size,
+        0 if dy is None else dy.shape[1], dstates[0], dstates[1] if direction.has_c else None,
+        grads["W_hx"], grads["W_hh"], grads["b_h"], db_h,
+        array(("dz_columns", d), (sizes["dz_columns"],)),
+        array(("x_panels", d), (sizes["x_panels"],)),
+        array(("h_panels", d), (sizes["h_panels"],)),
+    )  # fmt: skip
+    return dstates[0], dstates[1]
+
+
+def _db_h(run: Pass, direction: Direction, d: int) -> np.ndarray:
+    """Gradient of all recurrent biases; the parameters keep those of the last gate."""
+    return run.workspace.array(("db_h", d), (direction.gates * direction.hidden_size,))
+
+
+def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, np.ndarray]:
+    """Rows (rows, H) of every state and gate of a training pass, by name."""
+    h, c = run.states[number][d]
+    size = direction.hidden_size
+    found = {"h": run.batch.outputs(h, direction.reverse)[:, :size]}
+    if c is not None:
+        found["c"] = run.batch.outputs(c, direction.reverse)[:, :size]
+    z = run.workspace.array(("z", number, d), (run.batch.rows, direction.z_size))
+    sizes = direction.task().sizes
+    gates = z.reshape(-1, sizes["blocks"], sizes["places"], sizes["block"])
+    for place, name in enumerate(GATES.get(direction.cell, "")):
+        found[name] = gates[:, :, place].reshape(len(z), -1)[:, :size]
+    return found
+
+
+def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bool) -> int:
+    """Bytes of the buffers of a training pass over a dense batch, backward included."""
+    rows = steps * batch
+    total = 0
+    for number, directions in enumerate(layers):
+        for direction in directions:
+            back = direction.kernels.backward_sizes(direction.task())
+            states = (rows + batch) * direction.state_size * (1 + direction.has_c)
+            total += rows * direction.z_size + states + 2 * batch * direction.state_size
+            if number or not tokens:
+                total += rows * direction.input_size * 2  # x or its place in the state, and dx
+            if number == 0:
+                total += back["dz_columns"] + back["x_panels"] + back["h_panels"]
+    total += rows * sum(direction.state_size for direction in layers[-1])  # dy
+    return total * layers[0][0].dtype.itemsize
+
+
+def _dtable(run: Pass, direction: Direction, d: int) -> np.ndarray:
+    tokens = direction.input_size if run.embedding is None else len(run.embedding)
+    return run.workspace.array(("dtable", d), (tokens * direction.table_size,))
+
+
+def _token_gradients(
+    directions: list[Direction],
+    run: Pass,
+    grads: list[dict[str, np.ndarray | None]],
+    dembedding: np.ndarray | None,
+    threads: int,
+) -> None:
+    """From the gradients of the projected tables to those of W_hx and the embedding."""
+    for d, direction in enumerate(directions):
+        dtable = _dtable(run, direction, d)
+        if run.embedding is None:
+            direction.kernels.one_hot_gradient(direction.task(), dtable, grads[d]["W_hx"])
+            continue
+        count, width = run.embedding.shape
+        sizes = direction.kernels.backward_sizes(direction.task())
+        dE = run.workspace.array("dembedding", (count, width))
+        direction.kernels.table_backward(
+            direction.task(), dtable, run.embedding, count, direction.packed["W_hx_back"], dE,
+            grads[d]["W_hx"], run.workspace.array(("dz_columns", d), (sizes["dz_columns"],)),
+            run.workspace.array(("x_panels", d), (sizes["x_panels"],)), threads,
+        )  # fmt: skip
+        if dembedding is not None:
+            dembedding += dE

@@ -1,0 +1,235 @@
+"""A language model over characters: what comes next, given everything before."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from rnncore import layers
+from rnncore.data.text import Vocabulary
+from rnncore.layers.dropout import Dropout
+from rnncore.layers.module import Module
+from rnncore.losses import softmax_cross_entropy
+from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+#: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
+State = Any
+
+CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
+
+
+class LanguageModel(Module):
+    """Predicts each character of a text from all characters before it.
+
+    ``h_t = rnn(x_t, h_{t-1});  p(x_{t+1}) = softmax(W_yh dropout(h_t) + b_y)``
+
+    where ``x_t`` is one-hot, or the character's row of a trained embedding. The model of
+    char-rnn (Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015).
+
+    Parameters
+    ----------
+    vocabulary
+        The characters it knows.
+    hidden_size, num_layers
+        Of the recurrent layers.
+    cell
+        ``"lstm"``, ``"gru"`` or ``"rnn"``.
+    embedding_size
+        Columns of the embedding, or None for one-hot characters.
+    dropout
+        The share of units zeroed in training, between the layers and before the output.
+    dtype
+        float32 or float64.
+    seed
+        For the initial weights and for dropout: an integer, or None for a new one each time.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, dropout outside [0, 1), or the cell unknown.
+
+    Examples
+    --------
+    >>> text = "to be or not to be "
+    >>> model = LanguageModel(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
+    >>> tokens = model.vocabulary.encode(text)[:, None]  # T = 19 steps of B = 1 stream
+    >>> loss, state = model.forward(tokens[:-1], tokens[1:])
+    >>> model.backward()
+    >>> bool(abs(loss - np.log(len(model.vocabulary))) < 0.5)  # untrained: all are alike
+    True
+    >>> len(model.sample(10, prime="to", seed=1))
+    12
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        hidden_size: int = 128,
+        num_layers: int = 2,
+        cell: str = "lstm",
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        if cell not in CELLS:
+            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        self.vocabulary = vocabulary
+        self.settings: dict[str, Any] = {
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "cell": cell,
+            "embedding_size": embedding_size,
+            "dropout": dropout,
+            "dtype": np.dtype(dtype).name,
+        }
+        #: Draws the initial weights and, in training, what dropout zeroes.
+        self.generator = np.random.default_rng(seed)
+        common: dict[str, Any] = {"dtype": dtype, "seed": self.generator}
+        children: dict[str, Module] = {}
+        self.embedding: layers.Embedding | None = None
+        input_size = len(vocabulary)
+        if embedding_size is not None:
+            self.embedding = layers.Embedding(len(vocabulary), embedding_size, **common)
+            children["embedding"] = self.embedding
+            input_size = embedding_size
+        self.rnn = CELLS[cell](
+            input_size, hidden_size, num_layers=num_layers, dropout=dropout, **common
+        )
+        self.dropout = Dropout(dropout, seed=self.generator)
+        self.head = layers.Linear(hidden_size, len(vocabulary), **common)
+        super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
+        if cell == "lstm":
+            self._open_forget_gates()
+
+    def _open_forget_gates(self) -> None:
+        # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
+        # begins at 1 as well (Jozefowicz et al., "An Empirical Exploration of Recurrent Network
+        # Architectures", 2015). Gate order i, f, g, o.
+        size = self.settings["hidden_size"]
+        state = self.rnn.state_dict()
+        for layer in range(self.settings["num_layers"]):
+            state[f"bias_ih_l{layer}"][size : 2 * size] = 1.0
+        self.rnn.load_state_dict(state)
+
+    def forward(
+        self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
+    ) -> tuple[float, State]:
+        """Return the mean loss of one chunk and the state after it; keeps what backward needs.
+
+        Parameters
+        ----------
+        tokens, targets : (T, B) integers
+            Characters and the characters that come next.
+        state
+            From the chunk before, or None for zeros.
+
+        Returns
+        -------
+        loss : float
+            Mean of ``-log p(target)`` in nats per character.
+        state
+        """
+        y, state = self.rnn.forward(tokens, state, embedding=self.embedding)
+        logits = self.head.forward(self.dropout.forward(y))
+        loss, self._dlogits = softmax_cross_entropy(logits, targets)
+        return loss, state
+
+    def backward(self) -> None:
+        """Add the gradients of the last `forward` to `grads`."""
+        dy = self.dropout.backward(self.head.backward(self._dlogits))
+        self.rnn.backward(dy)
+
+    def evaluate(
+        self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
+    ) -> tuple[float, State]:
+        """Return the same as `forward`, without dropout, and keep nothing."""
+        y, state = self.rnn(tokens, state, embedding=self.embedding)
+        loss, _ = softmax_cross_entropy(self.head(y), targets)
+        return loss, state
+
+    def sample(
+        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
+    ) -> str:
+        """Write text, one character after the other, each drawn from the model's distribution.
+
+        ``p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)``
+
+        Parameters
+        ----------
+        length
+            How many characters to write after `prime`.
+        temperature
+            Below 1 safer, above 1 wilder; 0 always takes the likeliest character.
+        prime
+            The text to go on from; the result begins with it. When empty, the model starts as
+            after the end of a line.
+        seed
+            The same seed writes the same text; None another one each time.
+
+        Raises
+        ------
+        ValueError
+            If `length` or `temperature` is negative, or `prime` has unknown characters.
+        """
+        if length < 0:
+            raise ValueError(f"length: expected a number of characters, 0 or more, got {length}")
+        if not 0.0 <= temperature < math.inf:
+            raise ValueError(f"temperature: expected a finite number, 0 or more, got {temperature}")
+        try:
+            primed = self.vocabulary.encode(prime)
+        except ValueError as error:
+            raise ValueError(f"prime {error}") from None
+        generator = np.random.default_rng(seed)
+        new = np.empty(length, dtype=np.int32)
+        context = primed if primed.size else self._line_end()
+        y, state = self.rnn(context[:, None], None, embedding=self.embedding)
+        for step in range(length):
+            logits = self.head(y[-1:]).ravel().astype(np.float64)
+            if temperature == 0.0:
+                new[step] = logits.argmax()
+            else:
+                total = np.exp((logits - logits.max()) / temperature).cumsum()
+                new[step] = np.searchsorted(total, generator.random() * total[-1], side="right")
+            y, state = self.rnn(new[step : step + 1, None], state, embedding=self.embedding)
+        return self.vocabulary.decode(np.concatenate([primed, new]))
+
+    def _line_end(self) -> NDArray[np.int32]:
+        try:
+            return self.vocabulary.encode("\n")
+        except ValueError:
+            return np.zeros(1, dtype=np.int32)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings and the vocabulary as `json` can write them."""
+        return {**self.settings, "vocabulary": self.vocabulary.to_json()}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file: safetensors with PyTorch's parameter names, replaced as a whole."""
+        save_checkpoint(path, self.state_dict(), {"model": self.describe()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LanguageModel:
+        """Read a model file or the model of a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is not a whole model file of this version; see `load_checkpoint`.
+        """
+        tensors, metadata = load_checkpoint(path)
+        try:
+            settings = dict(metadata["model"])
+            model = cls(Vocabulary.from_json(settings.pop("vocabulary")), **settings)
+            names = model.state_dict().keys()
+            model.load_state_dict({name: tensors[name] for name in names})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"model file: expected a language model, but {os.fspath(path)!r} holds something "
+                f"else ({error})"
+            ) from None
+        return model

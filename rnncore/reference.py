@@ -1,0 +1,813 @@
+"""Recurrent networks and backpropagation through time in plain NumPy: the textbook, read first.
+
+A recurrent network reads x_1 ... x_T and carries a state h from one step to the next::
+
+    h_t = f(W_hx x_t + W_hh h_{t-1} + b_h)          the hidden state      (rnn, lstm, gru)
+    y_t = g(W_yh h_t + b_y)                         what it says          (linear, softmax)
+
+A whole training step of such a network on a made-up text of 5 symbols, forward and back:
+
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> V, E, H, T, B = 5, 3, 4, 6, 2
+>>> W_e, W_hx, W_hh, W_yh = (rng.normal(size=s) for s in ((V, E), (H, E), (H, H), (V, H)))
+>>> b_h, b_y, h0 = np.zeros(H), np.zeros(V), np.zeros((B, H))
+>>> text = rng.integers(V, size=(T + 1, B))
+
+>>> x, saved_e = embedding_forward(text[:-1], W_e)
+>>> (h, h_T), saved_h = rnn_forward(x, h0, W_hx, W_hh, b_h)
+>>> logits, saved_y = linear_forward(h, W_yh, b_y)
+>>> loss, dlogits = softmax_cross_entropy(logits, text[1:])
+
+>>> dh, dW_yh, db_y = linear_backward(dlogits, saved_y)
+>>> dx, dh0, dW_hx, dW_hh, db_h = rnn_backward(dh, np.zeros_like(h_T), saved_h)
+>>> dW_e = embedding_backward(dx, saved_e)
+
+**One rule for every pair of functions.** ``forward`` takes the inputs and returns the outputs and
+``saved``, what its backward will need. ``backward`` takes the gradient of each output and that
+``saved``, and returns the gradient of each input, in the order in which forward takes them.
+
+**Notation.** ``dq`` is the gradient dL/dq of the loss L with respect to q. T steps, B sequences,
+I inputs, H hidden units; x is (T, B, I), a state is (B, H), W_hx is (gates*H, I), W_hh is
+(gates*H, H). ``a`` is what goes into a nonlinearity. States have T+1 slots: h[0] is the initial
+state, so that ``h[t]`` inside a loop is h_{t-1} and ``h[t + 1]`` is h_t.
+
+**Backpropagation through time** (Werbos 1990) walks the loop backwards. ``dh`` holds what all later
+steps want of h_t; the step's own output adds ``dy[t]``; the chain rule, line by line, makes of it
+``da[t]`` and the ``dh`` of the step before. Above each line stands the forward line that it
+differentiates. The weights are the same at every step, so their gradient is a sum over all steps
+and sequences: one matrix product after the loop.
+
+Arrays keep the dtype of the inputs: float32 stays float32.
+
+References
+----------
+.. [1] J. Elman, Finding structure in time, Cognitive Science 14, 1990.
+.. [2] P. Werbos, Backpropagation through time: what it does and how to do it, Proc. IEEE 78, 1990.
+.. [3] S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9, 1997.
+.. [4] F. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation 12, 2000.
+.. [5] K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Saved = tuple[Any, ...]
+#: One direction of one layer: W_hx, W_hh, b_h and, for the GRU, b_hn.
+Parameters = dict[str, Array]
+#: layers[l][d]: direction d (0 forward, 1 reverse) of layer l.
+Layers = Sequence[Sequence[Parameters]]
+#: (h, c) for the LSTM, h alone for the others.
+State = Array | tuple[Array, ...]
+
+__all__ = [
+    "ACTIVATIONS",
+    "CELLS",
+    "backward",
+    "direction_backward",
+    "direction_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "forward",
+    "gradients_by_name",
+    "gru_backward",
+    "gru_forward",
+    "layers_from_state_dict",
+    "linear_backward",
+    "linear_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn_backward",
+    "rnn_forward",
+    "sigmoid",
+    "softmax_cross_entropy",
+]
+
+
+def sigmoid(a: Array) -> Array:
+    """Return ``1 / (1 + exp(-a))``, to the last digits for every a.
+
+    Where exp overflows, the quotient is 0, which is the right limit.
+
+    >>> [float(s) for s in sigmoid(np.array([-np.inf, -1000.0, 0.0, 1000.0]))]
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-a))
+
+
+#: The lecture's f, and f' as a function of the *output* h = f(a), which is what is kept.
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "tanh": (np.tanh, lambda h: 1 - h * h),
+    "relu": (lambda a: np.maximum(a, 0), lambda h: h > 0),
+    "sigmoid": (sigmoid, lambda h: h * (1 - h)),
+    "identity": (lambda a: a, np.ones_like),
+}
+
+
+def _rows(q: Array) -> Array:
+    """All steps of all sequences as the rows of one matrix: (T, B, K) to (T*B, K)."""
+    return q.reshape(-1, q.shape[-1])
+
+
+# -- Around the recurrence: linear map, embedding, loss -------------------------------------------
+
+
+def linear_forward(x: Array, W: Array, b: Array) -> tuple[Array, Saved]:
+    """Apply ``y = W x + b`` to the last axis.
+
+    The output map of a recurrent network (W_yh, b_y), and the part of each cell that does not wait
+    for the previous step (W_hx, b_h): all steps go through one matrix product.
+
+    Parameters
+    ----------
+    x : (..., I) array
+    W : (O, I) array
+    b : (O,) array
+
+    Returns
+    -------
+    y : (..., O) array
+    saved : for `linear_backward`
+
+    Examples
+    --------
+    >>> y, _ = linear_forward(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    >>> y
+    array([11.5])
+    """
+    y = _rows(x) @ W.T + b
+    return y.reshape(*x.shape[:-1], W.shape[0]), (x, W)
+
+
+def linear_backward(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
+    """Backward of `linear_forward`: returns dx (..., I), dW (O, I), db (O,)."""
+    x, W = saved
+    # y = W x + b
+    dx = (_rows(dy) @ W).reshape(x.shape)
+    dW = _rows(dy).T @ _rows(x)
+    db = _rows(dy).sum(axis=0)
+    return dx, dW, db
+
+
+def embedding_forward(ids: Array, W_e: Array) -> tuple[Array, Saved]:
+    """Look up one row of a table for each token: ``x_t = W_e[ids_t]``.
+
+    The same as a linear map of one-hot vectors, without making them.
+
+    Parameters
+    ----------
+    ids : (...) array of int, each in 0 .. V-1
+    W_e : (V, E) array
+
+    Returns
+    -------
+    x : (..., E) array
+    saved : for `embedding_backward`
+
+    Examples
+    --------
+    >>> x, _ = embedding_forward(np.array([1, 0, 1]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    >>> x
+    array([[3., 4.],
+           [1., 2.],
+           [3., 4.]])
+    """
+    return W_e[ids], (ids, W_e)
+
+
+def embedding_backward(dx: Array, saved: Saved) -> Array:
+    """Backward of `embedding_forward`: returns dW_e (V, E); ids have no gradient."""
+    ids, W_e = saved
+    dW_e = np.zeros_like(W_e)
+    # x_t = W_e[ids_t]; a token that occurs twice collects both gradients
+    np.add.at(dW_e, ids, dx)
+    return dW_e
+
+
+def softmax_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+    """Mean of ``-log p[target]`` with ``p = softmax(logits)``, and its gradient.
+
+    ::
+
+        p_k = exp(logits_k) / sum_j exp(logits_j)
+        loss = mean(-log p_target)                   in nats; divide by log 2 for bits
+        dlogits = (p - onehot(target)) / number of targets
+
+    Parameters
+    ----------
+    logits : (..., V) array
+    targets : (...) array of int, each in 0 .. V-1
+
+    Returns
+    -------
+    loss : float
+    dlogits : (..., V) array
+
+    Examples
+    --------
+    >>> loss, dlogits = softmax_cross_entropy(np.zeros((1, 4)), np.array([2]))
+    >>> bool(np.isclose(loss, np.log(4)))
+    True
+    >>> dlogits
+    array([[ 0.25,  0.25, -0.75,  0.25]])
+    """
+    target = np.expand_dims(targets, -1)
+    # softmax does not change when all logits move together; with the largest at 0, exp is safe
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    log_p_target = np.take_along_axis(log_p, target, axis=-1)
+    loss = -log_p_target.mean()
+
+    dlogits = np.exp(log_p)
+    np.put_along_axis(dlogits, target, np.exp(log_p_target) - 1, axis=-1)
+    return float(loss), dlogits / targets.size
+
+
+# -- The simple recurrent network -----------------------------------------------------------------
+
+
+def rnn_forward(
+    x: Array, h0: Array, W_hx: Array, W_hh: Array, b_h: Array, nonlinearity: str = "tanh"
+) -> tuple[tuple[Array, Array], Saved]:
+    """Run Elman's simple recurrent network [1]_.
+
+    ::
+
+        a_t = W_hx x_t + W_hh h_{t-1} + b_h
+        h_t = f(a_t)                             f: tanh, relu, sigmoid or identity
+        y_t = h_t
+
+    Parameters
+    ----------
+    x : (T, B, I) array
+    h0 : (B, H) array
+    W_hx : (H, I) array
+    W_hh : (H, H) array
+    b_h : (H,) array
+    nonlinearity : a key of `ACTIVATIONS`
+
+    Returns
+    -------
+    (y, h_T) : (T, B, H) and (B, H) arrays
+    saved : for `rnn_backward`
+
+    Raises
+    ------
+    ValueError
+        If `nonlinearity` is not one of the four.
+
+    Examples
+    --------
+    A running sum is an identity network with all weights 1:
+
+    >>> x, one = np.array([1.0, 2.0, 3.0]).reshape(3, 1, 1), np.ones((1, 1))
+    >>> (y, h_T), _ = rnn_forward(x, 0 * one, one, one, np.zeros(1), nonlinearity="identity")
+    >>> y.ravel()
+    array([1., 3., 6.])
+    """
+    if nonlinearity not in ACTIVATIONS:
+        raise ValueError(
+            f"nonlinearity must be one of {', '.join(ACTIVATIONS)}; got {nonlinearity!r}"
+        )
+    f, _ = ACTIVATIONS[nonlinearity]
+    T, B, _ = x.shape
+    H = W_hh.shape[1]
+    a, saved_a = linear_forward(x, W_hx, b_h)
+    h = np.empty((T + 1, B, H), a.dtype)
+    h[0] = h0
+    for t in range(T):
+        a[t] += h[t] @ W_hh.T
+        h[t + 1] = f(a[t])
+    return (h[1:], h[T]), (saved_a, h, W_hh, nonlinearity)
+
+
+def rnn_backward(dy: Array, dh_T: Array, saved: Saved) -> tuple[Array, Array, Array, Array, Array]:
+    """Backward of `rnn_forward`: returns dx, dh0, dW_hx, dW_hh, db_h.
+
+    Parameters
+    ----------
+    dy : (T, B, H) array
+    dh_T : (B, H) array
+    saved : from `rnn_forward`
+    """
+    saved_a, h, W_hh, nonlinearity = saved
+    _, slope = ACTIVATIONS[nonlinearity]
+    da = np.empty_like(h[1:])
+    dh = dh_T
+    for t in reversed(range(len(da))):
+        # y_t = h_t
+        dh = dh + dy[t]
+        # h_t = f(a_t)
+        da[t] = dh * slope(h[t + 1])
+        # a_t = W_hx x_t + W_hh h_{t-1} + b_h
+        dh = da[t] @ W_hh
+
+    # a_t = W_hx x_t + W_hh h_{t-1} + b_h, for all t at once
+    dx, dW_hx, db_h = linear_backward(da, saved_a)
+    dW_hh = _rows(da).T @ _rows(h[:-1])
+    return dx, dh, dW_hx, dW_hh, db_h
+
+
+# -- Long short-term memory -----------------------------------------------------------------------
+
+
+def lstm_forward(
+    x: Array, h0: Array, c0: Array, W_hx: Array, W_hh: Array, b_h: Array
+) -> tuple[tuple[Array, Array, Array], Saved]:
+    """Run the LSTM [3]_ with the forget gate [4]_.
+
+    ::
+
+        a_t = W_hx x_t + W_hh h_{t-1} + b_h      four blocks of rows: i, f, g, o
+        i_t = sigmoid(a_i)                       input gate: how much to write
+        f_t = sigmoid(a_f)                       forget gate: how much to keep
+        g_t = tanh(a_g)                          candidate: what to write
+        o_t = sigmoid(a_o)                       output gate: how much to show
+        c_t = f_t c_{t-1} + i_t g_t
+        h_t = o_t tanh(c_t)
+        y_t = h_t
+
+    Parameters
+    ----------
+    x : (T, B, I) array
+    h0, c0 : (B, H) arrays
+    W_hx : (4*H, I) array
+    W_hh : (4*H, H) array
+    b_h : (4*H,) array
+
+    Returns
+    -------
+    (y, h_T, c_T) : (T, B, H), (B, H) and (B, H) arrays
+    saved : for `lstm_backward`
+
+    Examples
+    --------
+    With every gate wide open (bias 50) and a candidate of 1, the cell counts the steps:
+
+    >>> zero = np.zeros((1, 1))
+    >>> (y, h_T, c_T), _ = lstm_forward(
+    ...     np.zeros((7, 1, 1)), zero, zero, np.zeros((4, 1)), np.zeros((4, 1)), np.full(4, 50.0)
+    ... )
+    >>> c_T
+    array([[7.]])
+    """
+    T, B, _ = x.shape
+    H = W_hh.shape[1]
+    a, saved_a = linear_forward(x, W_hx, b_h)
+    a_i, a_f, a_g, a_o = np.split(a, 4, axis=-1)  # views of a, each (T, B, H)
+    i, f, g, o = np.empty((4, T, B, H), a.dtype)
+    h, c = np.empty((2, T + 1, B, H), a.dtype)
+    h[0], c[0] = h0, c0
+    for t in range(T):
+        a[t] += h[t] @ W_hh.T
+        i[t] = sigmoid(a_i[t])
+        f[t] = sigmoid(a_f[t])
+        g[t] = np.tanh(a_g[t])
+        o[t] = sigmoid(a_o[t])
+        c[t + 1] = f[t] * c[t] + i[t] * g[t]
+        h[t + 1] = o[t] * np.tanh(c[t + 1])
+    return (h[1:], h[T], c[T]), (saved_a, i, f, g, o, h, c, W_hh)
+
+
+def lstm_backward(
+    dy: Array, dh_T: Array, dc_T: Array, saved: Saved
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Backward of `lstm_forward`: returns dx, dh0, dc0, dW_hx, dW_hh, db_h.
+
+    Parameters
+    ----------
+    dy : (T, B, H) array
+    dh_T, dc_T : (B, H) arrays
+    saved : from `lstm_forward`
+    """
+    saved_a, i, f, g, o, h, c, W_hh = saved
+    T, B, H = i.shape
+    da = np.empty((T, B, 4 * H), i.dtype)
+    da_i, da_f, da_g, da_o = np.split(da, 4, axis=-1)  # views of da, each (T, B, H)
+    tanh_c = np.tanh(c)
+    dh, dc = dh_T, dc_T
+    for t in reversed(range(T)):
+        # y_t = h_t
+        dh = dh + dy[t]
+        # h_t = o_t tanh(c_t)
+        do = dh * tanh_c[t + 1]
+        dc = dc + dh * o[t] * (1 - tanh_c[t + 1] ** 2)
+        # c_t = f_t c_{t-1} + i_t g_t
+        df = dc * c[t]
+        di = dc * g[t]
+        dg = dc * i[t]
+        dc = dc * f[t]
+        # o_t = sigmoid(a_o)
+        da_o[t] = do * o[t] * (1 - o[t])
+        # g_t = tanh(a_g)
+        da_g[t] = dg * (1 - g[t] ** 2)
+        # f_t = sigmoid(a_f)
+        da_f[t] = df * f[t] * (1 - f[t])
+        # i_t = sigmoid(a_i)
+        da_i[t] = di * i[t] * (1 - i[t])
+        # a_t = W_hx x_t + W_hh h_{t-1} + b_h
+        dh = da[t] @ W_hh
+
+    # a_t = W_hx x_t + W_hh h_{t-1} + b_h, for all t at once
+    dx, dW_hx, db_h = linear_backward(da, saved_a)
+    dW_hh = _rows(da).T @ _rows(h[:-1])
+    return dx, dh, dc, dW_hx, dW_hh, db_h
+
+
+# -- Gated recurrent unit -------------------------------------------------------------------------
+
+
+def gru_forward(
+    x: Array, h0: Array, W_hx: Array, W_hh: Array, b_h: Array, b_hn: Array
+) -> tuple[tuple[Array, Array], Saved]:
+    """Run the GRU [5]_, with the reset gate after the linear map.
+
+    ::
+
+        a_t = W_hx x_t + b_h                     three blocks of rows: r, z, n
+        u_t = W_hh h_{t-1}                       the same blocks
+        r_t = sigmoid(a_r + u_r)                 reset gate: how much of the past n may see
+        z_t = sigmoid(a_z + u_z)                 update gate: how much of the past stays
+        m_t = u_n + b_hn
+        n_t = tanh(a_n + r_t m_t)                candidate
+        h_t = (1 - z_t) n_t + z_t h_{t-1}
+        y_t = h_t
+
+    The paper applies the reset gate to h_{t-1} before the product with W_hh. This is the variant of
+    cuDNN and PyTorch (in ONNX ``linear_before_reset=1``), where one product serves all three
+    blocks; the bias b_hn then stands inside the reset and cannot be merged into b_h.
+
+    Parameters
+    ----------
+    x : (T, B, I) array
+    h0 : (B, H) array
+    W_hx : (3*H, I) array
+    W_hh : (3*H, H) array
+    b_h : (3*H,) array
+    b_hn : (H,) array
+
+    Returns
+    -------
+    (y, h_T) : (T, B, H) and (B, H) arrays
+    saved : for `gru_backward`
+
+    Examples
+    --------
+    A closed update gate (z = 1) keeps the state for ever:
+
+    >>> b_h = np.array([0.0, 50.0, 0.0])
+    >>> (y, h_T), _ = gru_forward(
+    ...     np.ones((9, 1, 1)), np.array([[0.3]]), np.ones((3, 1)), np.ones((3, 1)), b_h, np.ones(1)
+    ... )
+    >>> h_T
+    array([[0.3]])
+    """
+    T, B, _ = x.shape
+    H = W_hh.shape[1]
+    a, saved_a = linear_forward(x, W_hx, b_h)
+    u = np.empty_like(a)
+    a_r, a_z, a_n = np.split(a, 3, axis=-1)  # views of a, each (T, B, H)
+    u_r, u_z, u_n = np.split(u, 3, axis=-1)
+    r, z, m, n = np.empty((4, T, B, H), a.dtype)
+    h = np.empty((T + 1, B, H), a.dtype)
+    h[0] = h0
+    for t in range(T):
+        u[t] = h[t] @ W_hh.T
+        r[t] = sigmoid(a_r[t] + u_r[t])
+        z[t] = sigmoid(a_z[t] + u_z[t])
+        m[t] = u_n[t] + b_hn
+        n[t] = np.tanh(a_n[t] + r[t] * m[t])
+        h[t + 1] = (1 - z[t]) * n[t] + z[t] * h[t]
+    return (h[1:], h[T]), (saved_a, r, z, m, n, h, W_hh)
+
+
+def gru_backward(
+    dy: Array, dh_T: Array, saved: Saved
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Backward of `gru_forward`: returns dx, dh0, dW_hx, dW_hh, db_h, db_hn.
+
+    Parameters
+    ----------
+    dy : (T, B, H) array
+    dh_T : (B, H) array
+    saved : from `gru_forward`
+    """
+    saved_a, r, z, m, n, h, W_hh = saved
+    T, B, H = r.shape
+    da, du = np.empty((2, T, B, 3 * H), r.dtype)
+    da_r, da_z, da_n = np.split(da, 3, axis=-1)  # views of da, each (T, B, H)
+    du_r, du_z, du_n = np.split(du, 3, axis=-1)
+    dh = dh_T
+    for t in reversed(range(T)):
+        # y_t = h_t
+        dh = dh + dy[t]
+        # h_t = (1 - z_t) n_t + z_t h_{t-1}
+        dn = dh * (1 - z[t])
+        dz = dh * (h[t] - n[t])
+        dh = dh * z[t]
+        # n_t = tanh(a_n + r_t m_t)
+        da_n[t] = dn * (1 - n[t] ** 2)
+        dr = da_n[t] * m[t]
+        dm = da_n[t] * r[t]
+        # m_t = u_n + b_hn
+        du_n[t] = dm
+        # z_t = sigmoid(a_z + u_z)
+        da_z[t] = du_z[t] = dz * z[t] * (1 - z[t])
+        # r_t = sigmoid(a_r + u_r)
+        da_r[t] = du_r[t] = dr * r[t] * (1 - r[t])
+        # u_t = W_hh h_{t-1}
+        dh = dh + du[t] @ W_hh
+
+    # a_t = W_hx x_t + b_h, u_t = W_hh h_{t-1} and m_t = u_n + b_hn, for all t at once
+    dx, dW_hx, db_h = linear_backward(da, saved_a)
+    dW_hh = _rows(du).T @ _rows(h[:-1])
+    db_hn = _rows(du_n).sum(axis=0)
+    return dx, dh, dW_hx, dW_hh, db_h, db_hn
+
+
+# -- Whole layers: sequences of unequal length, both directions, several layers -------------------
+
+
+class Cell(NamedTuple):
+    """A cell's two functions and how many arrays its state has (LSTM: h and c)."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    state_arrays: int
+
+
+#: What `forward` runs: rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, lstm, gru.
+CELLS = {
+    **{
+        f"rnn_{name}": Cell(partial(rnn_forward, nonlinearity=name), rnn_backward, 1)
+        for name in ACTIVATIONS
+    },
+    "lstm": Cell(lstm_forward, lstm_backward, 2),
+    "gru": Cell(gru_forward, gru_backward, 1),
+}
+
+#: The order in which every cell takes its parameters and returns their gradients.
+_PARAMETER_NAMES = ("W_hx", "W_hh", "b_h", "b_hn")
+
+
+def direction_forward(
+    cell: Cell,
+    x: Array,
+    state: Sequence[Array],
+    parameters: Parameters,
+    lengths: Array,
+    reverse: bool,
+) -> tuple[tuple[Array, ...], Saved]:
+    """Run one direction of one layer over sequences of unequal length.
+
+    Sequences of equal length are cut to that length and run together, first to last step or last
+    to first. So no cell ever sees padding: padded outputs are zero, and each sequence's state stops
+    at its own end (in reverse: starts there).
+
+    Parameters
+    ----------
+    cell : a value of `CELLS`
+    x : (T, B, I) array
+    state : the initial (B, H) arrays: [h0], or [h0, c0] for the LSTM
+    parameters : the cell's, by name
+    lengths : (B,) array of int, each in 0 .. T
+    reverse : whether to read from the last step to the first
+
+    Returns
+    -------
+    (y, *state_T) : (T, B, H) array and (B, H) arrays
+    saved : for `direction_backward`
+    """
+    T, B, _ = x.shape
+    y = np.zeros((T, B, parameters["W_hh"].shape[1]), x.dtype)
+    state_T = [s.copy() for s in state]
+    runs = []
+    for length in np.unique(lengths):
+        batch = np.flatnonzero(lengths == length)
+        time = np.arange(length)[::-1] if reverse else np.arange(length)
+        steps = np.ix_(time, batch)
+        (y[steps], *ends), saved = cell.forward(x[steps], *(s[batch] for s in state), **parameters)
+        for s_T, end in zip(state_T, ends, strict=True):
+            s_T[batch] = end
+        runs.append((steps, batch, saved))
+    return (y, *state_T), (cell, x, parameters, runs)
+
+
+def direction_backward(
+    dy: Array, dstate_T: Sequence[Array], saved: Saved
+) -> tuple[Array, list[Array], Parameters]:
+    """Backward of `direction_forward`: returns dx, dstate, dparameters.
+
+    What comes in for padded steps is ignored; what goes out for them is zero.
+
+    Parameters
+    ----------
+    dy : (T, B, H) array
+    dstate_T : (B, H) arrays
+    saved : from `direction_forward`
+    """
+    cell, x, parameters, runs = saved
+    dx = np.zeros_like(x)
+    dstate = [ds_T.copy() for ds_T in dstate_T]
+    dparameters = {name: np.zeros_like(p) for name, p in parameters.items()}
+    for steps, batch, saved_run in runs:
+        dx[steps], *rest = cell.backward(dy[steps], *(ds_T[batch] for ds_T in dstate_T), saved_run)
+        starts, dps = rest[: len(dstate)], rest[len(dstate) :]
+        for ds, start in zip(dstate, starts, strict=True):
+            ds[batch] = start
+        for name, dp in zip(_PARAMETER_NAMES, dps, strict=False):
+            dparameters[name] += dp
+    return dx, dstate, dparameters
+
+
+def forward(
+    cell: str,
+    x: Array,
+    layers: Layers,
+    state: State | None = None,
+    lengths: Sequence[int] | Array | None = None,
+) -> tuple[tuple[Array, State], Saved]:
+    """Run a stack of layers, each in one direction or in both, as torch.nn.RNN, LSTM, GRU do.
+
+    A layer's output is the output of its directions side by side; the next layer reads it.
+
+    Parameters
+    ----------
+    cell : a key of `CELLS`
+    x : (T, B, I) array
+    layers : ``layers[l][d]`` is a dict of the parameters W_hx, W_hh, b_h (GRU: and b_hn) of layer l
+        in direction d; a second direction reads from each sequence's last step to its first
+    state : (L*D, B, H) array, or a pair (h0, c0) of them for the LSTM; zeros if None.
+        Row l*D + d belongs to layer l, direction d
+    lengths : (B,) int, each in 0 .. T, in any order; all T if None
+
+    Returns
+    -------
+    (y, state_T) : (T, B, D*H) array, zero where padded, and the states after each sequence's own
+        last step, in the form of `state`
+    saved : for `backward`
+
+    Raises
+    ------
+    ValueError
+        If `cell` is unknown, or `lengths` is not one number in 0 .. T for each sequence.
+
+    Examples
+    --------
+    Two sequences, of 3 steps and of 1, in one batch:
+
+    >>> ones = {"W_hx": np.ones((1, 1)), "W_hh": np.ones((1, 1)), "b_h": np.zeros(1)}
+    >>> x = np.ones((3, 2, 1))
+    >>> (y, h_T), saved = forward("rnn_identity", x, [[ones, ones]], lengths=[3, 1])
+    >>> y[:, 0]
+    array([[1., 3.],
+           [2., 2.],
+           [3., 1.]])
+    >>> y[:, 1]
+    array([[1., 1.],
+           [0., 0.],
+           [0., 0.]])
+    >>> dx, dh0, grads = backward(y, None, saved)
+    >>> sorted(grads[0][1])
+    ['W_hh', 'W_hx', 'b_h']
+    """
+    if cell not in CELLS:
+        raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}")
+    T, B, _ = x.shape
+    lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
+    if lengths.shape != (B,) or np.any((lengths < 0) | (lengths > T)):
+        raise ValueError(
+            f"lengths must hold one number in 0 .. {T} for each of the {B} sequences; got {lengths}"
+        )
+    D, H = len(layers[0]), layers[0][0]["W_hh"].shape[1]
+    if state is None:
+        zero = np.zeros((len(layers) * D, B, H), x.dtype)
+        state = (zero,) * CELLS[cell].state_arrays
+    states = state if isinstance(state, tuple) else (state,)
+
+    states_T = tuple(np.empty_like(s) for s in states)
+    saved_layers = []
+    for level, layer in enumerate(layers):
+        outputs, saved_directions = [], []
+        for d, parameters in enumerate(layer):
+            k = level * D + d
+            (y, *ends), saved = direction_forward(
+                CELLS[cell], x, [s[k] for s in states], parameters, lengths, reverse=d == 1
+            )
+            for s_T, end in zip(states_T, ends, strict=True):
+                s_T[k] = end
+            outputs.append(y)
+            saved_directions.append(saved)
+        x = np.concatenate(outputs, axis=-1)
+        saved_layers.append(saved_directions)
+    return (x, _as_given(states_T)), (states_T, saved_layers)
+
+
+def backward(
+    dy: Array, dstate_T: State | None, saved: Saved
+) -> tuple[Array, State, list[list[Parameters]]]:
+    """Backward of `forward`: returns dx, dstate and the gradients in the nesting of `layers`.
+
+    Parameters
+    ----------
+    dy : (T, B, D*H) array
+    dstate_T : in the form of forward's state; zeros if None
+    saved : from `forward`
+    """
+    states_T, saved_layers = saved
+    if dstate_T is None:
+        dstate_T = tuple(np.zeros_like(s_T) for s_T in states_T)
+    dstates_T = dstate_T if isinstance(dstate_T, tuple) else (dstate_T,)
+
+    dstates = tuple(np.empty_like(s_T) for s_T in states_T)
+    dlayers: list[list[Parameters]] = []
+    for level, saved_directions in reversed(list(enumerate(saved_layers))):
+        D = len(saved_directions)
+        # x = concatenate(outputs)
+        doutputs = np.split(dy, D, axis=-1)
+        dx, dlayer = [], []
+        for d in range(D):
+            k = level * D + d
+            dx_d, starts, dparameters = direction_backward(
+                doutputs[d], [ds_T[k] for ds_T in dstates_T], saved_directions[d]
+            )
+            for ds, start in zip(dstates, starts, strict=True):
+                ds[k] = start
+            dx.append(dx_d)
+            dlayer.append(dparameters)
+        # every direction has read the same x
+        dy = np.sum(dx, axis=0)
+        dlayers.insert(0, dlayer)
+    return dy, _as_given(dstates), dlayers
+
+
+def _as_given(states: tuple[Array, ...]) -> State:
+    """Return h for the cells that have h alone, (h, c) for the LSTM."""
+    return states if len(states) > 1 else states[0]
+
+
+# -- PyTorch's names ------------------------------------------------------------------------------
+
+
+def layers_from_state_dict(tensors: Mapping[str, Array]) -> list[list[Parameters]]:
+    """Make the `layers` of `forward` from arrays with the names of torch.nn.RNN, LSTM, GRU.
+
+    weight_ih_l0 is W_hx, weight_hh_l0 is W_hh, and so on for l1, l2, each also with ``_reverse``.
+    Of the two biases only the sum matters: ``b_h = bias_ih + bias_hh``; a missing one counts as
+    zero. The GRU's bias_hh for n stays apart as b_hn. A GRU is recognised by its three blocks.
+
+    >>> tensors = {"weight_ih_l0": np.ones((6, 5)), "weight_hh_l0": np.ones((6, 2)),
+    ...            "bias_ih_l0": np.ones(6), "bias_hh_l0": np.ones(6)}
+    >>> [[parameters]] = layers_from_state_dict(tensors)
+    >>> parameters["b_h"], parameters["b_hn"]
+    (array([2., 2., 2., 2., 1., 1.]), array([1., 1.]))
+    """
+
+    def direction(suffix: str) -> Parameters:
+        W_hx, W_hh = tensors[f"weight_ih_{suffix}"], tensors[f"weight_hh_{suffix}"]
+        rows, H = W_hh.shape
+        zero = np.zeros(rows, W_hh.dtype)
+        b_h = tensors.get(f"bias_ih_{suffix}", zero).copy()
+        b_hh = tensors.get(f"bias_hh_{suffix}", zero)
+        if rows != 3 * H:
+            return {"W_hx": W_hx, "W_hh": W_hh, "b_h": b_h + b_hh}
+        b_h[: 2 * H] += b_hh[: 2 * H]
+        return {"W_hx": W_hx, "W_hh": W_hh, "b_h": b_h, "b_hn": b_hh[2 * H :].copy()}
+
+    layers: list[list[Parameters]] = []
+    while f"weight_ih_l{len(layers)}" in tensors:
+        suffixes = (f"l{len(layers)}", f"l{len(layers)}_reverse")
+        layers.append([direction(s) for s in suffixes if f"weight_ih_{s}" in tensors])
+    return layers
+
+
+def gradients_by_name(dlayers: Layers) -> dict[str, Array]:
+    """Give the gradients of `backward` the names of torch.nn.RNN, LSTM, GRU.
+
+    bias_ih and bias_hh have the gradient of b_h each; in the GRU's bias_hh, n has that of b_hn.
+
+    >>> names = gradients_by_name([[{"W_hx": np.ones((2, 3)), "W_hh": np.ones((2, 2)),
+    ...                              "b_h": np.ones(2)}]])
+    >>> list(names)
+    ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
+    """
+    tensors: dict[str, Array] = {}
+    for level, dlayer in enumerate(dlayers):
+        for direction, d in zip(("", "_reverse"), dlayer, strict=False):
+            suffix = f"l{level}{direction}"
+            tensors[f"weight_ih_{suffix}"] = d["W_hx"]
+            tensors[f"weight_hh_{suffix}"] = d["W_hh"]
+            tensors[f"bias_ih_{suffix}"] = d["b_h"]
+            db_hn = d.get("b_hn", np.empty(0, d["b_h"].dtype))
+            tensors[f"bias_hh_{suffix}"] = np.concatenate(
+                [d["b_h"][: len(d["b_h"]) - len(db_hn)], db_hn]
+            )
+    return tensors

@@ -1,0 +1,149 @@
+# Backpropagation through time: walk back through a chunk of steps, then add what the chunk
+# contributes to the gradients of the input and the weights while it is in the cache.
+
+cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
+    # dz of this thread's rows and units of step t.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
+    cdef ptrdiff_t before = slot_before(work, t) * stride, after = slot_after(work, t) * stride
+    cdef real* z = work.z + work.offset[t] * layout.stride
+    cdef ptrdiff_t block, k, i, row, above, here
+    for block in range(first_block(work, split, 0), first_block(work, split, 1)):
+        for k in range(split.tiles // split.row_threads):
+            i = k * split.row_threads + split.row_thread
+            row = work.batch * i // split.tiles
+            above = min(work.batch * (i + 1) // split.tiles, rows)
+            if row >= above:
+                continue
+            here = row * stride + block * layout.block
+            work.cell.backward(
+                z + row * layout.stride + block * layout.places * layout.block,
+                work.dh + here, work.dc + here,
+                NULL if work.dy == NULL else
+                work.dy + (work.offset[t] + row) * work.dy_stride + block * layout.block,
+                work.h + after + here, work.c + after + here, work.h + before + here,
+                work.c + before + here, above - row, layout.block, layout.stride, stride,
+                work.dy_stride)
+
+
+cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
+    # z_h = W_hh h_prev, so dh_prev += dz_h W_hh, for this thread's rows and units.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
+    cdef ptrdiff_t depth = layout.gates * layout.block
+    cdef const real* dz = work.z + work.offset[t] * layout.stride + (
+        layout.places - layout.gates) * layout.block
+    cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL, panels = stride // PANEL
+    cdef ptrdiff_t panel, last, many, k, i, row, above
+    cdef ptrdiff_t group = panels if rows <= FEW_ROWS else 1
+    panel = first_panel(work, split, 0)
+    last = first_panel(work, split, 1)
+    while panel < last:
+        many = min(group, last - panel)
+        for k in range(split.tiles // split.row_threads):
+            i = k * split.row_threads + split.row_thread
+            row = work.batch * i // split.tiles
+            above = min(work.batch * (i + 1) // split.tiles, rows)
+            if row >= above:
+                continue
+            tile[above - row](work.dh + row * stride + panel * PANEL, stride,
+                              work.dh + row * stride + panel * PANEL, stride,
+                              dz + row * layout.stride, layout.stride, layout.blocks, depth,
+                              layout.places * layout.block, work.W_hh_back + panel * panel_size,
+                              many)
+        panel += many
+
+
+cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,
+                       int threads) noexcept nogil:
+    # dtable[token] += dz_x, this thread's share of the blocks
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
+    cdef ptrdiff_t row, block, k
+    cdef const real* dz
+    cdef real* out
+    for row in range(first, first + rows):
+        for block in range(share(layout.blocks, thread, threads),
+                           share(layout.blocks, thread + 1, threads)):
+            dz = work.z + row * layout.stride + block * places
+            out = work.dtable + (work.tokens[row] * layout.blocks + block) * width
+            for k in range(width // LANES):
+                store(out + k * LANES, load(out + k * LANES) + load(dz + k * LANES))
+
+
+cdef void backward_chunk(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
+                         int threads) noexcept nogil:
+    # z = W_hx x + b_h + W_hh h_prev: what the steps low to high contribute.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t first = work.offset[low], end = work.offset[high]
+    cdef ptrdiff_t places = layout.places - layout.gates
+    cdef ptrdiff_t rows, t, a, b
+    cdef Rows h = Rows(work.h, work.state_stride, 1, layout.units, 0)
+    if work.dx.data != NULL:
+        project_back(&work.dx, first, end - first, layout, work.z + first * layout.stride,
+                     work.W_hx_back, thread, threads)
+    if work.tokens != NULL:
+        scatter_rows(work, first, end - first, thread, threads)
+    while first < end:
+        rows = min(<ptrdiff_t>CHUNK_ROWS, end - first)
+        columns_of(work.dz_columns, work.z + first * layout.stride, layout.stride, rows,
+                   share(layout.stride, thread, threads), share(layout.stride, thread + 1, threads))
+        if work.tokens == NULL:
+            copy_to_panels(work.x_panels, &work.x, first, rows, 0, thread, threads)
+        for t in range(low, high):
+            a = max(work.offset[t], first)
+            b = min(work.offset[t + 1], first + rows)
+            if a < b:
+                copy_to_panels(work.h_panels, &h, slot_before(work, t) + a - work.offset[t], b - a,
+                               a - first, thread, threads)
+        barrier_wait(&work.barrier, threads)
+        if work.tokens == NULL:
+            accumulate(work.dW_hx, work.x.parts * work.x.depth, layout, 0, work.cell.x_gates,
+                       work.dz_columns, work.x_panels, rows, thread, threads)
+        accumulate(work.dW_hh, layout.units, layout, places, work.cell.h_gates, work.dz_columns,
+                   work.h_panels, rows, thread, threads)
+        if work.db_x != NULL:
+            accumulate_bias(work.db_x, layout, 0, work.cell.x_gates, work.dz_columns, rows, thread,
+                            threads)
+        if work.db_h != NULL:
+            accumulate_bias(work.db_h, layout, places, work.cell.h_gates, work.dz_columns, rows,
+                            thread, threads)
+        barrier_wait(&work.barrier, threads)
+        first += rows
+
+
+cdef void backward_task(Work* work, int thread, int threads) noexcept nogil:
+    cdef Split split = split_team(work, thread, threads)
+    cdef ptrdiff_t steps = max(<ptrdiff_t>1, CHUNK_ROWS // max(<ptrdiff_t>1, work.batch))
+    cdef ptrdiff_t chunks = (work.steps + steps - 1) // steps
+    cdef ptrdiff_t chunk, low, high, k, t
+    for chunk in range(chunks):
+        if not work.reverse:
+            chunk = chunks - 1 - chunk
+        low = chunk * steps
+        high = min(low + steps, work.steps)
+        for k in range(high - low):
+            t = low + k if work.reverse else high - 1 - k
+            if split.row_threads:
+                backward_step(work, t, &split)
+            if split.unit_threads > 1:
+                barrier_wait(&work.barrier, threads)
+            if split.row_threads:
+                backward_step_h(work, t, &split)
+        barrier_wait(&work.barrier, threads)
+        backward_chunk(work, low, high, thread, threads)
+
+
+def backward(list tasks, int threads):
+    """Run the directions of one layer backward; z is overwritten with its gradients."""
+    run_directions(tasks, backward_task, threads)
+
+
+def backward_sizes(Task task):
+    """Sizes of the packed weights and the scratch buffers of the backward pass."""
+    cdef Layout* z = &task.work.z_layout
+    cdef ptrdiff_t height = z.blocks * z.gates * z.block
+    return {"W_hh_back": height * round_up(z.units, PANEL), "panel": PANEL,
+            "height": height, "dz_columns": z.stride * CHUNK_ROWS,
+            "h_panels": round_up(z.units, PANEL) * CHUNK_ROWS,
+            "x_panels": round_up(task.input_size, PANEL) * CHUNK_ROWS}

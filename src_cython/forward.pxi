@@ -1,0 +1,248 @@
+# The forward pass of a task: project a chunk of steps, then walk through it step by step.
+
+cdef struct Split:
+    # Who does what in the recurrence. Rows are dealt out in tiles, hidden units in runs of blocks;
+    # where units are shared, everybody waits for everybody after each step.
+    ptrdiff_t tiles
+    int row_thread
+    int row_threads
+    int unit_thread
+    int unit_threads
+
+
+cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
+    cdef Split split = Split(1, 0, 1, 0, 1)
+    cdef const Layout* z = &work.z_layout
+    # A barrier costs about what two thousand multiply-adds of a vector cost.
+    cdef ptrdiff_t step = z.gates * z.units * z.units * work.batch
+    if work.batch >= 4 * threads:
+        split.row_thread, split.row_threads = thread, threads
+    elif work.state_stride >= threads * PANEL and step >= threads * 4096 * LANES:
+        split.unit_thread, split.unit_threads = thread, threads
+    elif thread > 0:
+        split.row_threads = 0          # nothing to do: one thread is faster
+    split.tiles = round_up(max(<ptrdiff_t>1, (work.batch + TILE_ROWS - 1) // TILE_ROWS),
+                           max(1, split.row_threads))
+    return split
+
+
+cdef inline ptrdiff_t first_panel(const Work* work, const Split* split, int after) noexcept nogil:
+    # Units are shared out in whole panels, so that the thread that computes dh of some units
+    # is the one that turns it into their dz.
+    return share(work.state_stride // PANEL, split.unit_thread + after, split.unit_threads)
+
+
+cdef inline ptrdiff_t first_block(const Work* work, const Split* split, int after) noexcept nogil:
+    cdef const Layout* z = &work.z_layout
+    return min(z.blocks, first_panel(work, split, after) * (PANEL // z.block))
+
+
+cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
+    return FEW_ROWS * GROUP_BLOCKS * work.z_layout.gates * work.z_layout.block
+
+
+cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
+    # Steps a chunk: z stays in the second cache between the projection and the recurrence.
+    cdef ptrdiff_t rows = 65536 // work.z_layout.stride
+    rows = min(max(rows, <ptrdiff_t>48), <ptrdiff_t>CHUNK_ROWS)
+    return max(<ptrdiff_t>1, rows // max(<ptrdiff_t>1, work.batch))
+
+
+cdef void gather_rows(const Work* work, real* z, ptrdiff_t first, ptrdiff_t rows, int thread,
+                      int threads) noexcept nogil:
+    # z[row] = table[tokens[first + row]]
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t width = layout.gates * layout.block
+    cdef ptrdiff_t row, block
+    cdef const real* source
+    for row in range(share(rows, thread, threads), share(rows, thread + 1, threads)):
+        source = work.table + work.tokens[first + row] * layout.blocks * width
+        for block in range(layout.blocks):
+            memcpy(z + row * layout.stride + block * layout.places * layout.block,
+                   source + block * width, width * sizeof(real))
+
+
+cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* split,
+                       real* recurrent) noexcept nogil:
+    # This thread's rows and units of step t; z is row 0 of the step.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
+    cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
+    cdef const real* h_prev = work.h + slot_before(work, t) * stride
+    cdef real* h = work.h + slot_after(work, t) * stride
+    cdef const real* c_prev = work.c
+    cdef real* c = work.c
+    cdef ptrdiff_t group = GROUP_BLOCKS if rows <= FEW_ROWS else 1
+    cdef ptrdiff_t block, last, many, i, row, above, k, b, here
+    if work.training and work.c != NULL:
+        c_prev = work.c + slot_before(work, t) * stride
+        c = work.c + slot_after(work, t) * stride
+    block = first_block(work, split, 0)
+    last = first_block(work, split, 1)
+    while block < last:
+        many = min(group, last - block)
+        for k in range(split.tiles // split.row_threads):
+            i = k * split.row_threads + split.row_thread
+            row = work.batch * i // split.tiles
+            above = min(work.batch * (i + 1) // split.tiles, rows)
+            if row >= above:
+                continue
+            # W_hh h_prev (+ b_hh)
+            tile[above - row](recurrent, many * width,
+                              NULL if work.b_h == NULL else work.b_h + block * width, 0,
+                              h_prev + row * stride, stride, 1, layout.units, 0,
+                              work.W_hh + block * width * layout.units, many * width // PANEL)
+            for b in range(many):
+                here = row * stride + (block + b) * layout.block
+                work.cell.forward(h + here, c + here,
+                                  z + row * layout.stride + (block + b) * places,
+                                  recurrent + b * width, h_prev + here, c_prev + here,
+                                  above - row, layout.block, layout.stride, many * width, stride)
+        block += many
+
+
+cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, const Split* split, int thread,
+                        int threads) noexcept nogil:
+    # Steps low to high: project them all, then recur.
+    cdef ptrdiff_t k, t, first = work.offset[low]
+    cdef real* z = work.z
+    if work.training:
+        z = z + first * work.z_layout.stride
+    if work.tokens != NULL:
+        gather_rows(work, z, first, work.offset[high] - first, thread, threads)
+    else:
+        project(z, &work.z_layout, &work.x, first, work.offset[high] - first, work.W_hx,
+                work.b_x, thread, threads)
+    barrier_wait(&work.barrier, threads)
+    for k in range(high - low):
+        t = high - 1 - k if work.reverse else low + k
+        if split.row_threads:
+            forward_step(work, t, z + (work.offset[t] - first) * work.z_layout.stride, split,
+                         work.scratch + thread * scratch_size(work))
+        if split.unit_threads > 1:
+            barrier_wait(&work.barrier, threads)
+    if not work.training:
+        barrier_wait(&work.barrier, threads)
+
+
+cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
+    cdef Split split = split_team(work, thread, threads)
+    cdef ptrdiff_t steps = forward_chunk(work)
+    cdef ptrdiff_t low = 0, high
+    while low < work.steps:
+        high = min(low + steps, work.steps)
+        if work.reverse:
+            forward_steps(work, work.steps - high, work.steps - low, &split, thread, threads)
+        else:
+            forward_steps(work, low, high, &split, thread, threads)
+        low = high
+
+
+# The directions of a layer run side by side where there are threads for both.
+
+ctypedef void (*task_kernel)(Work* work, int thread, int threads) noexcept nogil
+
+cdef struct Directions:
+    Work* work[2]
+    int count
+    task_kernel kernel
+
+
+cdef void directions_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Directions* directions = <Directions*>argument
+    cdef int d
+    if directions.count == 2 and threads >= 2:
+        d = thread % 2
+        directions.kernel(directions.work[d], thread // 2, (threads + 1 - d) // 2)
+    else:
+        for d in range(directions.count):
+            directions.kernel(directions.work[d], thread, threads)
+
+
+cdef void run_directions(list tasks, task_kernel kernel, int threads):
+    cdef Directions directions
+    cdef Task task
+    cdef Work* work
+    cdef ptrdiff_t multiply_adds = 0
+    directions.count = len(tasks)
+    directions.kernel = kernel
+    for d in range(directions.count):
+        task = tasks[d]
+        work = &task.work
+        memset(&work.barrier, 0, sizeof(Barrier))
+        directions.work[d] = work
+        multiply_adds += work.offset[work.steps] * work.z_layout.gates * work.z_layout.units * (
+            work.z_layout.units + (work.x.depth * work.x.parts if work.tokens == NULL else 0))
+    with nogil:
+        run_region(directions_region, &directions, worthwhile(threads, multiply_adds))
+
+
+# The layers of a stack side by side, each a chunk of steps behind the one below.
+
+cdef struct Wavefront:
+    Work* work[MOST_LAYERS]
+    atomic_int done[MOST_LAYERS]    # chunks that each layer has finished
+    int count
+    ptrdiff_t steps                 # a chunk
+
+
+cdef void wavefront_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Wavefront* wave = <Wavefront*>argument
+    cdef Split alone
+    cdef ptrdiff_t low = 0, high
+    cdef int chunk = 0, k, layer
+    while low < wave.work[0].steps:
+        high = min(low + wave.steps, wave.work[0].steps)
+        for k in range((wave.count - thread + threads - 1) // threads):
+            layer = thread + k * threads
+            if layer > 0:
+                wait_until_above(&wave.done[layer - 1], chunk)
+            alone = split_team(wave.work[layer], 0, 1)
+            forward_steps(wave.work[layer], low, high, &alone, 0, 1)
+            raise_to(&wave.done[layer], chunk + 1)
+        low = high
+        chunk += 1
+
+
+def forward_wavefront(list tasks, int threads):
+    """Run a stack of layers of one direction, the layers side by side."""
+    cdef Wavefront wave
+    cdef Task task
+    memset(&wave, 0, sizeof(Wavefront))
+    wave.count = len(tasks)
+    if wave.count > MOST_LAYERS:
+        raise ValueError(f"num_layers: expected at most {MOST_LAYERS}, got {wave.count}")
+    for k in range(wave.count):
+        task = tasks[k]
+        wave.work[k] = &task.work
+    # Short chunks fill the pipeline soon; four rows at least share each pass over the weights.
+    wave.steps = max(<ptrdiff_t>4, min(forward_chunk(wave.work[0]), wave.work[0].steps // 16))
+    for k in range(wave.count):
+        wave.steps = min(wave.steps, forward_chunk(wave.work[k]))
+    with nogil:
+        run_region(wavefront_region, &wave, min(threads, wave.count))
+
+
+def forward(list tasks, int threads):
+    """Run the directions of one layer over a batch."""
+    run_directions(tasks, forward_task, threads)
+
+
+def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):
+    """How a dense batch is shared out: threads by rows and by units, tiles, steps a chunk."""
+    cdef Work work = task.work
+    cdef ptrdiff_t inputs = 0 if tokens else task.input_size
+    cdef ptrdiff_t gates = work.z_layout.gates * work.z_layout.units
+    cdef Split split
+    work.batch = batch
+    threads = worthwhile(threads, steps * batch * gates * (work.z_layout.units + inputs))
+    split = split_team(&work, 0, threads)
+    return {"row_threads": split.row_threads, "unit_threads": split.unit_threads,
+            "tiles": split.tiles, "chunk": forward_chunk(&work)}
+
+
+def forward_sizes(Task task, ptrdiff_t batch, int threads):
+    """Rows of z that inference needs, and the size of the scratch buffer."""
+    task.work.batch = batch
+    cdef ptrdiff_t rows = forward_chunk(&task.work) * task.work.batch
+    return {"z_rows": rows, "scratch": threads * scratch_size(&task.work)}

@@ -1,0 +1,309 @@
+# Matrix products over all rows of a chunk, on the tile that the recurrence uses.
+
+cdef void project(real* z, const Layout* layout, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
+                  const real* panels, const real* bias, int thread, int threads) noexcept nogil:
+    # z[row] = x[first + row] W^T + b, this thread's share of `rows` rows; the weights of a block
+    # stay in the first cache while the rows pass by.
+    cdef ptrdiff_t width = layout.gates * layout.block
+    cdef ptrdiff_t depth = x.parts * x.depth
+    cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    cdef ptrdiff_t begin = share(tiles, thread, threads), end = share(tiles, thread + 1, threads)
+    cdef ptrdiff_t block, i, row, above
+    for block in range(layout.blocks):
+        for i in range(begin, end):
+            row = rows * i // tiles
+            above = rows * (i + 1) // tiles
+            tile[above - row](
+                z + row * layout.stride + block * layout.places * layout.block, layout.stride,
+                bias + block * width, 0, x.data + (first + row) * x.stride, x.stride,
+                x.parts, x.depth, x.part_stride, panels + block * width * depth, width // PANEL)
+
+
+cdef void project_back(const Rows* dx, ptrdiff_t first, ptrdiff_t rows, const Layout* layout,
+                       const real* dz, const real* panels, int thread, int threads) noexcept nogil:
+    # dx[first + row] = dz[row] W, this thread's share of the rows. dz begins at the first of the
+    # `gates` places that count.
+    cdef ptrdiff_t depth = layout.gates * layout.block
+    cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
+    cdef ptrdiff_t whole = dx.depth // PANEL, rest = dx.depth % PANEL
+    cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    cdef ptrdiff_t begin = share(tiles, thread, threads), end = share(tiles, thread + 1, threads)
+    cdef ptrdiff_t panel, i, row, above, r
+    cdef real edge[6 * 64]
+    cdef real* out
+    for panel in range(whole + (rest > 0)):
+        for i in range(begin, end):
+            row = rows * i // tiles
+            above = rows * (i + 1) // tiles
+            out = dx.data + (first + row) * dx.stride + panel * PANEL
+            if panel < whole:
+                tile[above - row](out, dx.stride, NULL, 0, dz + row * layout.stride, layout.stride,
+                                  layout.blocks, depth, layout.places * layout.block,
+                                  panels + panel * panel_size, 1)
+                continue
+            tile[above - row](edge, PANEL, NULL, 0, dz + row * layout.stride, layout.stride,
+                              layout.blocks, depth, layout.places * layout.block,
+                              panels + panel * panel_size, 1)
+            for r in range(above - row):
+                memcpy(out + r * dx.stride, edge + r * PANEL, rest * sizeof(real))
+
+
+# Weight gradients: dW[m][j] += sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
+# a time. dz is turned into columns and x into panels, which makes it the same tile as above.
+# Each chunk is summed from zero and then added: the order depends on the rows alone.
+
+cdef void columns_of(real* columns, const real* dz, ptrdiff_t dz_stride, ptrdiff_t rows,
+                     ptrdiff_t begin, ptrdiff_t end) noexcept nogil:
+    # columns[m][row] = dz[row][m] for begin <= m < end
+    cdef ptrdiff_t m, row, low, high
+    for low in range(begin, end, 16):
+        high = min(low + 16, end)
+        for row in range(rows):
+            for m in range(low, high):
+                columns[m * CHUNK_ROWS + row] = dz[row * dz_stride + m]
+
+
+cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
+                                ptrdiff_t at, int thread, int threads) noexcept nogil:
+    # panels[p][at + row][j] = x[first + row][p * PANEL + j], zeros beyond the last column; this
+    # thread's share of the panels
+    cdef ptrdiff_t columns = x.parts * x.depth
+    cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
+    cdef ptrdiff_t panel, row, j, column
+    cdef const real* source
+    cdef real* out
+    for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
+        for row in range(rows):
+            source = x.data + (first + row) * x.stride
+            out = panels + (panel * CHUNK_ROWS + at + row) * PANEL
+            if x.parts == 1 and (panel + 1) * PANEL <= columns:
+                for j in range(PANEL_VECTORS):
+                    store(out + j * LANES, load(source + panel * PANEL + j * LANES))
+                continue
+            for j in range(PANEL):
+                column = panel * PANEL + j
+                out[j] = 0 if column >= columns else (
+                    source[column // x.depth * x.part_stride + column % x.depth])
+
+
+cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_t first_place,
+                     const int* gate_of, const real* dz_columns, const real* panels,
+                     ptrdiff_t rows, int thread, int threads) noexcept nogil:
+    # This thread's share of the blocks of dW.
+    cdef ptrdiff_t height = layout.gates * layout.block
+    cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS
+    cdef ptrdiff_t panel, block, i, m, above, r, j, inside, unit, width
+    cdef const real* a
+    cdef real sums[6 * 64]
+    cdef real* out
+    for panel in range(round_up(columns, PANEL) // PANEL):
+        width = min(PANEL, columns - panel * PANEL)
+        for block in range(share(layout.blocks, thread, threads),
+                           share(layout.blocks, thread + 1, threads)):
+            a = dz_columns + (block * layout.places + first_place) * layout.block * CHUNK_ROWS
+            for i in range(tiles):
+                m = height * i // tiles
+                above = height * (i + 1) // tiles
+                tile[above - m](sums, PANEL, NULL, 0, a + m * CHUNK_ROWS, CHUNK_ROWS, 1, rows, 0,
+                                panels + panel * CHUNK_ROWS * PANEL, 1)
+                for r in range(above - m):
+                    inside = m + r
+                    unit = block * layout.block + inside % layout.block
+                    if unit >= layout.units:
+                        continue
+                    out = dW + panel * PANEL + columns * (
+                        gate_of[inside // layout.block] * layout.units + unit)
+                    if width == PANEL:
+                        for j in range(PANEL_VECTORS):
+                            store(out + j * LANES,
+                                  load(out + j * LANES) + load(sums + r * PANEL + j * LANES))
+                    else:
+                        for j in range(width):
+                            out[j] += sums[r * PANEL + j]
+
+
+cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,
+                          const int* gate_of, const real* dz_columns, ptrdiff_t rows, int thread,
+                          int threads) noexcept nogil:
+    # db[m] += sum_row dz[row][m], this thread's share of the blocks
+    cdef ptrdiff_t block, inside, unit, row
+    cdef const real* a
+    cdef real total
+    for block in range(share(layout.blocks, thread, threads),
+                       share(layout.blocks, thread + 1, threads)):
+        a = dz_columns + (block * layout.places + first_place) * layout.block * CHUNK_ROWS
+        for inside in range(layout.gates * layout.block):
+            unit = block * layout.block + inside % layout.block
+            if unit < layout.units:
+                total = sum_of(a + inside * CHUNK_ROWS, rows)
+                db[gate_of[inside // layout.block] * layout.units + unit] += total
+
+
+cdef inline real sum_of(const real* a, ptrdiff_t count) noexcept nogil:
+    # A fixed order: one sum a lane, then the lanes, then the rest.
+    cdef vec lanes = splat(0)
+    cdef real parts[16]
+    cdef real total = 0
+    cdef ptrdiff_t k = 0, lane
+    while k + LANES <= count:
+        lanes = lanes + load(a + k)
+        k += LANES
+    store(parts, lanes)
+    for lane in range(LANES):
+        total += parts[lane]
+    while k < count:
+        total += a[k]
+        k += 1
+    return total
+
+
+# y = x W^T + b by itself: a linear layer, which is a layout with one gate, so that its rows stand
+# in their natural order; or the projection of an embedding table into the layout of a cell.
+
+cdef const int NATURAL[1]
+NATURAL[:] = [0]
+
+cdef struct Linear:
+    Layout layout
+    const int* gate_of
+    Rows x
+    ptrdiff_t rows
+    const real* W
+    const real* b
+    real* y
+    # backward
+    const real* W_back
+    Rows dx
+    real* dW
+    real* db
+    real* dy_columns
+    real* x_panels
+    Barrier barrier
+
+
+cdef void linear_forward_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Linear* linear = <Linear*>argument
+    project(linear.y, &linear.layout, &linear.x, 0, linear.rows, linear.W, linear.b, thread,
+            threads)
+
+
+cdef void linear_backward_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Linear* linear = <Linear*>argument
+    cdef Layout* layout = &linear.layout
+    cdef ptrdiff_t first, rows
+    if linear.dx.data != NULL:
+        project_back(&linear.dx, 0, linear.rows, layout, linear.y, linear.W_back, thread, threads)
+    first = 0
+    while first < linear.rows:
+        rows = min(<ptrdiff_t>CHUNK_ROWS, linear.rows - first)
+        columns_of(linear.dy_columns, linear.y + first * layout.stride, layout.stride, rows,
+                   share(layout.stride, thread, threads), share(layout.stride, thread + 1, threads))
+        copy_to_panels(linear.x_panels, &linear.x, first, rows, 0, thread, threads)
+        barrier_wait(&linear.barrier, threads)
+        accumulate(linear.dW, linear.x.depth, layout, 0, linear.gate_of, linear.dy_columns,
+                   linear.x_panels, rows, thread, threads)
+        if linear.db != NULL:
+            accumulate_bias(linear.db, layout, 0, linear.gate_of, linear.dy_columns, rows,
+                            thread, threads)
+        barrier_wait(&linear.barrier, threads)
+        first += rows
+
+
+def linear_sizes(ptrdiff_t in_features, ptrdiff_t out_features):
+    """Row length of y, and the sizes of the packed weights, forward and backward."""
+    cdef Layout layout = layout_of(out_features, 1, 1)
+    return {"y": layout.stride, "W": layout.stride * in_features,
+            "W_back": layout.stride * round_up(in_features, PANEL),
+            "dy_columns": layout.stride * CHUNK_ROWS,
+            "x_panels": round_up(in_features, PANEL) * CHUNK_ROWS}
+
+
+def linear_pack(W, b, packed_W, packed_b, packed_W_back):
+    """Pack W (out_features, in_features) for both passes. None is left out."""
+    cdef Layout layout = layout_of(len(W), 1, 1)
+    pack_weights(reals(packed_W), reals(W), W.shape[1], &layout, NATURAL)
+    if b is None:
+        memset(reals(packed_b), 0, layout.stride * sizeof(real))
+    else:
+        spread_gates(reals(packed_b), reals(b), 1, NULL, &layout, NATURAL)
+    if packed_W_back is not None:
+        pack_weights_back(reals(packed_W_back), reals(W), 1, W.shape[1], 0, &layout, NATURAL)
+
+
+cdef void run_linear(region kernel, Linear* linear, int threads):
+    with nogil:
+        run_region(kernel, linear,
+                   worthwhile(threads, linear.rows * linear.x.depth * linear.layout.stride))
+
+
+def linear_forward(y, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t in_features,
+                   ptrdiff_t out_features, packed_W, packed_b, int threads):
+    """y = x W^T + b for rows of x that begin at `first`, `stride` apart, in a flat array."""
+    cdef Linear linear
+    memset(&linear, 0, sizeof(Linear))
+    linear.layout = layout_of(out_features, 1, 1)
+    linear.x = Rows(reals(x) + first, stride, 1, in_features, 0)
+    linear.rows = rows
+    linear.W = reals(packed_W)
+    linear.b = reals(packed_b)
+    linear.y = reals(y)
+    run_linear(linear_forward_region, &linear, threads)
+
+
+def linear_backward(dy, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows,
+                    ptrdiff_t in_features, ptrdiff_t out_features, packed_W_back, dx,
+                    ptrdiff_t dx_stride, dW, db, dy_columns, x_panels, int threads):
+    """dx = dy W; dW += dy^T x; db += sum dy. dx or db None: nobody wants it."""
+    cdef Linear linear
+    memset(&linear, 0, sizeof(Linear))
+    linear.layout = layout_of(out_features, 1, 1)
+    linear.gate_of = NATURAL
+    linear.x = Rows(reals(x) + first, stride, 1, in_features, 0)
+    linear.rows = rows
+    linear.y = reals(dy)
+    linear.W_back = reals(packed_W_back)
+    linear.dx = Rows(reals(dx), dx_stride, 1, in_features, 0)
+    linear.dW = reals(dW)
+    linear.db = reals(db)
+    linear.dy_columns = reals(dy_columns)
+    linear.x_panels = reals(x_panels)
+    run_linear(linear_backward_region, &linear, threads)
+
+
+cdef Linear table_of(Task task, embedding, ptrdiff_t vocabulary, table):
+    cdef Linear linear
+    cdef Layout z = task.work.z_layout
+    memset(&linear, 0, sizeof(Linear))
+    linear.layout = layout_of(z.units, z.gates, z.gates)
+    linear.gate_of = task.work.cell.x_gates
+    linear.x = Rows(reals(embedding), task.input_size, 1, task.input_size, 0)
+    linear.rows = vocabulary
+    linear.y = reals(table)
+    return linear
+
+
+def table_forward(Task task, table, embedding, ptrdiff_t vocabulary, packed_W_hx, packed_b_x,
+                  int threads):
+    """table[v] = W_hx embedding[v] + b_h, in the engine's layout."""
+    cdef Linear linear = table_of(task, embedding, vocabulary, table)
+    linear.W = reals(packed_W_hx)
+    linear.b = reals(packed_b_x)
+    run_linear(linear_forward_region, &linear, threads)
+
+
+def table_backward(Task task, dtable, embedding, ptrdiff_t vocabulary, packed_W_hx_back,
+                   dembedding, dW_hx, columns, x_panels, int threads):
+    """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
+    cdef Linear linear = table_of(task, embedding, vocabulary, dtable)
+    linear.W_back = reals(packed_W_hx_back)
+    linear.dx = Rows(reals(dembedding), task.input_size, 1, task.input_size, 0)
+    linear.dW = reals(dW_hx)
+    linear.dy_columns = reals(columns)
+    linear.x_panels = reals(x_panels)
+    run_linear(linear_backward_region, &linear, threads)
+
+
+cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
+    # Work below some ten microseconds stays on the caller's thread.
+    cdef ptrdiff_t most = multiply_adds // 100000
+    return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))

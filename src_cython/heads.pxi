@@ -1,0 +1,112 @@
+# Softmax cross-entropy: loss and gradient in one pass over the logits.
+
+cdef struct CrossEntropy:
+    real* dlogits               # OUT (rows, dlogits_stride)
+    double* losses              # OUT (rows); zero where the target is negative
+    const real* logits          # IN (rows, logits_stride)
+    const ptrdiff_t* targets    # IN (rows); negative: the row does not count
+    ptrdiff_t rows
+    ptrdiff_t classes
+    ptrdiff_t logits_stride
+    ptrdiff_t dlogits_stride
+    real weight                 # of a row's loss in the gradient
+
+
+cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept nogil:
+    # p = e^(l - max) / sum;  loss = -log p[target];  dloss/dl = p - one_hot(target)
+    cdef const real* l = task.logits + row * task.logits_stride
+    cdef real* d = task.dlogits + row * task.dlogits_stride
+    cdef ptrdiff_t target = task.targets[row], n = task.classes, k, j
+    cdef real highest = l[0], total, factor
+    cdef double gap
+    cdef real edge[16]
+    if target < 0:
+        task.losses[row] = 0
+        memset(d, 0, n * sizeof(real))
+        return
+    for k in range(n):
+        highest = l[k] if l[k] > highest or l[k] != l[k] else highest
+    gap = <double>highest - <double>l[target]
+    for k in range(n // LANES):
+        store(d + k * LANES, exponential(load(l + k * LANES) - splat(highest)))
+    if n % LANES:
+        k = n - n % LANES
+        store(edge, splat(0))
+        for j in range(n - k):
+            edge[j] = l[k + j] - highest
+        store(edge, exponential(load(edge)))
+        for j in range(n - k):
+            d[k + j] = edge[j]
+    total = sum_of(d, n)
+    task.losses[row] = log(<double>total) + gap
+    factor = task.weight / total
+    for k in range(n):
+        d[k] *= factor
+    d[target] -= task.weight
+
+
+cdef void cross_entropy_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef CrossEntropy* task = <CrossEntropy*>argument
+    cdef ptrdiff_t row
+    for row in range(share(task.rows, thread, threads), share(task.rows, thread + 1, threads)):
+        cross_entropy_row(task, row)
+
+
+def softmax_cross_entropy(dlogits, double[::1] losses, logits, const ptrdiff_t[::1] targets,
+                          ptrdiff_t classes, ptrdiff_t logits_stride, ptrdiff_t dlogits_stride,
+                          double weight, int threads):
+    """losses[row] = -log softmax(logits[row])[target]; dlogits = weight * (softmax - one_hot)."""
+    cdef CrossEntropy task
+    if len(losses) == 0:
+        return
+    task.dlogits = reals(dlogits)
+    task.losses = &losses[0]
+    task.logits = reals(logits)
+    task.targets = &targets[0]
+    task.rows = len(losses)
+    task.classes = classes
+    task.logits_stride = logits_stride
+    task.dlogits_stride = dlogits_stride
+    task.weight = weight
+    with nogil:
+        run_region(cross_entropy_region, &task, worthwhile(threads, task.rows * classes * 16))
+
+
+# The elementary functions by themselves, for the tests of their accuracy.
+
+cdef enum Function:
+    EXPONENTIAL
+    SIGMOID
+    HYPERBOLIC_TANGENT
+
+cdef struct Map:
+    real* out
+    const real* x
+    ptrdiff_t count
+    Function function
+
+
+cdef void map_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Map* task = <Map*>argument
+    cdef ptrdiff_t vector, k
+    cdef vec x
+    for vector in range(task.count // LANES):
+        k = vector * LANES
+        x = load(task.x + k)
+        if task.function == EXPONENTIAL:
+            store(task.out + k, exponential(x))
+        elif task.function == SIGMOID:
+            store(task.out + k, sigmoid(x))
+        else:
+            store(task.out + k, hyperbolic_tangent(x))
+
+
+def map_function(str name, out, x):
+    """out = name(x) for "exp", "sigmoid" or "tanh"; the size is a multiple of `lanes`."""
+    cdef Map task
+    task.out = reals(out)
+    task.x = reals(x)
+    task.count = x.size
+    task.function = {"exp": EXPONENTIAL, "sigmoid": SIGMOID, "tanh": HYPERBOLIC_TANGENT}[name]
+    with nogil:
+        run_region(map_region, &task, 1)

@@ -1,0 +1,117 @@
+# Weights into panels, and pre-activation tables out of weights. Done once per optimizer step in
+# training, once per model in inference.
+
+cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t column) noexcept nogil:
+    # Which row of a (gates * units, columns) weight array stands at `column` of the gates of a
+    # row, (blocks, gates, block); -1 beyond the last unit.
+    cdef ptrdiff_t inside = column % (z.gates * z.block)
+    cdef ptrdiff_t unit = column // (z.gates * z.block) * z.block + inside % z.block
+    if unit >= z.units:
+        return -1
+    return gate_of[inside // z.block] * z.units + unit
+
+
+cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layout* z,
+                       const int* gate_of) noexcept nogil:
+    # panels[p][k][j] = W[row of column p * PANEL + j][k]
+    cdef ptrdiff_t columns = z.blocks * z.gates * z.block
+    cdef ptrdiff_t column, row, k
+    cdef real* out
+    for column in range(columns):
+        row = weight_row(z, gate_of, column)
+        out = panels + column // PANEL * depth * PANEL + column % PANEL
+        if row < 0:
+            for k in range(depth):
+                out[k * PANEL] = 0
+        else:
+            for k in range(depth):
+                out[k * PANEL] = W[row * depth + k]
+
+
+cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdiff_t depth,
+                            ptrdiff_t part_stride, const Layout* z, const int* gate_of) noexcept nogil:
+    # panels[p][m][j] = W[row of m][column p * PANEL + j]; columns stand in parts, part_stride apart
+    cdef ptrdiff_t height = z.blocks * z.gates * z.block
+    cdef ptrdiff_t width = round_up((parts - 1) * part_stride + depth, PANEL)
+    cdef ptrdiff_t m, row, part, j, column
+    memset(panels, 0, width * height * sizeof(real))
+    for m in range(height):
+        row = weight_row(z, gate_of, m)
+        if row < 0:
+            continue
+        for part in range(parts):
+            for j in range(depth):
+                column = part * part_stride + j
+                panels[(column // PANEL * height + m) * PANEL + column % PANEL] = (
+                    W[row * parts * depth + part * depth + j])
+
+
+cdef void spread_gates(real* out, const real* values, ptrdiff_t value_stride, const real* add,
+                       const Layout* z, const int* gate_of) noexcept nogil:
+    # out[column] = values[row of column] + add[column]; zero beyond the last unit
+    # Each number is written once: another thread may read the same values meanwhile.
+    cdef ptrdiff_t column, row
+    cdef real value
+    for column in range(z.blocks * z.gates * z.block):
+        row = weight_row(z, gate_of, column)
+        value = 0 if row < 0 else values[row * value_stride]
+        out[column] = value if add == NULL else value + add[column]
+
+
+cdef void gather_gates(real* values, ptrdiff_t value_stride, const real* spread, const Layout* z,
+                       const int* gate_of) noexcept nogil:
+    # values[row of column] += spread[column]
+    cdef ptrdiff_t column, row
+    for column in range(z.blocks * z.gates * z.block):
+        row = weight_row(z, gate_of, column)
+        if row >= 0:
+            values[row * value_stride] += spread[column]
+
+
+def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, packed_b_h):
+    """Pack weights (gates * hidden_size, ...) for the forward pass. None is left out."""
+    cdef Work* work = &task.work
+    cdef Layout* z = &work.z_layout
+    if packed_W_hx is not None:
+        pack_weights(reals(packed_W_hx), reals(W_hx), task.input_size, z, work.cell.x_gates)
+    pack_weights(reals(packed_W_hh), reals(W_hh), z.units, z, work.cell.h_gates)
+    if b_x is None:
+        memset(reals(packed_b_x), 0, z.blocks * z.gates * z.block * sizeof(real))
+    else:
+        spread_gates(reals(packed_b_x), reals(b_x), 1, NULL, z, work.cell.x_gates)
+    if packed_b_h is not None:
+        spread_gates(reals(packed_b_h), reals(b_h), 1, NULL, z, work.cell.h_gates)
+
+
+def pack_back(Task task, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride, packed_W_hx,
+              packed_W_hh):
+    """Pack weights for the backward pass; the columns of W_hx stand in parts. None is left out."""
+    cdef Work* work = &task.work
+    cdef Layout* z = &work.z_layout
+    if packed_W_hx is not None:
+        pack_weights_back(reals(packed_W_hx), reals(W_hx), parts, task.input_size // parts,
+                          part_stride, z, work.cell.x_gates)
+    pack_weights_back(reals(packed_W_hh), reals(W_hh), 1, z.units, 0, z, work.cell.h_gates)
+
+
+def one_hot_table(Task task, table, W_hx, packed_b_x):
+    """table[v] = W_hx e_v + b_h, in the engine's layout."""
+    cdef Work* work = &task.work
+    cdef Layout* z = &work.z_layout
+    cdef ptrdiff_t v, width = z.blocks * z.gates * z.block
+    cdef real* out = reals(table)
+    cdef const real* W = reals(W_hx)
+    cdef const real* b = reals(packed_b_x)
+    for v in range(task.input_size):
+        spread_gates(out + v * width, W + v, task.input_size, b, z, work.cell.x_gates)
+
+
+def one_hot_gradient(Task task, dtable, dW_hx):
+    """dW_hx e_v += dtable[v]."""
+    cdef Work* work = &task.work
+    cdef Layout* z = &work.z_layout
+    cdef ptrdiff_t v, width = z.blocks * z.gates * z.block
+    cdef const real* spread = reals(dtable)
+    cdef real* W = reals(dW_hx)
+    for v in range(task.input_size):
+        gather_gates(W + v, task.input_size, spread + v * width, z, work.cell.x_gates)

@@ -1,0 +1,280 @@
+# A task: one direction of one layer over one batch, as the kernels see it.
+#
+# Rows are packed: step t has offset[t + 1] - offset[t] sequences, the longest first, so the
+# sequences still running at step t are the first ones. A dense batch is the case where every step
+# has the same number.
+#
+# States h and c stand in slots, one more than there are steps. Slot t begins at row slot(t); a
+# forward direction reads its previous state from slot t and writes slot t + 1, a reverse direction
+# the other way round. Slot 0 has room for the whole batch, slot t + 1 for the sequences of step t:
+# where a sequence ends, a reverse direction finds its initial state in place.
+
+cdef struct Layout:
+    # How the gates of one row stand in memory: (blocks, places, block). The first `gates` of the
+    # `places` belong to W_hx x, the last `gates` to W_hh h.
+    ptrdiff_t units             # hidden units
+    ptrdiff_t block             # hidden units a block
+    ptrdiff_t blocks
+    ptrdiff_t gates
+    ptrdiff_t places
+    ptrdiff_t stride            # blocks * places * block
+
+
+cdef struct Rows:
+    # A matrix by rows, each row in `parts` of `depth` numbers, `part_stride` apart.
+    real* data
+    ptrdiff_t stride
+    ptrdiff_t parts
+    ptrdiff_t depth
+    ptrdiff_t part_stride
+
+
+cdef struct Work:
+    const Cell* cell
+    Layout z_layout
+    ptrdiff_t steps
+    ptrdiff_t batch             # sequences of step 0
+    const ptrdiff_t* offset     # IN (steps + 1): the first row of each step
+    bint reverse
+    bint training               # z, h and c of every step are kept
+    ptrdiff_t state_stride
+    # input: features, or rows of the projected table chosen by tokens
+    Rows x
+    const ptrdiff_t* tokens     # IN (rows)
+    const real* table           # IN (vocabulary, blocks, gates, block)
+    # packed weights
+    const real* W_hx            # IN (blocks, panels, input_size, PANEL)
+    const real* W_hh            # IN (blocks, panels, hidden_size, PANEL)
+    const real* b_x             # IN (blocks, gates, block)
+    const real* b_h             # IN the same; NULL is zero
+    const real* W_hx_back       # IN (panels, blocks, gates, block, PANEL)
+    const real* W_hh_back       # IN the same
+    # activations
+    real* z                     # (rows, blocks, places, block); inference keeps one chunk
+    real* h                     # (slots, state_stride)
+    real* c                     # the same; inference keeps (batch, state_stride)
+    real* scratch               # (threads, scratch_size)
+    # gradients
+    const real* dy              # IN (rows, dy_stride); NULL is zero
+    ptrdiff_t dy_stride
+    real* dh                    # INOUT (batch, state_stride): dL/dh_last, then dL/dh_0
+    real* dc                    # the same for c
+    Rows dx                     # OUT (rows, input_size); data NULL: nobody wants it
+    real* dtable                # INOUT (vocabulary, blocks, gates, block)
+    real* dW_hx                 # INOUT (gates * hidden_size, input_size)
+    real* dW_hh                 # INOUT (gates * hidden_size, hidden_size)
+    real* db_x                  # INOUT (gates * hidden_size)
+    real* db_h                  # INOUT the same; NULL: nobody wants it
+    real* dz_columns            # SCRATCH (blocks * places * block, CHUNK_ROWS)
+    real* x_panels              # SCRATCH (panels, CHUNK_ROWS, PANEL)
+    real* h_panels              # SCRATCH (panels, CHUNK_ROWS, PANEL)
+    Barrier barrier
+
+
+# Rows that the projection, and the sums of the weight gradients, take at a time.
+cdef enum:
+    CHUNK_ROWS = 256
+    GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
+    FEW_ROWS = 3
+    MOST_LAYERS = 64
+
+
+cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:
+    return (number + multiple - 1) // multiple * multiple
+
+
+cdef inline ptrdiff_t share(ptrdiff_t number, int thread, int threads) noexcept nogil:
+    # Where the part of this thread begins; share(n, i + 1, threads) is where it ends.
+    return number * thread // threads
+
+
+cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexcept nogil:
+    # The smallest block whose gates fill whole panels.
+    cdef Layout layout
+    cdef ptrdiff_t vectors = 1
+    while vectors * gates % PANEL_VECTORS:
+        vectors += 1
+    layout.units = units
+    layout.block = vectors * LANES
+    layout.blocks = round_up(units, layout.block) // layout.block
+    layout.gates = gates
+    layout.places = places
+    layout.stride = layout.blocks * places * layout.block
+    return layout
+
+
+cdef inline ptrdiff_t rows_of(const Work* work, ptrdiff_t t) noexcept nogil:
+    return work.offset[t + 1] - work.offset[t]
+
+
+cdef inline ptrdiff_t slot(const Work* work, ptrdiff_t t) noexcept nogil:
+    return 0 if t == 0 else work.batch + work.offset[t - 1]
+
+
+cdef inline ptrdiff_t slot_before(const Work* work, ptrdiff_t t) noexcept nogil:
+    return slot(work, t + 1) if work.reverse else slot(work, t)
+
+
+cdef inline ptrdiff_t slot_after(const Work* work, ptrdiff_t t) noexcept nogil:
+    return slot(work, t) if work.reverse else slot(work, t + 1)
+
+
+cdef void* data(object array, size_t itemsize) except? NULL:
+    if array is None:
+        return NULL
+    cdef cnp.ndarray a = array
+    if <size_t>cnp.PyArray_ITEMSIZE(a) != itemsize or not cnp.PyArray_IS_C_CONTIGUOUS(a):
+        raise TypeError("the engine takes contiguous arrays of its own dtype")
+    return cnp.PyArray_DATA(a)
+
+
+cdef inline real* reals(object array) except? NULL:
+    return <real*>data(array, sizeof(real))
+
+
+cdef class CustomCell:
+    """A cell whose gate mathematics is somebody else's: two C functions as in cells/cell.h.
+
+    The functions live at the given addresses, which must stay valid; `keep` is held with them.
+    """
+
+    cdef Cell cell
+    cdef bytes name
+    cdef object keep
+
+    def __init__(self, str name, int saved, bint has_c, list x_gates, list h_gates,
+                 size_t forward, size_t backward, keep=None):
+        self.name = name.encode()
+        self.keep = keep
+        memset(&self.cell, 0, sizeof(Cell))
+        self.cell.name = self.name
+        self.cell.gates = len(x_gates)
+        self.cell.saved = saved
+        self.cell.has_c = has_c
+        if not 1 <= len(x_gates) <= MOST_GATES or len(h_gates) != len(x_gates):
+            raise ValueError(f"gates: expected 1 to {MOST_GATES}, got {len(x_gates)}")
+        if saved < len(x_gates):
+            raise ValueError(f"saved: expected at least the {len(x_gates)} gates, got {saved}")
+        for k in range(self.cell.gates):
+            self.cell.x_gates[k] = x_gates[k]
+            self.cell.h_gates[k] = h_gates[k]
+        self.cell.forward = <cell_forward>forward
+        self.cell.backward = <cell_backward>backward
+
+
+cdef class Task:
+    """One direction of one layer: sizes, weights and buffers, kept alive while it lives."""
+
+    cdef Work work
+    cdef readonly ptrdiff_t input_size
+    cdef dict arrays
+
+    def __init__(self, cell, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse):
+        memset(&self.work, 0, sizeof(Work))
+        self.arrays = {"cell": cell}
+        if isinstance(cell, CustomCell):
+            self.work.cell = &(<CustomCell>cell).cell
+        else:
+            for i in range(6):
+                if CELLS[i].name == <bytes>cell.encode():
+                    self.work.cell = CELLS[i]
+        if self.work.cell == NULL:
+            raise ValueError(f"cell: no cell is called {cell!r}")
+        self.work.z_layout = layout_of(hidden_size, self.work.cell.gates, self.work.cell.saved)
+        self.work.state_stride = round_up(hidden_size, PANEL)
+        self.work.reverse = reverse
+        self.input_size = input_size
+
+    @property
+    def hidden_size(self):
+        return self.work.z_layout.units
+
+    @property
+    def gates(self):
+        return self.work.cell.gates
+
+    @property
+    def has_c(self):
+        return bool(self.work.cell.has_c)
+
+    @property
+    def reverse(self):
+        return bool(self.work.reverse)
+
+    @property
+    def x_gates(self):
+        """Which gate of the public arrays stands in each place of W_hx x."""
+        return [self.work.cell.x_gates[k] for k in range(self.work.cell.gates)]
+
+    @property
+    def h_gates(self):
+        """Which gate of the public arrays stands in each place of W_hh h."""
+        return [self.work.cell.h_gates[k] for k in range(self.work.cell.gates)]
+
+    @property
+    def sizes(self):
+        """Row lengths in memory: z, table, state, and the units of a block."""
+        cdef Layout* z = &self.work.z_layout
+        return {"z": z.stride, "table": z.blocks * z.gates * z.block,
+                "state": self.work.state_stride, "block": z.block, "blocks": z.blocks,
+                "places": z.places}
+
+    def set_weights(self, W_hx, W_hh, b_x, b_h, W_hx_back=None, W_hh_back=None):
+        self.arrays["weights"] = (W_hx, W_hh, b_x, b_h, W_hx_back, W_hh_back)
+        self.work.W_hx = reals(W_hx)
+        self.work.W_hh = reals(W_hh)
+        self.work.b_x = reals(b_x)
+        self.work.b_h = reals(b_h)
+        self.work.W_hx_back = reals(W_hx_back)
+        self.work.W_hh_back = reals(W_hh_back)
+
+    def set_batch(self, offset, ptrdiff_t batch, bint training, z, h, c, scratch):
+        self.arrays["batch"] = (offset, z, h, c, scratch)
+        self.work.offset = <const ptrdiff_t*>data(offset, sizeof(ptrdiff_t))
+        self.work.steps = len(offset) - 1
+        self.work.batch = batch
+        self.work.training = training
+        self.work.z = reals(z)
+        self.work.h = reals(h)
+        self.work.c = reals(c)
+        self.work.scratch = reals(scratch)
+
+    def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
+                  ptrdiff_t part_stride):
+        """x is a flat array whose first row begins at `first`."""
+        self.arrays["input"] = x
+        self.work.x = Rows(reals(x) + first, stride, parts, self.input_size // parts, part_stride)
+        self.work.tokens = NULL
+
+    def set_tokens(self, tokens, table):
+        self.arrays["input"] = (tokens, table)
+        self.work.tokens = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
+        self.work.table = reals(table)
+
+    def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dh, dc, dW_hx, dW_hh, db_x,
+                      db_h, dz_columns, x_panels, h_panels):
+        self.arrays["gradients"] = (dy, dh, dc, dW_hx, dW_hh, db_x, db_h, dz_columns, x_panels,
+                                    h_panels)
+        self.work.dy = NULL if dy is None else reals(dy) + first
+        self.work.dy_stride = dy_stride
+        self.work.dh = reals(dh)
+        self.work.dc = reals(dc)
+        self.work.dW_hx = reals(dW_hx)
+        self.work.dW_hh = reals(dW_hh)
+        self.work.db_x = reals(db_x)
+        self.work.db_h = reals(db_h)
+        self.work.dz_columns = reals(dz_columns)
+        self.work.x_panels = reals(x_panels)
+        self.work.h_panels = reals(h_panels)
+        self.work.dx.data = NULL
+        self.work.dtable = NULL
+
+    def set_dx(self, dx, ptrdiff_t stride, ptrdiff_t columns):
+        """The gradient of the features, (rows, columns) with rows `stride` apart."""
+        self.arrays["dx"] = dx
+        self.work.dx = Rows(reals(dx), stride, 1, columns, 0)
+
+    def set_dtable(self, dtable):
+        """The gradient of the projected table, to which the tokens' gradients are added."""
+        self.arrays["dx"] = dtable
+        self.work.dtable = reals(dtable)
