@@ -9,18 +9,21 @@ from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module
 from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
+    from rnncore.cells import Cell, Custom
     from rnncore.models import LanguageModel
     from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "Dropout", "Embedding", "LanguageModel", "Linear",
-    "Module", "RMSprop", "clip_grad_norm", "get_num_threads", "set_num_threads", "show_config",
-    "softmax_cross_entropy",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "LanguageModel",
+    "Linear", "Module", "RMSprop", "clip_grad_norm", "get_num_threads", "set_num_threads",
+    "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
+    "Cell": "rnncore.cells",
+    "Custom": "rnncore.cells",
     "LanguageModel": "rnncore.models",
     "Adam": "rnncore.training",
     "RMSprop": "rnncore.training",

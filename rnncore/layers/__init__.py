@@ -1,9 +1,9 @@
 """Layers: thin Python over the compiled engine."""
 
-from rnncore.layers.cells import GRU, LSTM, RNN
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.layers.module import Module
+from rnncore.layers.standard import GRU, LSTM, RNN
 
 __all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Module"]

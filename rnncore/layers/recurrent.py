@@ -38,7 +38,7 @@ class Recurrent(Module):
 
     def __init__(
         self,
-        cell: str,
+        cell: Any,
         input_size: int,
         hidden_size: int | Sequence[int],
         num_layers: int,

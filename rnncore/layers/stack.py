@@ -21,7 +21,7 @@ class Direction:
     """
 
     def __init__(
-        self, cell: str, input_size: int, hidden_size: int, reverse: bool, dtype: np.dtype
+        self, cell: Any, input_size: int, hidden_size: int, reverse: bool, dtype: np.dtype
     ) -> None:
         self.kernels = engine.kernels(dtype)
         self.dtype = dtype

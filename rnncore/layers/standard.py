@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU: the layers by name, with their equations."""
+"""The standard layers, RNN, LSTM and GRU, with their equations."""
 
 from __future__ import annotations
 

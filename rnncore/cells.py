@@ -1,0 +1,237 @@
+"""Cells of your own: the gate mathematics in Python, compiled by Numba into the engine.
+
+The engine does the matrix work, packing, threads, ragged batches and the weight gradients; a cell
+says, for one hidden unit, how pre-activations become a state, and how its gradients come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore import engine
+from rnncore.layers.arguments import check_dtype, check_size
+from rnncore.layers.module import Seed
+from rnncore.layers.recurrent import Recurrent
+
+# Fused multiply-adds, and no special cases for NaN, infinity or the sign of zero: with these the
+# loop over hidden units becomes vector instructions.
+FASTMATH = {"contract", "nnan", "ninf", "nsz"}
+
+FORWARD = """
+def loop(h, c, saved, recurrent, h_prev, c_prev, rows, units, saved_stride, recurrent_stride,
+         state_stride):
+    for row in range(rows):
+        for u in range(units):
+            s = row * saved_stride + u
+            r = row * recurrent_stride + u
+            i = row * state_stride + u
+            state, kept = forward(({x}), ({r}), {previous})
+            {set_state}
+            {set_saved}
+"""
+
+BACKWARD = """
+def loop(saved, dh, dc, dy, h, c, h_prev, c_prev, rows, units, saved_stride, state_stride,
+         dy_stride):
+    given = address(dy) != 0
+    for row in range(rows):
+        for u in range(units):
+            s = row * saved_stride + u
+            i = row * state_stride + u
+            d = dh[i]
+            if given:
+                d += dy[row * dy_stride + u]
+            dx, dr, dprevious = backward(({kept}), {dstate}, {previous})
+            {set_saved}
+            {set_dstate}
+"""
+
+
+class Cell:
+    """A recurrent cell, described for one hidden unit.
+
+    With x the G numbers of `W_hx x_t + b_h` and r the G numbers of `W_hh h_{t-1}`:
+
+    - without a cell state, `forward(x, r, h_prev)` returns `h, kept`, and
+      `backward(kept, dh, h_prev)` returns `dx, dr, dh_prev`;
+    - with one, `forward(x, r, (h_prev, c_prev))` returns `(h, c), kept`, and
+      `backward(kept, (dh, dc), (h_prev, c_prev))` returns `dx, dr, (dh_prev, dc_prev)`.
+
+    x, r, dx and dr are tuples of G numbers, `kept` is a tuple of at most 2 G numbers that backward
+    needs, and dh_prev is the part of the gradient that does not pass through W_hh. Both functions
+    are scalar Python that Numba compiles (`math` is at hand), write conditions as conditional
+    expressions. NaN and infinity are not looked after.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    gates
+        G, 1 to 8: W_hx is (G * H, I), W_hh is (G * H, H).
+    kept
+        How many numbers forward keeps, at most 2 G.
+    forward, backward
+        The two functions.
+    has_c
+        Whether there is a cell state beside h.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    ImportError
+        When first used, if Numba is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        gates: int,
+        kept: int,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        has_c: bool = False,
+    ) -> None:
+        self.name, self.has_c = name, bool(has_c)
+        self.gates, self.kept = check_size("gates", gates), check_size("kept", kept, 0)
+        if self.gates > 8 or self.kept > 2 * self.gates:
+            raise ValueError(
+                f"gates, kept: expected at most 8 gates and two kept numbers a gate, got {gates} "
+                f"and {kept}"
+            )
+        self.forward, self.backward = forward, backward
+        self._compiled: dict[np.dtype, Any] = {}
+
+    def compiled(self, dtype: np.dtype) -> Any:
+        """Return the cell as the engine takes it."""
+        if dtype not in self._compiled:
+            self._compiled[dtype] = self._compile(dtype)
+        return self._compiled[dtype]
+
+    def _compile(self, dtype: np.dtype) -> Any:
+        try:
+            import numba
+            from numba import types
+        except ImportError:
+            raise ImportError(
+                "cells of your own need Numba; install it with: pip install rnncore[cells]"
+            ) from None
+
+        compile_ = numba.njit(error_model="numpy", fastmath=FASTMATH, inline="always")
+        names: dict[str, Any] = {
+            "forward": compile_(self.forward),
+            "backward": compile_(self.backward),
+            "address": _address(),
+        }
+        real = types.CPointer(types.float32 if dtype == np.float32 else types.float64)
+        G = self.gates
+        previous = "(h_prev[i], c_prev[i])" if self.has_c else "h_prev[i]"
+        # The places of a row: gradients of x in the first G, of W_hh h in the last G.
+        forward = FORWARD.format(
+            x=_listed("saved[s + {} * units]", G),
+            r=_listed("recurrent[r + {} * units]", G),
+            previous=previous,
+            set_state="h[i], c[i] = state" if self.has_c else "h[i] = state",
+            set_saved="; ".join(f"saved[s + {k} * units] = kept[{k}]" for k in range(self.kept))
+            or "pass",
+        )
+        backward = BACKWARD.format(
+            kept=_listed("saved[s + {} * units]", self.kept),
+            dstate="(d, dc[i])" if self.has_c else "d",
+            previous=previous,
+            set_saved="; ".join(
+                f"saved[s + {k} * units] = dx[{k}]; saved[s + {k + G} * units] = dr[{k}]"
+                for k in range(G)
+            ),
+            set_dstate="dh[i], dc[i] = dprevious" if self.has_c else "dh[i] = dprevious",
+        )
+        pointers = []
+        for source, reals, sizes in ((forward, 6, 5), (backward, 8, 5)):
+            scope = dict(names)
+            exec(source, scope)
+            signature = types.void(*[real] * reals, *[types.intp] * sizes)
+            pointers.append(
+                numba.cfunc(signature, error_model="numpy", fastmath=FASTMATH)(scope["loop"])
+            )
+        order = list(range(G))
+        return engine.kernels(dtype).CustomCell(
+            self.name, 2 * G, self.has_c, order, order, pointers[0].address, pointers[1].address,
+            (self, pointers),
+        )  # fmt: skip
+
+
+def _listed(pattern: str, count: int) -> str:
+    return "".join(pattern.format(k) + ", " for k in range(count))
+
+
+def _address() -> Any:
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def address(typing: Any, pointer: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.ptrtoint(arguments[0], context.get_value_type(types.intp))
+
+        return types.intp(pointer), generate
+
+    return address
+
+
+class Custom(Recurrent):
+    """A layer with a cell of your own; parameters and shapes are those of `RNN`.
+
+    Parameters
+    ----------
+    cell
+        A `Cell`.
+    input_size, hidden_size, ...
+        As in `RNN`. W and b have G * H rows, the gates in the cell's order.
+
+    Examples
+    --------
+    The minimal gated unit (Zhou et al., Minimal gated unit for recurrent neural networks, 2016):
+    `f = sigmoid(x_f + r_f)`, `n = tanh(x_n + f r_n)`, `h = (1 - f) h_prev + f n`.
+
+    >>> import math, numpy as np, rnncore
+    >>> def forward(x, r, h_prev):
+    ...     f = 1 / (1 + math.exp(-(x[0] + r[0])))
+    ...     n = math.tanh(x[1] + f * r[1])
+    ...     return (1 - f) * h_prev + f * n, (f, n, r[1])
+    >>> def backward(kept, dh, h_prev):
+    ...     f, n, r_n = kept
+    ...     dz_n = dh * f * (1 - n * n)
+    ...     dz_f = (dh * (n - h_prev) + dz_n * r_n) * f * (1 - f)
+    ...     return (dz_f, dz_n), (dz_f, dz_n * f), dh * (1 - f)
+    >>> cell = rnncore.Cell("minimal gated unit", 2, 3, forward, backward)
+    >>> layer = rnncore.Custom(cell, 3, 5, seed=0)        # doctest: +SKIP
+    >>> y, h = layer(np.ones((7, 2, 3)))                  # doctest: +SKIP
+    """
+
+    layer_name = "Custom"
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        learn_initial_state: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        if not isinstance(cell, Cell):
+            raise TypeError(f"cell: expected an rnncore.Cell, got {type(cell).__name__}")
+        super().__init__(
+            cell.compiled(check_dtype(dtype)), input_size, hidden_size, num_layers, bias,
+            batch_first, dropout, bidirectional, learn_initial_state, dtype, seed,
+        )  # fmt: skip

@@ -1,0 +1,91 @@
+"""Cells of the user's own: the standard cells written again must equal the engine's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import rnncore
+
+pytest.importorskip("numba")
+
+
+def gru_forward(x, r, h_prev):
+    g = 1 / (1 + math.exp(-(x[0] + r[0])))
+    z = 1 / (1 + math.exp(-(x[1] + r[1])))
+    n = math.tanh(x[2] + g * r[2])
+    return (1 - z) * n + z * h_prev, (g, z, n, r[2])
+
+
+def gru_backward(kept, dh, h_prev):
+    g, z, n, r_n = kept
+    dn = dh * (1 - z) * (1 - n * n)
+    dz = dh * (h_prev - n) * z * (1 - z)
+    dg = dn * r_n * g * (1 - g)
+    return (dg, dz, dn), (dg, dz, dn * g), dh * z
+
+
+def lstm_forward(x, r, previous):
+    _, c_prev = previous
+    i = 1 / (1 + math.exp(-(x[0] + r[0])))
+    f = 1 / (1 + math.exp(-(x[1] + r[1])))
+    g = math.tanh(x[2] + r[2])
+    o = 1 / (1 + math.exp(-(x[3] + r[3])))
+    c = f * c_prev + i * g
+    return (o * math.tanh(c), c), (i, f, g, o, math.tanh(c))
+
+
+def lstm_backward(kept, dstate, previous):
+    i, f, g, o, t = kept
+    dh, dc = dstate
+    _, c_prev = previous
+    dc = dc + dh * o * (1 - t * t)
+    d = (dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dc * i * (1 - g * g),
+         dh * t * o * (1 - o))  # fmt: skip
+    return d, d, (0.0 * dh, dc * f)
+
+
+CELLS = {
+    "GRU": rnncore.Cell("my gru", 3, 4, gru_forward, gru_backward),
+    "LSTM": rnncore.Cell("my lstm", 4, 5, lstm_forward, lstm_backward, has_c=True),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_custom_cell_equals_the_engines_own(kind, dtype, bidirectional) -> None:
+    settings = {"num_layers": 2, "bidirectional": bidirectional, "dtype": dtype}
+    own = rnncore.Custom(CELLS[kind], 5, 19, **settings)
+    engine = getattr(rnncore, kind)(5, 19, **settings, seed=0)
+    for name, array in own.params.items():
+        array[...] = engine.params[name]
+    for name, array in engine.params.items():
+        if name.startswith("bias_hn"):
+            array[...] = 0
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((9, 4, 5))
+    lengths = [9, 0, 3, 7]
+    (y, state), (expected, expected_state) = (m.forward(x, lengths=lengths) for m in (own, engine))
+    tolerance = 1e-12 if dtype == np.float64 else 2e-6
+    np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance)
+    dy = rng.standard_normal(y.shape)
+    (dx, dstate), (dx_expected, dstate_expected) = (
+        m.backward(dy, s) for m, s in ((own, state), (engine, expected_state))
+    )
+    np.testing.assert_allclose(dx, dx_expected, rtol=0, atol=20 * tolerance)
+    for a, b in zip(dstate, dstate_expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=20 * tolerance)
+    for name, gradient in own.grads.items():
+        scale = np.abs(engine.grads[name]).max()
+        limit = 20 * tolerance * scale
+        np.testing.assert_allclose(gradient, engine.grads[name], rtol=0, atol=limit)
+
+
+def test_wrong_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"gates, kept: .* got 9 and 1"):
+        rnncore.Cell("x", 9, 1, gru_forward, gru_backward)
+    with pytest.raises(TypeError, match=r"cell: expected an rnncore\.Cell, got str"):
+        rnncore.Custom("lstm", 3, 4)

@@ -1,0 +1,59 @@
+"""Every code block of the README runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+
+
+def run(command: list[str], folder: Path) -> str:
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_block_is_of_a_kind_that_runs() -> None:
+    assert {kind for kind, _ in BLOCKS} <= {"python", "sh", "text"}
+    assert len(PYTHON) > 3 and len(SHELL) > 3
+
+
+def test_commands_and_python_run_in_the_order_of_the_page(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
+    for line in SHELL:
+        if line.startswith("rnncore ") and "demo" not in line:
+            assert run(["bash", "-c", line], tmp_path).strip()
+    out = run([sys.executable, "-c", "\n".join(PYTHON)], tmp_path)
+    assert "(100, 8, 128) (4, 8, 64) (256, 64)" in out
+    error = float(re.search(r"mean squared error (\S+)", out)[1])
+    assert error < 0.05, "the forecaster learned: an untrained one is at 0.5"
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make ")])
+def test_make_targets_exist(line: str) -> None:
+    target = line.split()[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    assert "pip install" in run(["make", "-n", "-B", target], ROOT)
+
+
+def test_pip_extras_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = re.search(r"\[(.*)\]", next(line for line in SHELL if "pip install" in line))[1]
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_every_shell_line_is_covered() -> None:
+    known = ("make ", "rnncore ", "python3 -m venv", ".venv/bin/")
+    assert all(line.startswith(known) for line in SHELL if line)
