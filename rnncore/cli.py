@@ -264,7 +264,10 @@ def demo(seconds: float, output: Path) -> None:
     click.echo(f"The text: Python's standard library, {pattern}")
     model = LanguageModel(Vocabulary(text), hidden_size=128, num_layers=2, seed=0)
     settings = TrainingSettings(
-        seconds=seconds, learning_rate=4e-3, validations=max(1, round(seconds / 10))
+        seconds=seconds,
+        batch_size=32,
+        learning_rate=8e-3,
+        validations=max(1, round(seconds / 10)),
     )
     trainer = Trainer(model, model.vocabulary.encode(text), settings, output)
     _run(trainer, 3, [*_program(), "train", "text", pattern, "--resume"], prime="def ")

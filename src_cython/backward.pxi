@@ -1,6 +1,17 @@
 # Backpropagation through time: walk back through a chunk of steps, then add what the chunk
 # contributes to the gradients of the input and the weights while it is in the cache.
 
+cdef void clear_padding(const Work* work, real* z, ptrdiff_t rows) noexcept nogil:
+    # Beyond the last hidden unit an infinite input has left NaN (0 times infinity): z is the last
+    # block of some rows, whose padding must not reach the sums over all units.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t row, place, used = layout.units - (layout.blocks - 1) * layout.block
+    for row in range(rows):
+        for place in range(layout.places):
+            memset(z + row * layout.stride + place * layout.block + used, 0,
+                   (layout.block - used) * sizeof(real))
+
+
 cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
     # dz of this thread's rows and units of step t.
     cdef const Layout* layout = &work.z_layout
@@ -24,6 +35,9 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexc
                 work.h + after + here, work.c + after + here, work.h + before + here,
                 work.c + before + here, above - row, layout.block, layout.stride, stride,
                 work.dy_stride)
+            if (block + 1) * layout.block > layout.units:
+                clear_padding(work, z + row * layout.stride
+                              + block * layout.places * layout.block, above - row)
 
 
 cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
@@ -71,8 +85,8 @@ cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int th
                 store(out + k * LANES, load(out + k * LANES) + load(dz + k * LANES))
 
 
-cdef void backward_chunk(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
-                         int threads) noexcept nogil:
+cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
+                     int threads) noexcept nogil:
     # z = W_hx x + b_h + W_hh h_prev: what the steps low to high contribute.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t first = work.offset[low], end = work.offset[high]
@@ -112,26 +126,69 @@ cdef void backward_chunk(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
         first += rows
 
 
+cdef inline ptrdiff_t backward_steps(const Work* work) noexcept nogil:
+    # Steps a chunk.
+    return max(<ptrdiff_t>1, CHUNK_ROWS // max(<ptrdiff_t>1, work.batch))
+
+
+cdef inline ptrdiff_t count_chunks(const Work* work) noexcept nogil:
+    cdef ptrdiff_t steps = backward_steps(work)
+    return (work.steps + steps - 1) // steps
+
+
+cdef void backward_chunk(Work* work, ptrdiff_t number, const Split* split, int thread,
+                         int threads) noexcept nogil:
+    # The number-th chunk in the order of the backward pass.
+    cdef ptrdiff_t steps = backward_steps(work), low, high, k, t
+    if not work.reverse:
+        number = count_chunks(work) - 1 - number
+    low = number * steps
+    high = min(low + steps, work.steps)
+    for k in range(high - low):
+        t = low + k if work.reverse else high - 1 - k
+        if split.row_threads:
+            backward_step(work, t, split)
+        if split.unit_threads > 1:
+            barrier_wait(&work.barrier, threads)
+        if split.row_threads:
+            backward_step_h(work, t, split)
+    barrier_wait(&work.barrier, threads)
+    contribute(work, low, high, thread, threads)
+
+
 cdef void backward_task(Work* work, int thread, int threads) noexcept nogil:
     cdef Split split = split_team(work, thread, threads)
-    cdef ptrdiff_t steps = max(<ptrdiff_t>1, CHUNK_ROWS // max(<ptrdiff_t>1, work.batch))
-    cdef ptrdiff_t chunks = (work.steps + steps - 1) // steps
-    cdef ptrdiff_t chunk, low, high, k, t
-    for chunk in range(chunks):
-        if not work.reverse:
-            chunk = chunks - 1 - chunk
-        low = chunk * steps
-        high = min(low + steps, work.steps)
-        for k in range(high - low):
-            t = low + k if work.reverse else high - 1 - k
-            if split.row_threads:
-                backward_step(work, t, &split)
-            if split.unit_threads > 1:
-                barrier_wait(&work.barrier, threads)
-            if split.row_threads:
-                backward_step_h(work, t, &split)
-        barrier_wait(&work.barrier, threads)
-        backward_chunk(work, low, high, thread, threads)
+    for number in range(count_chunks(work)):
+        backward_chunk(work, number, &split, thread, threads)
+
+
+# A stack from the top, each layer a chunk behind the one above.
+
+cdef void backward_wavefront_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Wavefront* wave = <Wavefront*>argument
+    cdef Split alone
+    cdef int chunk, k, layer
+    for chunk in range(<int>count_chunks(wave.work[0])):
+        for k in range((wave.count - thread + threads - 1) // threads):
+            layer = thread + k * threads
+            if layer > 0:
+                wait_until_above(&wave.done[layer - 1], chunk)
+            alone = split_team(wave.work[layer], 0, 1)
+            backward_chunk(wave.work[layer], chunk, &alone, 0, 1)
+            raise_to(&wave.done[layer], chunk + 1)
+
+
+def backward_wavefront(list tasks, int threads):
+    """Run a stack of layers of one direction backward, the top one first in `tasks`."""
+    cdef Wavefront wave
+    set_wavefront(&wave, tasks)
+    with nogil:
+        run_region(backward_wavefront_region, &wave, min(threads, wave.count))
+
+
+def backward_chunks(Task task):
+    """Chunks of the backward pass."""
+    return count_chunks(&task.work)
 
 
 def backward(list tasks, int threads):

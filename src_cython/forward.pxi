@@ -204,17 +204,19 @@ cdef void wavefront_region(void* argument, int thread, int threads) noexcept nog
         chunk += 1
 
 
-def forward_wavefront(list tasks, int threads):
-    """Run a stack of layers of one direction, the layers side by side."""
-    cdef Wavefront wave
+cdef void set_wavefront(Wavefront* wave, list tasks):
     cdef Task task
-    memset(&wave, 0, sizeof(Wavefront))
+    memset(wave, 0, sizeof(Wavefront))
     wave.count = len(tasks)
-    if wave.count > MOST_LAYERS:
-        raise ValueError(f"num_layers: expected at most {MOST_LAYERS}, got {wave.count}")
     for k in range(wave.count):
         task = tasks[k]
         wave.work[k] = &task.work
+
+
+def forward_wavefront(list tasks, int threads):
+    """Run a stack of layers of one direction, the layers side by side."""
+    cdef Wavefront wave
+    set_wavefront(&wave, tasks)
     # Short chunks fill the pipeline soon; four rows at least share each pass over the weights.
     wave.steps = max(<ptrdiff_t>4, min(forward_chunk(wave.work[0]), wave.work[0].steps // 16))
     for k in range(wave.count):

@@ -85,17 +85,19 @@ INLINE vec at_most(vec x, real limit)
 
 INLINE vec at_least(vec x, real limit) { return -at_most(-x, -limit); }
 
-/* x = n ln2 + r with |r| <= ln2 / 2. Returns e^r - 1 to full relative precision, sets *scale = 2^n.
+/* 2^n for n from 1 - EXPONENT_BIAS to EXPONENT_BIAS; infinity for EXPONENT_BIAS + 1. */
+INLINE vec power_of_two(vec_whole n) { return (vec)((n + EXPONENT_BIAS) << SIGNIFICAND_BITS); }
+
+/* x = n ln2 + r with |r| <= ln2 / 2. Returns e^r - 1 to full relative precision, sets *n.
  * e^r - 1 = r + r^2/2! + r^3/3! + ...: the first term left out is below half a unit in the last
  * place. x must lie within [EXP_LOWEST, EXP_HIGHEST]; NaN passes through. */
-INLINE vec expm1_reduced(vec x, vec *scale)
+INLINE vec expm1_reduced(vec x, vec_whole *n)
 {
     vec shifted = x * splat(LOG2_E) + splat(ROUNDER);
-    vec n = shifted - splat(ROUNDER);
-    vec r = x - n * splat(LN2_HIGH);
-    r = r - n * splat(LN2_LOW);
-    vec_whole exponent = (vec_whole)shifted - (vec_whole)splat(ROUNDER) + EXPONENT_BIAS;
-    *scale = (vec)(exponent << SIGNIFICAND_BITS);
+    vec rounded = shifted - splat(ROUNDER);
+    vec r = x - rounded * splat(LN2_HIGH);
+    r = r - rounded * splat(LN2_LOW);
+    *n = (vec_whole)shifted - (vec_whole)splat(ROUNDER);
 #if REAL_BITS == 32
     vec q = splat(1.0f / 5040);
 #else
@@ -118,16 +120,19 @@ INLINE vec expm1_reduced(vec x, vec *scale)
 /* e^x; zero where the result would be below the smallest normal number, infinity above the largest. */
 INLINE vec exponential(vec x)
 {
-    vec scale, p = expm1_reduced(at_least(at_most(x, EXP_HIGHEST), EXP_LOWEST), &scale);
-    vec e = scale * (splat(1) + p);
+    vec_whole n;
+    vec p = expm1_reduced(at_least(at_most(x, EXP_HIGHEST), EXP_LOWEST), &n);
+    /* in two factors: the largest results have a scale that is itself too large */
+    vec e = (splat(1) + p) * power_of_two(n >> 1) * power_of_two(n - (n >> 1));
     return (vec)(~(x < splat(EXP_LOWEST)) & (vec_whole)e);
 }
 
 /* sigmoid(x) = 1 / (1 + e^-x), to full relative precision on both sides. */
 INLINE vec sigmoid(vec x)
 {
-    vec scale, p = expm1_reduced(at_least(at_most(-x, EXP_HIGHEST), EXP_LOWEST), &scale);
-    return splat(1) / (splat(1) + scale * (splat(1) + p));
+    vec_whole n;
+    vec p = expm1_reduced(at_least(at_most(-x, EXP_HIGHEST), EXP_LOWEST), &n);
+    return splat(1) / (splat(1) + power_of_two(n) * (splat(1) + p));
 }
 
 /* tanh(x) = -t / (2 + t) with t = e^(-2|x|) - 1, the sign of x put back. */
@@ -135,7 +140,9 @@ INLINE vec hyperbolic_tangent(vec x)
 {
     const vec_whole sign = (vec_whole)splat((real)-0.0);
     vec magnitude = (vec)((vec_whole)x & ~sign);
-    vec scale, p = expm1_reduced(splat(-2) * at_most(magnitude, TANH_ONE), &scale);
+    vec_whole n;
+    vec p = expm1_reduced(splat(-2) * at_most(magnitude, TANH_ONE), &n);
+    vec scale = power_of_two(n);
     vec t = scale * p + (scale - splat(1));
     vec y = t / (splat(2) + t);
     return (vec)(((vec_whole)y & ~sign) | ((vec_whole)x & sign));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rnncore import engine
-from rnncore.layers.stack import Direction, bytes_kept
+from rnncore.layers.stack import Direction, bytes_kept, use_wavefront
 
 if TYPE_CHECKING:
     from rnncore.layers.recurrent import Recurrent
@@ -21,10 +21,7 @@ def explain(
     sizes = " -> ".join(str(directions[0].hidden_size) for directions in layers)
     both = ", bidirectional" if layer.bidirectional else ""
     what = "training" if training else "inference"
-    wavefront = (
-        len(layers) > 1 and threads > 1 and not layer.bidirectional and batch < 4 * threads
-        and not (training and layer.dropout)
-    )  # fmt: skip
+    wavefront = use_wavefront(layers, batch, bool(training and layer.dropout), threads)
     lines = [
         f"{layer.layer_name} {layer.input_size} -> {sizes}{both}, {layer.dtype}, {what} of "
         f"T = {steps}, B = {batch}",

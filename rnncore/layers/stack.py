@@ -98,6 +98,7 @@ class Pass:
     batch: Batch
     workspace: Workspace
     training: bool
+    wavefront: bool = False  # layers run side by side
     tokens: np.ndarray | None = None  # (rows,) intp
     embedding: np.ndarray | None = None  # (vocabulary, features)
     inputs: list[Rows | None] = field(default_factory=list)  # of each layer; None for tokens
@@ -109,6 +110,8 @@ class Pass:
 
 # What the places of `saved` hold after a forward pass; see src_cython/cells.
 GATES = {"lstm": "ifgo", "gru": "nrz"}
+
+MOST_LAYERS = 64  # of a wavefront, as in src_cython/task.pxi
 
 States = list[list[np.ndarray | None]]  # [h or c][layer * directions + direction] -> (batch, H)
 
@@ -125,12 +128,12 @@ def forward_stack(
     longest sequence first. `masks` are multiplied with the outputs of each layer but the last.
     """
     batch, threads = run.batch, engine.get_num_threads()
-    wavefront = use_wavefront(layers, run, masks, threads)
+    run.wavefront = use_wavefront(layers, batch.running, bool(masks), threads)
     for number, directions in enumerate(layers):
         tasks, states = [], []
         for d, direction in enumerate(directions):
             index = number * len(directions) + d
-            task, h, c = _prepare(direction, run, number, d, threads, wavefront)
+            task, h, c = _prepare(direction, run, number, d, threads)
             batch.begin(h, direction.reverse, initial[0][index])
             if c is not None:
                 start = initial[1][index]
@@ -142,7 +145,7 @@ def forward_stack(
                         c[:, : direction.hidden_size] = batch.in_order(start)
             tasks.append(task)
             states.append((h, c))
-        if not wavefront:
+        if not run.wavefront:
             directions[0].kernels.forward(tasks, threads)
         run.tasks.append(tasks)
         run.states.append(states)
@@ -150,22 +153,22 @@ def forward_stack(
         run.masks.append(mask)
         run.output = _join(directions, run, number, mask)
         run.inputs.append(run.output)
-    if wavefront:
+    if run.wavefront:
         layers[0][0].kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
     assert run.output is not None
     return run.output, _final_states(layers, run)
 
 
 def use_wavefront(
-    layers: list[list[Direction]], run: Pass, masks: list[np.ndarray | None], threads: int
+    layers: list[list[Direction]], sequences: int, dropout: bool, threads: int
 ) -> bool:
     """Whether layers run side by side, each a chunk of steps behind the one below.
 
     Where rows are few a step is too short to be shared among threads, but a stack is not.
     """
     alone = all(len(directions) == 1 for directions in layers)
-    few = run.batch.running < 4 * threads
-    return len(layers) > 1 and threads > 1 and alone and few and not masks
+    few = sequences < 4 * threads
+    return 1 < len(layers) <= MOST_LAYERS and threads > 1 and few and alone and not dropout
 
 
 def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndarray]]:
@@ -180,7 +183,7 @@ def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndar
 
 
 def _prepare(
-    direction: Direction, run: Pass, number: int, d: int, threads: int, wavefront: bool
+    direction: Direction, run: Pass, number: int, d: int, threads: int
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     """Set up the task of one direction; return it with its h and c."""
     batch, array = run.batch, run.workspace.array
@@ -189,14 +192,14 @@ def _prepare(
     sizes = direction.kernels.forward_sizes(task, batch.running, threads)
     z_rows = batch.rows if run.training else min(batch.rows, sizes["z_rows"])
     slots = batch.rows + batch.running
-    z_of = number if run.training or wavefront else 0  # one chunk serves all layers in turn
+    z_of = number if run.training or run.wavefront else 0  # one chunk serves all layers in turn
     z = array(("z", z_of, d), (z_rows, direction.z_size))
     h = array(("h", number, d), (slots, direction.state_size))
     c = None
     if direction.has_c:
         c_rows = slots if run.training else batch.running
         c = array(("c", number, d), (c_rows, direction.state_size))
-    scratch = array(("scratch", number if wavefront else 0, d), (sizes["scratch"],))
+    scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch)
     x = run.inputs[number]
     if x is None:
@@ -238,48 +241,47 @@ def backward_stack(
     gradient of the input, (rows, input_size), and those of the initial states, the longest
     sequence first.
     """
-    initial: list[list[np.ndarray]] = [[], []]
-    dx: np.ndarray | None = None
-    threads = engine.get_num_threads()
+    kernels, threads = layers[0][0].kernels, engine.get_num_threads()
+    wavefront = run.wavefront and kernels.backward_chunks(run.tasks[0][0]) >= 4 * len(layers)
+    dstates: list[list[tuple[np.ndarray, np.ndarray]]] = []
     for number in reversed(range(len(layers))):
-        directions, tasks = layers[number], run.tasks[number]
-        x = run.inputs[number]
-        wanted = number > 0 or (input_wanted and x is not None)
-        dxs, dstates = [], []
+        directions, tasks, x = layers[number], run.tasks[number], run.inputs[number]
+        dxs, pairs = [], []
         for d, direction in enumerate(directions):
-            task = tasks[d]
-            index = number * len(directions) + d
-            dstates.append(_set_gradients(direction, run, task, grads[number][d], dy, dfinal,
-                                          (number, d, index)))  # fmt: skip
+            pairs.append(
+                _set_gradients(direction, run, tasks[d], grads[number][d], dy, dfinal, number, d)
+            )
             if x is None:
-                assert run.tokens is not None
                 dtable = _dtable(run, direction, d)
                 dtable[...] = 0
-                task.set_dtable(dtable)
-            elif wanted:
-                columns = x.parts * x.part_stride if x.part_stride else x.depth
-                width = columns if number == 0 else x.stride
+                tasks[d].set_dtable(dtable)
+            elif number or input_wanted:
+                width = x.stride if number else x.depth
                 dx = run.workspace.array(("dx", number, d), (run.batch.rows, width))
-                task.set_dx(dx.reshape(-1), width, width if number else columns)
+                tasks[d].set_dx(dx.reshape(-1), width, width)
                 dxs.append(dx)
-        directions[0].kernels.backward(tasks, threads)
+        dstates.insert(0, pairs)
+        if not wavefront:
+            kernels.backward(tasks, threads)
+            if len(dxs) == 2:
+                dxs[0] += dxs[1]
+            mask = run.masks[number - 1] if number else None
+            if mask is not None:
+                dxs[0] *= mask
+        dy = dxs[0] if dxs else None
+    if wavefront:
+        kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
+    initial: list[list[np.ndarray]] = [[], []]
+    for number, directions in enumerate(layers):
         for d, direction in enumerate(directions):
             db_hn = grads[number][d]["b_hn"]
             if db_hn is not None:
-                db_hn += _db_h(run, direction, d)[-direction.hidden_size :]
-        for k in range(2 if directions[0].has_c else 1):
-            initial[k][:0] = [pair[k][:, : directions[0].hidden_size] for pair in dstates]
-        if x is None:
-            _token_gradients(directions, run, grads[number], dembedding, threads)
-        dx = dxs[0] if dxs else None
-        if len(dxs) == 2:
-            dx += dxs[1]
-        if number:
-            mask = run.masks[number - 1]
-            if mask is not None:
-                dx *= mask
-        dy = dx
-    return dx, initial
+                db_hn += _db_h(run, direction, number, d)[-direction.hidden_size :]
+            for k in range(1 + direction.has_c):
+                initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
+    if run.tokens is not None:
+        _token_gradients(layers[0], run, grads[0], dembedding, threads)
+    return dy, initial
 
 
 def _set_gradients(
@@ -289,10 +291,11 @@ def _set_gradients(
     grads: dict[str, np.ndarray | None],
     dy: np.ndarray | None,
     dfinal: States,
-    place: tuple[int, int, int],
+    number: int,
+    d: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0."""
-    number, d, index = place
+    index = number * len(run.tasks[0]) + d
     batch, array, hidden = run.batch, run.workspace.array, direction.hidden_size
     dstates = []
     for k, name in enumerate(("dh", "dc")):
@@ -305,22 +308,22 @@ def _set_gradients(
     sizes = direction.kernels.backward_sizes(task)
     db_h = None
     if grads["b_hn"] is not None:
-        db_h = _db_h(run, direction, d)
+        db_h = _db_h(run, direction, number, d)
         db_h[...] = 0
     task.set_gradients(
         None if dy is None else dy.reshape(-1), d * direction.state_size,
         0 if dy is None else dy.shape[1], dstates[0], dstates[1] if direction.has_c else None,
         grads["W_hx"], grads["W_hh"], grads["b_h"], db_h,
-        array(("dz_columns", d), (sizes["dz_columns"],)),
-        array(("x_panels", d), (sizes["x_panels"],)),
-        array(("h_panels", d), (sizes["h_panels"],)),
+        array(("dz_columns", number if run.wavefront else 0, d), (sizes["dz_columns"],)),
+        array(("x_panels", number if run.wavefront else 0, d), (sizes["x_panels"],)),
+        array(("h_panels", number if run.wavefront else 0, d), (sizes["h_panels"],)),
     )  # fmt: skip
     return dstates[0], dstates[1]
 
 
-def _db_h(run: Pass, direction: Direction, d: int) -> np.ndarray:
+def _db_h(run: Pass, direction: Direction, number: int, d: int) -> np.ndarray:
     """Gradient of all recurrent biases; the parameters keep those of the last gate."""
-    return run.workspace.array(("db_h", d), (direction.gates * direction.hidden_size,))
+    return run.workspace.array(("db_h", number, d), (direction.gates * direction.hidden_size,))
 
 
 def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, np.ndarray]:
@@ -378,8 +381,8 @@ def _token_gradients(
         dE = run.workspace.array("dembedding", (count, width))
         direction.kernels.table_backward(
             direction.task(), dtable, run.embedding, count, direction.packed["W_hx_back"], dE,
-            grads[d]["W_hx"], run.workspace.array(("dz_columns", d), (sizes["dz_columns"],)),
-            run.workspace.array(("x_panels", d), (sizes["x_panels"],)), threads,
+            grads[d]["W_hx"], run.workspace.array(("dz_columns", 0, d), (sizes["dz_columns"],)),
+            run.workspace.array(("x_panels", 0, d), (sizes["x_panels"],)), threads,
         )  # fmt: skip
         if dembedding is not None:
             dembedding += dE

@@ -103,17 +103,21 @@ class LanguageModel(Module):
         self.dropout = Dropout(dropout, seed=self.generator)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
-        if cell == "lstm":
-            self._open_forget_gates()
+        self._initialize()
 
-    def _open_forget_gates(self) -> None:
-        # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
-        # begins at 1 as well (Jozefowicz et al., "An Empirical Exploration of Recurrent Network
-        # Architectures", 2015). Gate order i, f, g, o.
-        size = self.settings["hidden_size"]
-        state = self.rnn.state_dict()
-        for layer in range(self.settings["num_layers"]):
-            state[f"bias_ih_l{layer}"][size : 2 * size] = 1.0
+    def _initialize(self) -> None:
+        # Two departures from the layers' own initial weights, after which a model learns in a
+        # fraction of the steps.
+        state, size = self.rnn.state_dict(), self.settings["hidden_size"]
+        if self.embedding is None:
+            # Of a one-hot vector a single entry is not zero: bound 1 / sqrt(1), not 1 / sqrt(H).
+            state["weight_ih_l0"] *= size**0.5
+        if self.settings["cell"] == "lstm":
+            # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
+            # begins at 1 as well (Jozefowicz et al., "An Empirical Exploration of Recurrent
+            # Network Architectures", 2015). Gate order i, f, g, o.
+            for layer in range(self.settings["num_layers"]):
+                state[f"bias_ih_l{layer}"][size : 2 * size] = 1.0
         self.rnn.load_state_dict(state)
 
     def forward(
@@ -187,15 +191,16 @@ class LanguageModel(Module):
         generator = np.random.default_rng(seed)
         new = np.empty(length, dtype=np.int32)
         context = primed if primed.size else self._line_end()
-        y, state = self.rnn(context[:, None], None, embedding=self.embedding)
+        state = None
         for step in range(length):
+            y, state = self.rnn(context[:, None], state, embedding=self.embedding)
             logits = self.head(y[-1:]).ravel().astype(np.float64)
             if temperature == 0.0:
                 new[step] = logits.argmax()
             else:
                 total = np.exp((logits - logits.max()) / temperature).cumsum()
                 new[step] = np.searchsorted(total, generator.random() * total[-1], side="right")
-            y, state = self.rnn(new[step : step + 1, None], state, embedding=self.embedding)
+            context = new[step : step + 1]
         return self.vocabulary.decode(np.concatenate([primed, new]))
 
     def _line_end(self) -> NDArray[np.int32]:
