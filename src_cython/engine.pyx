@@ -24,6 +24,8 @@ cdef extern from "simd.h" nogil:
     vec sigmoid(vec x)
     vec hyperbolic_tangent(vec x)
     real square_root(real x)
+    unsigned flush_denormals()
+    void restore_denormals(unsigned mode)
 
 cdef extern from "panels.h" nogil:
     const int TILE_ROWS
@@ -86,6 +88,7 @@ include "pack.pxi"
 include "gemm.pxi"
 include "forward.pxi"
 include "backward.pxi"
+include "stream.pxi"
 include "heads.pxi"
 include "optim.pxi"
 

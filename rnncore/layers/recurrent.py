@@ -26,6 +26,7 @@ from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 from rnncore.layers.segments import Segments
 from rnncore.layers.stack import Direction, Pass, States, backward_stack, describe, forward_stack
+from rnncore.layers.stream import make_stream, packed_copy
 
 State = Any
 """h, or (h, c) for an LSTM: arrays (num_layers * directions, B, H)."""
@@ -348,6 +349,52 @@ class Recurrent(Module):
                     record[name] = form.leave(whole)
                 records.append(record)
         return form.leave(y), self._leave_state(final, form), records
+
+    def stream(self, *, tokens: bool = False, embedding: Embedding | None = None) -> Any:
+        """Return a stream: an object with weights and state of its own, fed step by step.
+
+        `step(x, out=None)` takes one step and `process(block, out=None)` several, without
+        allocating when `out` is given; `reset`, `get_state`, `set_state` and `copy` handle the
+        state. Steps, blocks and a call over the whole sequence give the same bits. Later changes
+        of the layer's weights do not reach it.
+
+        Parameters
+        ----------
+        tokens, embedding
+            Whether a step is a token id, read one-hot or through `embedding`.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional: the second direction begins at the end.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore
+        >>> layer = rnncore.LSTM(3, 5, seed=0)
+        >>> stream = layer.stream()
+        >>> x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+        >>> steps = np.stack([stream.step(row) for row in x])
+        >>> bool((steps == layer(x)[0]).all())
+        True
+        """
+        if self.bidirectional:
+            raise ValueError(
+                "stream: a bidirectional layer cannot be fed step by step; its second direction "
+                "begins at the end of the sequence"
+            )
+        directions = [directions[0] for directions in self._layers]
+        weights = [self._weights(layer, 0, self._params) for layer in range(len(directions))]
+        table = None if embedding is None else embedding._params["weight"]
+        tokens = tokens or embedding is not None
+        vocabulary = (self.input_size if table is None else len(table)) if tokens else 0
+        h, c = self._initial_state(None, 1, Form("time first"))
+        zero = np.zeros(1, self.dtype)
+        initial = [
+            (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
+            for h_0, c_0 in zip(h, c, strict=True)
+        ]
+        return make_stream(packed_copy(directions, weights, tokens, table), initial, vocabulary)
 
     # The passes, over checked arguments
 

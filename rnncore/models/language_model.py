@@ -22,6 +22,43 @@ State = Any
 CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
 
 
+class LanguageStream:
+    """A language model that is fed one character at a time and carries its state.
+
+    Examples
+    --------
+    >>> model = LanguageModel(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
+    >>> stream = model.stream()
+    >>> logits = [stream.step(token) for token in (0, 1, 2)]
+    >>> tokens = np.array([[0], [1], [2]])
+    >>> np.array_equal(logits, model.head(model.rnn(tokens)[0])[:, 0])
+    True
+    """
+
+    def __init__(self, rnn: Any, head: layers.Linear) -> None:
+        self.rnn, self.head = rnn, head
+
+    def step(self, token: int) -> NDArray[Any]:
+        """Return the logits (V,) of what comes after the token, and all tokens before it."""
+        return self.head(self.rnn.step(token))
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.rnn.reset()
+
+    def get_state(self) -> Any:
+        """Return the state of the recurrent layers."""
+        return self.rnn.get_state()
+
+    def set_state(self, state: Any) -> None:
+        """Take a state as `get_state` gives it."""
+        self.rnn.set_state(state)
+
+    def copy(self) -> LanguageStream:
+        """Return a stream that goes its own way from here."""
+        return LanguageStream(self.rnn.copy(), self.head)
+
+
 class LanguageModel(Module):
     """Predicts each character of a text from all characters before it.
 
@@ -191,10 +228,10 @@ class LanguageModel(Module):
         generator = np.random.default_rng(seed)
         new = np.empty(length, dtype=np.int32)
         context = primed if primed.size else self._line_end()
-        state = None
+        stream = self.stream()
         for step in range(length):
-            y, state = self.rnn(context[:, None], state, embedding=self.embedding)
-            logits = self.head(y[-1:]).ravel().astype(np.float64)
+            for token in context:
+                logits = stream.step(int(token)).astype(np.float64)
             if temperature == 0.0:
                 new[step] = logits.argmax()
             else:
@@ -202,6 +239,10 @@ class LanguageModel(Module):
                 new[step] = np.searchsorted(total, generator.random() * total[-1], side="right")
             context = new[step : step + 1]
         return self.vocabulary.decode(np.concatenate([primed, new]))
+
+    def stream(self) -> LanguageStream:
+        """Return a stream that predicts character after character; see `LanguageStream`."""
+        return LanguageStream(self.rnn.stream(tokens=True, embedding=self.embedding), self.head)
 
     def _line_end(self) -> NDArray[np.int32]:
         try:

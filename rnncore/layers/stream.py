@@ -1,0 +1,72 @@
+"""Making streams: a stack of layers with weights and state of its own, fed step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnncore import engine
+from rnncore.engine.workspace import aligned_empty
+from rnncore.layers.stack import Direction
+
+LONGEST_CHUNK = 64
+
+
+def make_stream(
+    layers: list[Direction],
+    initial: list[tuple[np.ndarray, np.ndarray]],
+    vocabulary: int,
+) -> Any:
+    """Return a `Stream` over packed layers of one direction.
+
+    `initial` holds h and c of each layer. With a vocabulary above zero the first layer reads token
+    ids from its table.
+    """
+    kernels, dtype = layers[0].kernels, layers[0].dtype
+    sizes = [direction.kernels.forward_sizes(direction.task(), 1, 1) for direction in layers]
+    chunk = min(LONGEST_CHUNK, *(size["z_rows"] for size in sizes))
+    offset = np.arange(chunk + 1, dtype=np.intp)
+    tokens = np.zeros(chunk, np.intp) if vocabulary else None
+    tasks: list[tuple[Any, np.ndarray]] = []
+    for number, (direction, size) in enumerate(zip(layers, sizes, strict=True)):
+        h = aligned_empty((chunk + 1) * direction.state_size, dtype)
+        c = aligned_empty(direction.state_size, dtype) if direction.has_c else None
+        for state in (h, c):
+            if state is not None:
+                state[...] = 0
+        task = direction.task()
+        direction.use_weights(task, training=False)
+        task.set_batch(
+            offset, 1, False, aligned_empty(chunk * direction.z_size, dtype), h, c,
+            aligned_empty(size["scratch"], dtype),
+        )  # fmt: skip
+        if number:
+            below = layers[number - 1]
+            task.set_input(tasks[-1][1], below.state_size, below.state_size, 1, 0)
+        elif tokens is not None:
+            task.set_tokens(tokens, direction.packed["table"])
+        else:
+            task.set_input(h, 0, direction.input_size, 1, 0)  # the stream points it to each x
+        tasks.append((task, h))
+    return kernels.Stream(
+        [task for task, _ in tasks], chunk, tokens, vocabulary, initial, dtype,
+        lambda: make_stream(layers, initial, vocabulary),
+    )  # fmt: skip
+
+
+def packed_copy(
+    directions: list[Direction],
+    weights: list[dict[str, np.ndarray | None]],
+    tokens: bool,
+    table: np.ndarray | None,
+) -> list[Direction]:
+    """Return layers of one direction with packed weights of their own."""
+    copies = []
+    for number, (old, arrays) in enumerate(zip(directions, weights, strict=True)):
+        new = Direction(old.cell, old.input_size, old.hidden_size, False, old.dtype)
+        new.pack(arrays)
+        if tokens and number == 0:
+            new.make_table(arrays, table, engine.get_num_threads())
+        copies.append(new)
+    return copies

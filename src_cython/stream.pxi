@@ -1,0 +1,210 @@
+# Streams: a stack of layers that is fed step by step, with its own state.
+
+cdef class Stream:
+    """A stack of layers that remembers: feed it one step, or a block of steps, at a time.
+
+    `layer.stream()` makes one. It owns a copy of the packed weights, and its state. Steps, blocks
+    and a call of the layer over the whole sequence give the same bits. Several threads may run
+    several streams at once; one stream belongs to one thread at a time.
+
+    Attributes
+    ----------
+    input_size, output_size
+        Numbers a step, in and out. For token ids the input is one integer.
+    """
+
+    cdef list tasks
+    cdef object make_another
+    cdef Work* work[MOST_LAYERS]
+    cdef int layers
+    cdef ptrdiff_t chunk
+    cdef ptrdiff_t* tokens      # (chunk), where the input is token ids
+    cdef object initial         # (h, c) of each layer
+    cdef object dtype
+    cdef int typenum
+    cdef readonly ptrdiff_t vocabulary
+    cdef readonly ptrdiff_t input_size
+    cdef readonly ptrdiff_t output_size
+
+    def __init__(self, list tasks, ptrdiff_t chunk, tokens, ptrdiff_t vocabulary, initial, dtype,
+                 make_another):
+        cdef Task task
+        self.tasks = tasks
+        self.layers = len(tasks)
+        for k in range(self.layers):
+            task = tasks[k]
+            self.work[k] = &task.work
+        self.chunk = chunk
+        self.vocabulary = vocabulary
+        self.tokens = <ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
+        self.initial = (initial, tokens)
+        self.dtype = dtype
+        self.typenum = dtype.num
+        self.make_another = make_another
+        self.input_size = tasks[0].input_size
+        self.output_size = tasks[self.layers - 1].hidden_size
+        self.reset()
+
+    cdef void run(self, const real* x, const ptrdiff_t* ids, real* y, ptrdiff_t steps) noexcept nogil:
+        cdef Split alone = Split(1, 0, 1, 0, 1)
+        cdef ptrdiff_t done = 0, many, k
+        cdef int layer
+        cdef Work* work
+        cdef unsigned mode = flush_denormals()
+        while done < steps:
+            many = min(self.chunk, steps - done)
+            for layer in range(self.layers):
+                work = self.work[layer]
+                work.steps = many
+                if layer > 0:
+                    work.x.data = self.work[layer - 1].h + self.work[layer - 1].state_stride
+                elif ids != NULL:
+                    memcpy(self.tokens, ids + done, many * sizeof(ptrdiff_t))
+                else:
+                    work.x.data = <real*>x + done * self.input_size
+                forward_steps(work, 0, many, &alone, 0, 1)
+            for k in range(many):
+                memcpy(y + (done + k) * self.output_size, work.h + (k + 1) * work.state_stride,
+                       self.output_size * sizeof(real))
+            for layer in range(self.layers):
+                work = self.work[layer]
+                memcpy(work.h, work.h + many * work.state_stride,
+                       work.state_stride * sizeof(real))
+            done += many
+        restore_denormals(mode)
+
+    cdef cnp.ndarray features(self, object x, int axes):
+        # x as a contiguous array of the dtype with `axes` axes, the last of input_size
+        cdef cnp.ndarray array
+        # A number is a step of one feature.
+        if (cnp.PyArray_Check(x) and cnp.PyArray_TYPE(<cnp.ndarray>x) == self.typenum
+                and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x)):
+            array = x
+        else:
+            import numpy
+            given = numpy.asarray(x)
+            if given.dtype.kind not in "f" and not isinstance(x, (int, float)):
+                raise TypeError(f"x: expected floating-point numbers, got dtype {given.dtype}; "
+                                f"convert with x.astype(np.{self.dtype})")
+            if given.ndim < axes and self.input_size == 1:
+                given = given[..., None]
+            array = numpy.ascontiguousarray(given, self.dtype)
+        if (cnp.PyArray_NDIM(array) != axes
+                or cnp.PyArray_DIM(array, axes - 1) != self.input_size):
+            expected = f"({self.input_size},)" if axes == 1 else f"(T, {self.input_size})"
+            raise ValueError(f"x: expected shape {expected}, got {(<object>array).shape}")
+        return array
+
+    cdef cnp.ndarray space(self, object out, int axes, cnp.npy_intp steps):
+        # out, if it fits, or a new array
+        cdef cnp.npy_intp shape[2]
+        shape[0] = steps
+        shape[axes - 1] = self.output_size
+        if out is None:
+            return cnp.PyArray_EMPTY(axes, shape, self.typenum, 0)
+        if (not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(<cnp.ndarray>out) != self.typenum
+                or not cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
+                or cnp.PyArray_NDIM(<cnp.ndarray>out) != axes
+                or cnp.PyArray_DIM(<cnp.ndarray>out, 0) != shape[0]
+                or cnp.PyArray_DIM(<cnp.ndarray>out, axes - 1) != self.output_size):
+            expected = f"({self.output_size},)" if axes == 1 else f"({steps}, {self.output_size})"
+            raise ValueError(f"out: expected a contiguous, writable {self.dtype} array of shape "
+                             f"{expected}, got {getattr(out, 'dtype', type(out).__name__)} "
+                             f"{getattr(out, 'shape', '')}")
+        return out
+
+    def step(self, x, out=None):
+        """Take one step: x (input_size,), or one token id; returns y (output_size,), or `out`."""
+        cdef cnp.ndarray y = self.space(out, 1, 1)
+        cdef cnp.ndarray given
+        cdef real* to = <real*>cnp.PyArray_DATA(y)
+        cdef const real* source
+        cdef ptrdiff_t token
+        if self.tokens != NULL:
+            token = x
+            if not 0 <= token < self.vocabulary:
+                raise ValueError(f"x: index out of range: expected a token id from 0 to "
+                                 f"{self.vocabulary - 1}, got {x}")
+            with nogil:
+                self.run(NULL, &token, to, 1)
+            return y
+        given = self.features(x, 1)
+        source = <const real*>cnp.PyArray_DATA(given)
+        with nogil:
+            self.run(source, NULL, to, 1)
+        return y
+
+    def process(self, block, out=None):
+        """Take T steps: block (T, input_size), or token ids (T,); returns y (T, output_size)."""
+        cdef cnp.ndarray y, given
+        cdef const real* source = NULL
+        cdef const ptrdiff_t* ids = NULL
+        cdef real* to
+        cdef ptrdiff_t steps
+        if self.tokens != NULL:
+            import numpy
+            block = numpy.asarray(block)
+            if block.ndim != 1 or block.dtype.kind not in "iu":
+                raise TypeError(f"block: expected integer token ids (T,), got {block.dtype} "
+                                f"{block.shape}")
+            if block.size and (block.min() < 0 or block.max() >= self.vocabulary):
+                raise ValueError(f"block: index out of range: expected token ids from 0 to "
+                                 f"{self.vocabulary - 1}")
+            given = numpy.ascontiguousarray(block, numpy.intp)
+            ids = <const ptrdiff_t*>cnp.PyArray_DATA(given)
+        else:
+            given = self.features(block, 2)
+            source = <const real*>cnp.PyArray_DATA(given)
+        steps = cnp.PyArray_DIM(given, 0)
+        y = self.space(out, 2, steps)
+        to = <real*>cnp.PyArray_DATA(y)
+        with nogil:
+            self.run(source, ids, to, steps)
+        return y
+
+    def get_state(self):
+        """The state of each layer: h, or (h, c), as lists of arrays (hidden_size,)."""
+        h = [self.part(k, False).copy() for k in range(self.layers)]
+        if not self.work[0].cell.has_c:
+            return h
+        return h, [self.part(k, True).copy() for k in range(self.layers)]
+
+    def set_state(self, state):
+        """Take a state as `get_state` gives it."""
+        parts = state if self.work[0].cell.has_c else (state,)
+        if not isinstance(parts, tuple) or len(parts) != 1 + self.work[0].cell.has_c:
+            raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for "
+                            "cells with a cell state")
+        checked = []
+        for c in range(len(parts)):
+            if len(parts[c]) != self.layers:
+                raise ValueError(f"state: expected one array for each of {self.layers} layers, "
+                                 f"got {len(parts[c])}")
+            for k in range(self.layers):
+                place = self.part(k, c == 1)
+                if getattr(parts[c][k], "shape", None) != place.shape:
+                    raise ValueError(f"state: expected arrays of shape {place.shape} in layer {k}, "
+                                     f"got {getattr(parts[c][k], 'shape', parts[c][k])}")
+                checked.append((place, parts[c][k]))
+        for place, values in checked:
+            place[...] = values
+
+    def reset(self):
+        """Go back to the state that a new stream begins with."""
+        for k, (h, c) in enumerate(self.initial[0]):
+            self.part(k, False)[...] = h
+            if self.work[k].cell.has_c:
+                self.part(k, True)[...] = c
+
+    def copy(self):
+        """A stream with the same weights and state that goes its own way from here."""
+        other = self.make_another()
+        other.set_state(self.get_state())
+        return other
+
+    cdef object part(self, int k, bint c):
+        cdef cnp.npy_intp size = self.work[k].z_layout.units
+        cdef real* where = self.work[k].c if c else self.work[k].h
+        cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &size, self.typenum, where)
+        cnp.set_array_base(array, self)
+        return array

@@ -1,0 +1,274 @@
+"""The language model: its gradients, its state, what it writes, its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rnncore.data import Vocabulary
+from rnncore.models import LanguageModel
+from rnncore.models.language_model import LanguageStream
+
+TEXT = "a rose is a rose is a rose,\n"
+SETTINGS = [
+    {},
+    {"embedding_size": 3},
+    {"cell": "gru", "num_layers": 1},
+    {"cell": "rnn", "embedding_size": 3},
+]
+
+
+def make(**settings: Any) -> LanguageModel:
+    return LanguageModel(Vocabulary(TEXT), **{"hidden_size": 6, "seed": 5, **settings})
+
+
+def chunk(model: LanguageModel, T: int = 5, B: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.random.default_rng(1).integers(0, len(model.vocabulary), (T + 1, B), np.int32)
+    return tokens[:-1], tokens[1:]
+
+
+def carried(model: LanguageModel) -> Any:
+    """Return a state that is not zero."""
+    return model.evaluate(*chunk(model))[1]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_gradients_against_finite_differences(settings: dict[str, Any]) -> None:
+    model = make(dtype=np.float64, **settings)
+    inputs, targets = chunk(model)
+    state = carried(model)
+    model.zero_grad()
+    model.forward(inputs, targets, state)
+    model.backward()
+    generator = np.random.default_rng(2)
+    for name, gradient in model.grads.items():
+        direction = generator.standard_normal(gradient.shape)
+        weight, losses = model.params[name], []
+        before = weight.copy()
+        # Five-point central difference: error of order step^4.
+        step = 1e-3
+        for shift in (-2, -1, 1, 2):
+            weight[...] = before + shift * step * direction
+            model.weights_changed()
+            losses.append(model.forward(inputs, targets, state)[0])
+        weight[...] = before
+        model.weights_changed()
+        numeric = (losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * step)
+        analytic = np.vdot(gradient, direction)
+        assert analytic == pytest.approx(numeric, rel=1e-7, abs=1e-11), name
+
+
+def test_gradients_add_up_until_zeroed() -> None:
+    model = make()
+    inputs, targets = chunk(model)
+    model.forward(inputs, targets)
+    model.backward()
+    once = model.flat_grads.copy()
+    model.forward(inputs, targets)
+    model.backward()
+    np.testing.assert_allclose(model.flat_grads, 2 * once, rtol=1e-5, atol=1e-8)
+    model.zero_grad()
+    assert not model.flat_grads.any()
+    assert once.any()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_two_chunks_with_carried_state_are_one_long_chunk(settings: dict[str, Any]) -> None:
+    model = make(dtype=np.float64, **settings)
+    inputs, targets = chunk(model, T=12)
+    for run in (model.evaluate, model.forward):
+        whole, last = run(inputs, targets)
+        first, state = run(inputs[:4], targets[:4])
+        second, state = run(inputs[4:], targets[4:], state)
+        assert (4 * first + 8 * second) / 12 == pytest.approx(whole, rel=1e-12)
+        np.testing.assert_allclose(np.asarray(state), np.asarray(last), rtol=1e-12)
+
+
+def test_a_returned_state_is_not_overwritten() -> None:
+    model = make()
+    for run in (model.forward, model.evaluate):
+        _, state = run(*chunk(model))
+        kept = np.array(state)
+        run(*chunk(model, T=7))
+        assert np.array_equal(np.asarray(state), kept)
+
+
+def test_one_hot_is_an_embedding_with_the_identity() -> None:
+    model, size = make(dtype=np.float64), len(Vocabulary(TEXT))
+    embedded = make(dtype=np.float64, embedding_size=size)
+    embedded.load_state_dict({**model.state_dict(), "embedding.weight": np.eye(size)})
+    loss, _ = model.forward(*chunk(model))
+    model.backward()
+    other_loss, _ = embedded.forward(*chunk(model))
+    embedded.backward()
+    assert loss == pytest.approx(other_loss, rel=1e-12)
+    for name, gradient in model.grads.items():
+        np.testing.assert_allclose(gradient, embedded.grads[name], rtol=1e-9, atol=1e-12)
+
+
+def test_dropout_is_for_training_alone_and_follows_the_seed() -> None:
+    model, same, without = make(dropout=0.5), make(dropout=0.5), make()
+    without.load_state_dict(model.state_dict())
+    inputs, targets = chunk(model)
+    assert model.evaluate(inputs, targets)[0] == without.evaluate(inputs, targets)[0]
+    losses = [model.forward(inputs, targets)[0] for _ in range(3)]
+    assert len(set(losses)) == 3
+    assert losses == [same.forward(inputs, targets)[0] for _ in range(3)]
+
+
+def test_dropout_gradients() -> None:
+    model = make(dtype=np.float64, dropout=0.4)
+    inputs, targets = chunk(model)
+    masks = model.generator.bit_generator.state
+    model.forward(inputs, targets)
+    model.backward()
+    direction = np.random.default_rng(2).standard_normal(model.flat_params.size)
+    losses = []
+    for shift in (-1e-5, 2e-5):
+        model.flat_params += shift * direction
+        model.weights_changed()
+        model.generator.bit_generator.state = masks  # the same units dropped again
+        losses.append(model.forward(inputs, targets)[0])
+    assert np.vdot(model.flat_grads, direction) == pytest.approx(
+        (losses[1] - losses[0]) / 2e-5, rel=1e-6
+    )
+
+
+class TestSample:
+    def test_length_prime_and_seed(self) -> None:
+        model = make()
+        written = model.sample(40, prime="a rose", seed=1)
+        assert len(written) == 46
+        assert written.startswith("a rose")
+        assert written == model.sample(40, prime="a rose", seed=1)
+        assert written != model.sample(40, prime="a rose", seed=2)
+        assert model.sample(0, prime="rose") == "rose"
+        assert model.sample(0) == ""
+
+    @pytest.mark.parametrize("settings", SETTINGS, ids=str)
+    def test_temperature_0_is_the_likeliest_after_the_whole_prefix(
+        self, settings: dict[str, Any]
+    ) -> None:
+        model = make(**settings)
+        model.flat_params *= 4.0  # far from uniform
+        model.weights_changed()
+        written = model.sample(20, temperature=0, prime="is")
+        tokens = model.vocabulary.encode(written)
+        for end in range(2, len(tokens)):
+            y, _ = model.rnn(tokens[:end, None], embedding=model.embedding)
+            assert model.head(y[-1, 0]).argmax() == tokens[end]
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+    def test_drawn_from_the_softmax(self, temperature: float) -> None:
+        model = make()
+        model.flat_params *= 6.0
+        model.weights_changed()
+        y, _ = model.rnn(model.vocabulary.encode("a")[:, None])
+        logits = model.head(y[-1, 0]).astype(float) / temperature
+        expected = np.exp(logits) / np.exp(logits).sum()
+        drawn = [model.sample(1, temperature, "a", seed)[1] for seed in range(1000)]
+        counts = np.bincount(model.vocabulary.encode("".join(drawn)), minlength=expected.size)
+        assert np.abs(counts / 1000 - expected).max() < 4 * np.sqrt(0.25 / 1000)
+        assert expected.max() > 1.3 / expected.size
+
+    def test_each_character_costs_one_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        steps = []
+        step = LanguageStream.step
+
+        def count(self: LanguageStream, token: int) -> Any:
+            steps.append(token)
+            return step(self, token)
+
+        monkeypatch.setattr(LanguageStream, "step", count)
+        make().sample(30, prime="a rose")
+        assert len(steps) == 6 + 29
+
+    def test_without_prime_it_starts_as_after_a_line_end(self) -> None:
+        model = make()
+        assert model.sample(30, seed=1) == model.sample(30, prime="\n", seed=1)[1:]
+        assert len(LanguageModel(Vocabulary("xyz"), hidden_size=4).sample(5)) == 5
+
+    def test_a_learnt_text_is_written(self) -> None:
+        from rnncore.training import Adam
+
+        model = make(hidden_size=32, num_layers=1)
+        tokens = model.vocabulary.encode("\n" + TEXT)[:, None]
+        optimizer = Adam(model, lr=0.02)
+        for _ in range(150):
+            model.zero_grad()
+            model.forward(tokens[:-1], tokens[1:])
+            model.backward()
+            optimizer.step()
+        assert model.sample(len(TEXT), temperature=0, prime="\n") == "\n" + TEXT
+
+    def test_bytes(self) -> None:
+        model = LanguageModel(Vocabulary("fünf".encode()), hidden_size=4, seed=0)
+        assert model.sample(3, prime="ü").startswith("ü")
+
+    def test_bad_input(self) -> None:
+        model = make()
+        with pytest.raises(ValueError, match=r"prime text: .*'Z', which the model has never seen"):
+            model.sample(1, prime="roZe")
+        with pytest.raises(ValueError, match="length"):
+            model.sample(-1)
+        for temperature in (-1.0, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="temperature"):
+                model.sample(1, temperature=temperature)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_save_and_load(tmp_path: Path, settings: dict[str, Any]) -> None:
+    model = make(dropout=0.1, dtype=np.float64, **settings)
+    model.save(tmp_path / "model.safetensors")
+    loaded = LanguageModel.load(tmp_path / "model.safetensors")
+    assert loaded.settings == model.settings
+    assert loaded.vocabulary == model.vocabulary
+    assert loaded.flat_params.tobytes() == model.flat_params.tobytes()
+    assert loaded.sample(30, seed=1) == model.sample(30, seed=1)
+
+
+def test_the_file_has_pytorchs_names_and_shapes(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    model = make(embedding_size=3)
+    model.save(tmp_path / "m")
+    shapes = {name: tensor.shape for name, tensor in load_file(tmp_path / "m").items()}
+    V = len(model.vocabulary)
+    assert shapes == {
+        "embedding.weight": (V, 3),
+        "rnn.weight_ih_l0": (24, 3),
+        "rnn.weight_hh_l0": (24, 6),
+        "rnn.bias_ih_l0": (24,),
+        "rnn.bias_hh_l0": (24,),
+        "rnn.weight_ih_l1": (24, 6),
+        "rnn.weight_hh_l1": (24, 6),
+        "rnn.bias_ih_l1": (24,),
+        "rnn.bias_hh_l1": (24,),
+        "head.weight": (V, 6),
+        "head.bias": (V,),
+    }
+
+
+def test_seed() -> None:
+    assert np.array_equal(make().flat_params, make().flat_params)
+    assert not np.array_equal(make().flat_params, make(seed=6).flat_params)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "transformer"},
+        {"hidden_size": 0},
+        {"num_layers": 0},
+        {"embedding_size": 0},
+        {"dropout": 1.5},
+        {"dtype": "int32"},
+    ],
+    ids=str,
+)
+def test_bad_settings_name_the_argument(settings: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match="|".join(settings) + "|embedding_dim"):
+        make(**settings)
