@@ -94,24 +94,26 @@ def pack_back(Task task, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride, pac
     pack_weights_back(reals(packed_W_hh), reals(W_hh), 1, z.units, 0, z, work.cell.h_gates)
 
 
-def one_hot_table(Task task, table, W_hx, packed_b_x):
-    """table[v] = W_hx e_v + b_h, in the engine's layout."""
+def one_hot_table(Task task, table, W_hx, packed_b_x, tokens):
+    """table[n] = W_hx e_v + b_h for the n-th token v, in the engine's layout."""
     cdef Work* work = &task.work
     cdef Layout* z = &work.z_layout
-    cdef ptrdiff_t v, width = z.blocks * z.gates * z.block
+    cdef ptrdiff_t n, width = z.blocks * z.gates * z.block
     cdef real* out = reals(table)
     cdef const real* W = reals(W_hx)
     cdef const real* b = reals(packed_b_x)
-    for v in range(task.input_size):
-        spread_gates(out + v * width, W + v, task.input_size, b, z, work.cell.x_gates)
+    cdef const ptrdiff_t* token = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
+    for n in range(<ptrdiff_t>len(tokens)):
+        spread_gates(out + n * width, W + token[n], task.input_size, b, z, work.cell.x_gates)
 
 
-def one_hot_gradient(Task task, dtable, dW_hx):
-    """dW_hx e_v += dtable[v]."""
+def one_hot_gradient(Task task, dtable, dW_hx, tokens):
+    """dW_hx e_v += dtable[n] for the n-th token v."""
     cdef Work* work = &task.work
     cdef Layout* z = &work.z_layout
-    cdef ptrdiff_t v, width = z.blocks * z.gates * z.block
+    cdef ptrdiff_t n, width = z.blocks * z.gates * z.block
     cdef const real* spread = reals(dtable)
     cdef real* W = reals(dW_hx)
-    for v in range(task.input_size):
-        gather_gates(W + v, task.input_size, spread + v * width, z, work.cell.x_gates)
+    cdef const ptrdiff_t* token = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
+    for n in range(<ptrdiff_t>len(tokens)):
+        gather_gates(W + token[n], task.input_size, spread + n * width, z, work.cell.x_gates)

@@ -96,6 +96,15 @@ class Form:
             return x[:, 0]
         return np.ascontiguousarray(x.swapaxes(0, 1)) if self.kind == "batch first" else x
 
+    def shape(self, steps: int, batch: int, features: int) -> Any:
+        """Return the shape of such an array in the caller's layout."""
+        if self.kind == "list":
+            assert self.lengths is not None
+            return [(int(n), features) for n in self.lengths]
+        if self.kind == "one sequence":
+            return (steps, features)
+        return (batch, steps, features) if self.kind == "batch first" else (steps, batch, features)
+
     def leave_state(self, state: np.ndarray) -> np.ndarray:
         """Bring a state (..., B, H) into the caller's layout."""
         return state[..., 0, :] if self.kind == "one sequence" else state
@@ -173,7 +182,7 @@ def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray
     if lengths is None:
         return None
     array = np.asarray(lengths)
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and array.size:
         raise TypeError(
             f"lengths: expected integers, got dtype {array.dtype}; give one whole number for each "
             "sequence"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore import engine
-from rnncore.engine.workspace import Workspace
+from rnncore.engine.workspace import Workspace, aligned_empty
 from rnncore.layers.arguments import (
     Form,
     as_real,
@@ -25,7 +25,15 @@ from rnncore.layers.embedding import Embedding
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 from rnncore.layers.segments import Segments
-from rnncore.layers.stack import Direction, Pass, States, backward_stack, describe, forward_stack
+from rnncore.layers.stack import (
+    Direction,
+    Pass,
+    States,
+    backward_stack,
+    describe,
+    forward_stack,
+    make_table,
+)  # fmt: skip
 from rnncore.layers.stream import make_stream, packed_copy
 
 State = Any
@@ -92,7 +100,8 @@ class Recurrent(Module):
                     if array is not None:
                         bound = size**-0.5
                         array[...] = self._dropout.generator.uniform(-bound, bound, array.shape)
-        self._stamps: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self._packed_versions = {False: -1, True: -1}  # by whether backward's are packed too
+        self._packing = threading.Lock()
         self._kept: _Kept | None = None
         self._training_workspace = Workspace(dtype)
         self._idle_workspaces: list[Workspace] = []  # of inference, one for each caller at a time
@@ -158,28 +167,23 @@ class Recurrent(Module):
                     second[-(len(second) // 3) :] = 0
                 array += second
 
-    def _refresh(self, training: bool, tokens: bool, embedding: Embedding | None) -> None:
-        # Pack whatever changed since it was packed.
-        kind = "features" if not tokens else "one-hot" if embedding is None else "embedding"
-        stamp: tuple[int, ...] = (self._version,)
-        exposed = self._exposed
-        if embedding is not None:
-            stamp = (self._version, id(embedding), embedding._version)
-            exposed = exposed or embedding._exposed
-        if not exposed and self._stamps.get((kind, training)) == stamp:
-            return
-        for layer, directions in enumerate(self._layers):
-            for d, direction in enumerate(directions):
-                weights = self._weights(layer, d, self._params)
-                direction.pack(weights)
-                if training:
-                    both = layer > 0 and len(directions) == 2
-                    parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
-                    direction.pack_back(weights, *parts)
-                if tokens and layer == 0:
-                    table = None if embedding is None else embedding._params["weight"]
-                    direction.make_table(weights, table, engine.get_num_threads())
-        self._stamps = {(kind, training): stamp, (kind, False): stamp}
+    def _refresh(self, training: bool) -> None:
+        # Pack the weights if they may have changed since they were packed.
+        with self._packing:
+            packed = self._packed_versions[training]
+            if not self._stale(packed):
+                return
+            for layer, directions in enumerate(self._layers):
+                for d, direction in enumerate(directions):
+                    weights = self._weights(layer, d, self._params)
+                    direction.pack(weights)
+                    if training:
+                        both = layer > 0 and len(directions) == 2
+                        parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
+                        direction.pack_back(weights, *parts)
+            self._packed_versions[False] = self._version
+            if training:
+                self._packed_versions[True] = self._version
 
     # Running
 
@@ -244,14 +248,15 @@ class Recurrent(Module):
             y, final = self._run(kept.run, initial)
         else:
             y = np.zeros((*x.shape[:2], self.output_size), self.dtype)
-            final = initial
-            for begin, end, batch in segments.batches(form.lengths):
-                segments.states.append(final)
-                segments.noise.append(self._dropout.generator.bit_generator.state)
+            final = self._zeros_for_none(initial, x.shape[1])
+            for number in range(len(segments)):
+                part, batch = segments.batch(number, form.lengths)
+                noise = self._dropout.generator.bit_generator.state if self.dropout else None
+                segments.keep(final, noise)
                 run = self.new_pass(
-                    batch, x[begin:end], tokens, embedding, False, self._training_workspace
+                    batch, x[part], tokens, embedding, False, self._training_workspace
                 )
-                y[begin:end], final = self._run(run, final, dropout=True)
+                y[part], final = self._run(run, final, dropout=True)
         self._kept = kept
         return form.leave(y), self._leave_state(final, form)
 
@@ -385,16 +390,20 @@ class Recurrent(Module):
             )
         directions = [directions[0] for directions in self._layers]
         weights = [self._weights(layer, 0, self._params) for layer in range(len(directions))]
-        table = None if embedding is None else embedding._params["weight"]
-        tokens = tokens or embedding is not None
-        vocabulary = (self.input_size if table is None else len(table)) if tokens else 0
+        layers = packed_copy(directions, weights)
+        vocabulary, table = 0, None
+        if tokens or embedding is not None:
+            rows = None if embedding is None else embedding._params["weight"]
+            vocabulary = self.input_size if rows is None else len(rows)
+            table = aligned_empty(vocabulary * layers[0].table_size, self.dtype)
+            layers[0].make_table(table, weights[0]["W_hx"], rows, np.arange(vocabulary))
         h, c = self._initial_state(None, 1, Form("time first"))
         zero = np.zeros(1, self.dtype)
         initial = [
             (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
             for h_0, c_0 in zip(h, c, strict=True)
         ]
-        return make_stream(packed_copy(directions, weights, tokens, table), initial, vocabulary)
+        return make_stream(layers, initial, vocabulary, table)
 
     # The passes, over checked arguments
 
@@ -408,13 +417,16 @@ class Recurrent(Module):
         workspace: Workspace,
     ) -> Pass:
         """Set up a pass over checked input (T, B, I), or tokens (T, B)."""
-        self._refresh(training, tokens, embedding)
+        self._refresh(training)
         run = Pass(batch, workspace, training)
         rows = batch.pack(x)
         if tokens:
-            run.tokens = rows
-            run.embedding = None if embedding is None else embedding._params["weight"]
-            run.inputs.append(None)
+            run.read_tokens(
+                np.ascontiguousarray(rows), self.input_size,
+                None if embedding is None else embedding._params["weight"],
+            )  # fmt: skip
+            for d, direction in enumerate(self._layers[0]):
+                make_table(run, direction, d, self._weights(0, d, self._params)["W_hx"])
             return run
         if training:  # the caller may change x before backward
             kept = workspace.array("x", rows.shape)
@@ -504,19 +516,20 @@ class Recurrent(Module):
         assert segments is not None
         generator = self._dropout.generator.bit_generator
         after = generator.state
-        for number, (begin, end, batch) in reversed(
-            list(enumerate(segments.batches(kept.form.lengths)))
-        ):
-            generator.state = segments.noise[number]
+        for number in reversed(range(len(segments))):
+            part, batch = segments.batch(number, kept.form.lengths)
+            initial, noise = segments.kept(number)
+            if noise is not None:
+                generator.state = noise
             run = self.new_pass(
-                batch, kept.x[begin:end], kept.tokens, kept.embedding, True,
+                batch, kept.x[part], kept.tokens, kept.embedding, True,
                 self._training_workspace,
             )  # fmt: skip
             if batch.rows:
-                self.run_pass(run, segments.states[number], True)
+                self.run_pass(run, initial, True)
             dfinal = self._backward_run(
-                run, None if dy is None else dy[begin:end], dfinal,
-                None if dx is None else dx[begin:end], kept.embedding,
+                run, None if dy is None else dy[part], dfinal,
+                None if dx is None else dx[part], kept.embedding,
             )  # fmt: skip
         generator.state = after
         return dfinal
@@ -552,16 +565,13 @@ class Recurrent(Module):
         return x, tokens, form
 
     def _check_dy(self, dy: Any, form: Form, steps: int, size: int) -> np.ndarray:
-        expected = (steps, size, self.output_size)
         if form.kind == "list":
             dy = [as_real("dy", piece, self.dtype) for piece in dy]
             shapes = [piece.shape for piece in dy]
-            assert form.lengths is not None
-            wanted: Any = [(int(n), self.output_size) for n in form.lengths]
         else:
             dy = as_real("dy", dy, self.dtype)
             shapes = dy.shape
-            wanted = form.leave(np.broadcast_to(np.zeros((), bool), expected)).shape
+        wanted = form.shape(steps, size, self.output_size)
         if shapes != wanted:
             raise ValueError(f"dy: expected the shape of y, {wanted}, got {shapes}")
         return np.ascontiguousarray(form.enter(dy))

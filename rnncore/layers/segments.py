@@ -5,8 +5,8 @@ Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost (201
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,15 @@ from rnncore.layers.stack import Direction, States, bytes_kept
 class Segments:
     """A sequence cut into segments of `length` steps, the last one shorter.
 
-    Attributes
-    ----------
-    states
-        The state each segment begins with.
-    noise
-        The state of the dropout generator each segment begins with.
+    Of each segment it keeps the state that it begins with, and that of the dropout generator.
     """
 
     steps: int
-    batch: int
+    sequences: int
     length: int
-    states: list[States] = field(default_factory=list)
-    noise: list[Any] = field(default_factory=list)
+    _states: list[np.ndarray] = field(default_factory=list)
+    _shapes: list[list[tuple[int, ...]]] = field(default_factory=list)
+    _noise: list[Any] = field(default_factory=list)
 
     @classmethod
     def plan(
@@ -77,9 +73,32 @@ class Segments:
             )
         return cls(steps, batch, max(1, best) * chunk)
 
-    def batches(self, lengths: np.ndarray | None) -> Iterator[tuple[int, int, Batch]]:
-        """Yield where each segment begins and ends, and its batch."""
-        for begin in range(0, self.steps, self.length):
-            end = min(begin + self.length, self.steps)
-            inside = None if lengths is None else np.clip(lengths - begin, 0, end - begin)
-            yield begin, end, Batch(end - begin, self.batch, inside)
+    def keep(self, states: States, noise: Any) -> None:
+        """Keep what the next segment begins with; an array for all states takes least room."""
+        arrays = [[array for array in part if array is not None] for part in states]
+        self._shapes = [[array.shape for array in part] for part in arrays]
+        flat = [array.ravel() for part in arrays for array in part]
+        self._states.append(np.concatenate(flat))
+        self._noise.append(noise)
+
+    def kept(self, number: int) -> tuple[States, Any]:
+        """Return what a segment begins with."""
+        flat, first, states = self._states[number], 0, []
+        for shapes in self._shapes:
+            part: list[np.ndarray | None] = []
+            for shape in shapes:
+                last = first + prod(shape)
+                part.append(flat[first:last].reshape(shape))
+                first = last
+            states.append(part)
+        return states, self._noise[number]
+
+    def __len__(self) -> int:
+        return -(-self.steps // self.length)
+
+    def batch(self, number: int, lengths: np.ndarray | None) -> tuple[slice, Batch]:
+        """Return the steps of a segment, and its batch."""
+        begin = number * self.length
+        end = min(begin + self.length, self.steps)
+        inside = None if lengths is None else np.clip(lengths - begin, 0, end - begin)
+        return slice(begin, end), Batch(end - begin, self.sequences, inside)

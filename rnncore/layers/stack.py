@@ -71,17 +71,19 @@ class Direction:
         )  # fmt: skip
 
     def make_table(
-        self, weights: dict[str, np.ndarray | None], embedding: np.ndarray | None, threads: int
+        self,
+        table: np.ndarray,
+        W_hx: np.ndarray | None,
+        embedding: np.ndarray | None,
+        tokens: np.ndarray,
     ) -> None:
-        """table[v] = W_hx e_v + b_h for every token v, e_v its embedding or one-hot row."""
+        """Write W_hx e_v + b_h for some tokens v, e_v its embedding (given) or one-hot row."""
         if embedding is None:
-            table = self._space("table", self.input_size * self.table_size)
-            self.kernels.one_hot_table(self.task(), table, weights["W_hx"], self.packed["b_x"])
+            self.kernels.one_hot_table(self.task(), table, W_hx, self.packed["b_x"], tokens)
         else:
-            table = self._space("table", len(embedding) * self.table_size)
             self.kernels.table_forward(
                 self.task(), table, embedding, len(embedding), self.packed["W_hx"],
-                self.packed["b_x"], threads,
+                self.packed["b_x"], engine.get_num_threads(),
             )  # fmt: skip
 
     def use_weights(self, task: Any, training: bool) -> None:
@@ -99,13 +101,27 @@ class Pass:
     workspace: Workspace
     training: bool
     wavefront: bool = False  # layers run side by side
-    tokens: np.ndarray | None = None  # (rows,) intp
-    embedding: np.ndarray | None = None  # (vocabulary, features)
+    tokens: np.ndarray | None = None  # (rows,) intp, places in `used`
+    used: np.ndarray | None = None  # (n,) the tokens that the table holds
+    embedding: np.ndarray | None = None  # (n, features), their vectors
     inputs: list[Rows | None] = field(default_factory=list)  # of each layer; None for tokens
     tasks: list[list[Any]] = field(default_factory=list)
     states: list[list[tuple[np.ndarray, np.ndarray | None]]] = field(default_factory=list)
     masks: list[np.ndarray | None] = field(default_factory=list)
     output: Rows | None = None
+
+    def read_tokens(self, rows: np.ndarray, size: int, embedding: np.ndarray | None) -> None:
+        """Make token ids (rows,) the input, one-hot of `size` or through an embedding.
+
+        A vocabulary larger than the batch is not projected whole: the table holds what occurs.
+        """
+        vocabulary = size if embedding is None else len(embedding)
+        if vocabulary <= len(rows):
+            self.tokens, self.used, self.embedding = rows, np.arange(vocabulary), embedding
+        else:
+            self.used, self.tokens = np.unique(rows, return_inverse=True)
+            self.embedding = None if embedding is None else embedding[self.used]
+        self.inputs.append(None)
 
 
 # What the places of `saved` hold after a forward pass; see src_cython/cells.
@@ -203,7 +219,7 @@ def _prepare(
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch)
     x = run.inputs[number]
     if x is None:
-        task.set_tokens(run.tokens, direction.packed["table"])
+        task.set_tokens(run.tokens, _table(run, direction, d, "table"))
     else:
         task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
     return task, h, c
@@ -252,7 +268,7 @@ def backward_stack(
                 _set_gradients(direction, run, tasks[d], grads[number][d], dy, dfinal, number, d)
             )
             if x is None:
-                dtable = _dtable(run, direction, d)
+                dtable = _table(run, direction, d, "dtable")
                 dtable[...] = 0
                 tasks[d].set_dtable(dtable)
             elif number or input_wanted:
@@ -358,9 +374,15 @@ def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bo
     return total * layers[0][0].dtype.itemsize
 
 
-def _dtable(run: Pass, direction: Direction, d: int) -> np.ndarray:
-    tokens = direction.input_size if run.embedding is None else len(run.embedding)
-    return run.workspace.array(("dtable", d), (tokens * direction.table_size,))
+def _table(run: Pass, direction: Direction, d: int, name: str) -> np.ndarray:
+    assert run.used is not None
+    return run.workspace.array((name, d), (len(run.used) * direction.table_size,))
+
+
+def make_table(run: Pass, direction: Direction, d: int, W_hx: np.ndarray | None) -> None:
+    """Project all tokens at once; the rows of a pass over tokens are gathered from there."""
+    assert run.used is not None
+    direction.make_table(_table(run, direction, d, "table"), W_hx, run.embedding, run.used)
 
 
 def _token_gradients(
@@ -372,9 +394,9 @@ def _token_gradients(
 ) -> None:
     """From the gradients of the projected tables to those of W_hx and the embedding."""
     for d, direction in enumerate(directions):
-        dtable = _dtable(run, direction, d)
+        dtable = _table(run, direction, d, "dtable")
         if run.embedding is None:
-            direction.kernels.one_hot_gradient(direction.task(), dtable, grads[d]["W_hx"])
+            direction.kernels.one_hot_gradient(direction.task(), dtable, grads[d]["W_hx"], run.used)
             continue
         count, width = run.embedding.shape
         sizes = direction.kernels.backward_sizes(direction.task())
@@ -385,4 +407,4 @@ def _token_gradients(
             run.workspace.array(("x_panels", 0, d), (sizes["x_panels"],)), threads,
         )  # fmt: skip
         if dembedding is not None:
-            dembedding += dE
+            dembedding[run.used] += dE

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from rnncore import engine
 from rnncore.engine.workspace import aligned_empty
 from rnncore.layers.stack import Direction
 
@@ -17,11 +16,12 @@ def make_stream(
     layers: list[Direction],
     initial: list[tuple[np.ndarray, np.ndarray]],
     vocabulary: int,
+    table: np.ndarray | None,
 ) -> Any:
     """Return a `Stream` over packed layers of one direction.
 
     `initial` holds h and c of each layer. With a vocabulary above zero the first layer reads token
-    ids from its table.
+    ids from the projected table.
     """
     kernels, dtype = layers[0].kernels, layers[0].dtype
     sizes = [direction.kernels.forward_sizes(direction.task(), 1, 1) for direction in layers]
@@ -45,28 +45,24 @@ def make_stream(
             below = layers[number - 1]
             task.set_input(tasks[-1][1], below.state_size, below.state_size, 1, 0)
         elif tokens is not None:
-            task.set_tokens(tokens, direction.packed["table"])
+            task.set_tokens(tokens, table)
         else:
             task.set_input(h, 0, direction.input_size, 1, 0)  # the stream points it to each x
         tasks.append((task, h))
     return kernels.Stream(
         [task for task, _ in tasks], chunk, tokens, vocabulary, initial, dtype,
-        lambda: make_stream(layers, initial, vocabulary),
+        lambda: make_stream(layers, initial, vocabulary, table),
     )  # fmt: skip
 
 
 def packed_copy(
     directions: list[Direction],
     weights: list[dict[str, np.ndarray | None]],
-    tokens: bool,
-    table: np.ndarray | None,
 ) -> list[Direction]:
     """Return layers of one direction with packed weights of their own."""
     copies = []
-    for number, (old, arrays) in enumerate(zip(directions, weights, strict=True)):
+    for old, arrays in zip(directions, weights, strict=True):
         new = Direction(old.cell, old.input_size, old.hidden_size, False, old.dtype)
         new.pack(arrays)
-        if tokens and number == 0:
-            new.make_table(arrays, table, engine.get_num_threads())
         copies.append(new)
     return copies
