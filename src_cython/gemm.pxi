@@ -160,7 +160,7 @@ cdef inline real sum_of(const real* a, ptrdiff_t count) noexcept nogil:
 # y = x W^T + b by itself: a linear layer, which is a layout with one gate, so that its rows stand
 # in their natural order; or the projection of an embedding table into the layout of a cell.
 
-cdef const int NATURAL[1]
+cdef int NATURAL[1]
 NATURAL[:] = [0]
 
 cdef struct Linear:

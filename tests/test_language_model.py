@@ -164,15 +164,15 @@ class TestSample:
     @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
     def test_drawn_from_the_softmax(self, temperature: float) -> None:
         model = make()
-        model.flat_params *= 6.0
-        model.weights_changed()
-        y, _ = model.rnn(model.vocabulary.encode("a")[:, None])
-        logits = model.head(y[-1, 0]).astype(float) / temperature
-        expected = np.exp(logits) / np.exp(logits).sum()
-        drawn = [model.sample(1, temperature, "a", seed)[1] for seed in range(1000)]
-        counts = np.bincount(model.vocabulary.encode("".join(drawn)), minlength=expected.size)
-        assert np.abs(counts / 1000 - expected).max() < 4 * np.sqrt(0.25 / 1000)
-        assert expected.max() > 1.3 / expected.size
+        size = len(model.vocabulary)
+        p = np.arange(1.0, size + 1) ** 2 / np.sum(np.arange(1.0, size + 1) ** 2)
+        head = {"weight": np.zeros((size, 6)), "bias": np.log(p)}  # whatever came before: p
+        model.head.load_state_dict(head)
+        expected = p ** (1 / temperature) / np.sum(p ** (1 / temperature))
+        n = 2000
+        drawn = model.vocabulary.encode(model.sample(n, temperature, seed=0))
+        shares = np.bincount(drawn, minlength=size) / n
+        assert (np.abs(shares - expected) < 4 * np.sqrt(expected * (1 - expected) / n)).all()
 
     def test_each_character_costs_one_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         steps = []
@@ -250,6 +250,19 @@ def test_the_file_has_pytorchs_names_and_shapes(tmp_path: Path) -> None:
         "head.weight": (V, 6),
         "head.bias": (V,),
     }
+
+
+def test_initial_weights_depart_from_the_layers_where_that_is_said() -> None:
+    one_hot, embedded = make().state_dict(), make(embedding_size=3).state_dict()
+    bound = 6**-0.5
+    assert bound < np.abs(one_hot["rnn.weight_ih_l0"]).max() <= 1.0
+    assert np.abs(embedded["rnn.weight_ih_l0"]).max() <= bound
+    for state in (one_hot, embedded):
+        assert np.abs(state["rnn.weight_ih_l1"]).max() <= bound
+        for layer in ("l0", "l1"):  # gates i, f, g, o
+            bias = state[f"rnn.bias_ih_{layer}"].reshape(4, 6)
+            assert (bias[1] == 1.0).all()
+            assert np.abs(bias[[0, 2, 3]]).max() <= bound
 
 
 def test_seed() -> None:

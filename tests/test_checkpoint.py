@@ -1,0 +1,261 @@
+"""Model files and checkpoints: whole or refused, and a resume that leaves no trace."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from rnncore.data import Vocabulary
+from rnncore.models import LanguageModel
+from rnncore.training import CheckpointError, Trainer, TrainingSettings
+from rnncore.training import checkpoint as checkpoint_module
+from rnncore.training.checkpoint import load_checkpoint, save_checkpoint
+
+TENSORS = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b.c": np.array([np.nan, -0.0, np.inf]),
+    "empty": np.zeros((0, 4), dtype=np.float32),
+}
+METADATA = {"settings": {"size": 3, "none": None, "rate": 0.1}, "vocabulary": 'ä"\n\0'}
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind. " * 20
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", TENSORS, METADATA)
+    tensors, metadata = load_checkpoint(tmp_path / "m")
+    assert metadata == METADATA
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert tensors[name].tobytes() == tensor.tobytes()
+
+
+def test_arrays_that_are_not_contiguous(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", {"a": TENSORS["a"].T}, {})
+    assert np.array_equal(load_checkpoint(tmp_path / "m")[0]["a"], TENSORS["a"].T)
+
+
+def test_equal_contents_make_equal_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_checkpoint(tmp_path / name, TENSORS, METADATA)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", TENSORS, METADATA)
+    whole = (tmp_path / "m").read_bytes()
+    for size in [*range(0, 16), *range(16, len(whole), 7), len(whole) - 1]:
+        (tmp_path / "m").write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match="model file: expected"):
+            load_checkpoint(tmp_path / "m")
+
+
+def test_a_flipped_bit_anywhere_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", TENSORS, METADATA)
+    whole = (tmp_path / "m").read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "m").write_bytes(damaged)
+        try:
+            tensors, metadata = load_checkpoint(tmp_path / "m")
+        except CheckpointError:
+            continue
+        # A flip in the blanks that pad the header changes nothing that is read.
+        assert metadata == METADATA
+        assert all(tensors[n].tobytes() == t.tobytes() for n, t in TENSORS.items())
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    for content in (b"hello, this is a text", pickle.dumps(TENSORS), bytes(100), b"\xff" * 100):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="damaged or not a safetensors file"):
+            load_checkpoint(path)
+    save_file({"a": TENSORS["a"]}, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="of another program"):
+        load_checkpoint(path)
+    save_file({"a": TENSORS["a"]}, path)
+    with pytest.raises(CheckpointError, match="of another program"):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+
+
+def test_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "FORMAT_VERSION", 99)
+        save_checkpoint(tmp_path / "m", TENSORS, METADATA)
+    with pytest.raises(CheckpointError, match=r"version 99 and this rnncore reads version 1"):
+        load_checkpoint(tmp_path / "m")
+
+
+def test_whole_files_that_are_no_language_model(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    model = LanguageModel(Vocabulary(TEXT), hidden_size=4, seed=0)
+    tensors, metadata = model.state_dict(), {"model": model.describe()}
+    one_less = {name: tensor for name, tensor in tensors.items() if name != "head.bias"}
+    for other_tensors, other_metadata in (
+        (tensors, {"model": {**model.describe(), "hidden_size": 5}}),
+        (tensors, {"model": {**model.describe(), "cell": "hopfield"}}),
+        (tensors, {"tagger": {}}),
+        (one_less, metadata),
+    ):
+        save_checkpoint(path, other_tensors, other_metadata)
+        with pytest.raises(CheckpointError, match="expected a language model"):
+            LanguageModel.load(path)
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_kill_in_the_middle_of_saving_leaves_the_old_file(tmp_path: Path, moment: str) -> None:
+    path = tmp_path / "m"
+    save_checkpoint(path, TENSORS, {"age": "old"})
+    # The disk holds part of the new file when the process dies.
+    script = f"""
+import os, numpy
+from rnncore.training import save_checkpoint
+os.{moment} = lambda *arguments: os._exit(9)
+save_checkpoint({str(path)!r}, {{"a": numpy.zeros(1000)}}, {{"age": "new"}})
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 9
+    assert load_checkpoint(path)[1] == {"age": "old"}
+    save_checkpoint(path, TENSORS, {"age": "newer"})
+    assert load_checkpoint(path)[1] == {"age": "newer"}
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m"
+    save_checkpoint(path, TENSORS, METADATA)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, TENSORS, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links and folder descriptors")
+def test_synced_before_the_rename_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "m"
+    save_checkpoint(target, {}, {})
+    os.symlink(target, tmp_path / "link")
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        events.append("sync folder" if os.path.isdir(f"/dev/fd/{descriptor}/.") else "sync file")
+        fsync(descriptor)
+
+    def record_replace(source: str, destination: str) -> None:
+        assert os.path.dirname(source) == os.path.dirname(destination)
+        events.append("replace")
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    save_checkpoint(tmp_path / "link", TENSORS, METADATA)
+    assert events == ["sync file", "replace", "sync folder"]
+    assert (tmp_path / "link").is_symlink()
+    assert load_checkpoint(target)[1] == METADATA
+
+
+def trained(steps: int, folder: Path | None, model: dict[str, Any], **settings: Any) -> Trainer:
+    """Return a trainer of a tiny model, 11 chunks an epoch, so that 17 steps wrap."""
+    language_model = LanguageModel(Vocabulary(TEXT), hidden_size=8, seed=3, **model)
+    trainer = Trainer(
+        language_model,
+        language_model.vocabulary.encode(TEXT),
+        TrainingSettings(steps=30, batch_size=4, sequence_length=30, **settings),
+        folder,
+    )
+    go(trainer, steps)
+    return trainer
+
+
+def go(trainer: Trainer, steps: int) -> None:
+    while trainer.step < steps:
+        trainer._train_step()
+
+
+def everything(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "weights": trainer.model.flat_params.tobytes(),
+        "optimizer": [moment.tobytes() for moment in trainer.optimizer.moments.values()],
+        "state": np.asarray(trainer.state).tobytes(),  # (h, c) or h
+        "generator": trainer.model.generator.bit_generator.state,
+        "loss": trainer.loss,
+        "step": (trainer.step, trainer.optimizer.steps_taken, trainer.optimizer.lr),
+        "position": trainer.chunks.position,
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ({}, {}),
+        ({"dropout": 0.3}, {"optimizer": "rmsprop", "schedule": "exponential"}),
+        ({"embedding_size": 5, "dtype": "float64", "dropout": 0.2}, {"optimizer": "sgd"}),
+        ({"cell": "gru", "dropout": 0.3}, {}),
+        ({"cell": "rnn", "embedding_size": 5}, {"clip_norm": 0.1}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("pause", [1, 11, 17])
+def test_resume_equals_uninterrupted_training_to_the_last_bit(
+    tmp_path: Path, model: dict[str, Any], settings: dict[str, Any], pause: int
+) -> None:
+    uninterrupted = trained(25, None, model, **settings)
+
+    first = trained(pause, None, model, **settings)
+    first.save(tmp_path / "checkpoint")
+    resumed = trained(0, None, model, **settings)
+    resumed.model.generator.random(17)  # nothing of the fresh model may matter
+    resumed.model.flat_params[...] = np.nan
+    resumed.restore(tmp_path / "checkpoint")
+    assert everything(resumed) | {"loss": first.loss} == everything(first)
+    go(resumed, 25)
+    assert everything(resumed) == everything(uninterrupted)
+    assert not np.array_equal(first.model.flat_params, resumed.model.flat_params)
+
+
+def test_restore_refuses_another_text_model_or_a_model_alone(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    trainer = trained(2, None, {})
+    trainer.save(path)
+    other = Trainer(trainer.model, trainer.model.vocabulary.encode(TEXT[1:]), trainer.settings)
+    with pytest.raises(CheckpointError, match="expected the very text"):
+        other.restore(path)
+    with pytest.raises(CheckpointError, match="model of other settings"):
+        trained(0, None, {"num_layers": 1}).restore(path)
+    trainer.model.save(path)
+    with pytest.raises(CheckpointError, match="a model alone"):
+        trainer.restore(path)
+
+
+def test_a_checkpoint_is_a_model_file_too(tmp_path: Path) -> None:
+    trainer = trained(3, None, {"dropout": 0.2, "embedding_size": 4})
+    trainer.save(tmp_path / "checkpoint")
+    trainer.model.save(tmp_path / "model")
+    written = {LanguageModel.load(tmp_path / n).sample(50, seed=1) for n in ("checkpoint", "model")}
+    assert written == {trainer.model.sample(50, seed=1)}

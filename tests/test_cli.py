@@ -1,0 +1,226 @@
+"""The commands, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rnncore.training import load_checkpoint, save_checkpoint
+
+DATA = Path(os.environ.get("RNNCORE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+COMMAND = [sys.executable, "-m", "rnncore.cli"]
+SMALL = ["--hidden-size", "8", "--batch-size", "4", "--sequence-length", "20", "--samples", "0"]
+
+
+def run(
+    *arguments: object, status: int = 0, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, encoding="utf-8", cwd=cwd
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def refuse(*arguments: object, match: str) -> None:
+    """Run, and expect exit status 2 and one sentence."""
+    error = run(*arguments, status=2).stderr
+    lines = [line for line in error.splitlines() if line and not line.startswith(("Usage", "Try"))]
+    assert len(lines) == 1, error
+    assert re.search(match, lines[0]), error
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog, and it is glad.\n" * 60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished training."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run("train", "text", text_file, *SMALL, "--steps", 60, "--output", folder)
+    assert re.search(r"Held-out loss: \d\.\d+ bits per character", done.stdout)
+    assert re.search(r"chars/s, \d\.\d+ bits/char, .* left", done.stderr)
+    return folder
+
+
+def test_help_and_version() -> None:
+    assert "demo" in run("--help").stdout
+    assert re.fullmatch(r"rnncore, version \S+\n", run("--version").stdout)
+
+
+def test_config() -> None:
+    assert run("config").stdout.strip()
+
+
+def test_sample(folder: Path) -> None:
+    arguments = ("sample", folder / "best.safetensors", "--prime", "the ", "--seed", 1)
+    written = run(*arguments, "--length", 50).stdout
+    assert written.startswith("the ")
+    assert len(written) == 4 + 50 + 1
+    assert run(*arguments, "--length", 50).stdout == written
+    assert run(*arguments, "--length", 50, "--temperature", 0).stdout != written
+
+
+def test_the_printed_command_samples(text_file: Path, tmp_path: Path) -> None:
+    done = run("train", "text", text_file, *SMALL, "--steps", 2, cwd=tmp_path)
+    command = done.stdout.rsplit("Let it write: ", 1)[1].strip()
+    written = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)
+    assert len(written.stdout.decode()) == 501
+    names = {path.name for path in (tmp_path / "rnncore-text").iterdir()}
+    assert names >= {"last.safetensors", "best.safetensors"}
+
+
+def test_interrupt_saves_and_the_printed_command_goes_on(text_file: Path, tmp_path: Path) -> None:
+    """Train 400 steps at a stretch and with a Ctrl-C in between: the same weights."""
+    common = ["train", "text", str(text_file), *SMALL, "--dropout", "0.2", "--steps", "400"]
+    process = subprocess.Popen(
+        [*COMMAND, *common, "--output", "cut"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.match(r"step [1-9]", line):
+            process.send_signal(signal.SIGINT)
+            break
+    seen += process.stdout.read()
+    assert process.wait(20) == 130, seen
+    step = load_checkpoint(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"]
+    assert 0 < step < 400
+    assert f"Interrupted at step {step}" in seen
+    command = seen.rsplit("Go on with: ", 1)[1].strip()
+    subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)
+    run(*common, "--output", "whole", cwd=tmp_path)
+    cut, whole = (
+        load_checkpoint(tmp_path / name / "last.safetensors")[0] for name in ("cut", "whole")
+    )
+    assert cut.keys() == whole.keys()
+    assert all(cut[name].tobytes() == whole[name].tobytes() for name in whole)
+
+
+def test_resume_with_a_larger_budget(folder: Path, text_file: Path, tmp_path: Path) -> None:
+    last = folder / "last.safetensors"
+    arguments = ("train", "text", text_file, "--resume", last, "--samples", 0)
+    refuse(*arguments, match="it is used up; give a larger --epochs, --steps or --seconds")
+    refuse(*arguments, "--hidden-size", 9, match="--hidden-size: expected 8 as in the checkpoint")
+    refuse(*arguments, "--batch-size", 9, match="--batch-size: expected 4 as in the checkpoint")
+    run(*arguments, "--steps", 70, "--hidden-size", 8, "--output", tmp_path)
+    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 70
+
+
+def test_a_training_is_not_replaced_by_accident(folder: Path, text_file: Path) -> None:
+    before = (folder / "last.safetensors").read_bytes()
+    refuse("train", "text", text_file, *SMALL, "--output", folder, match="--overwrite")
+    assert (folder / "last.safetensors").read_bytes() == before
+
+
+def test_bytes_as_the_alphabet(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes("grün und schön\n".encode("latin-1") * 30)
+    refuse("train", "text", tmp_path / "a", match="--encoding latin-1.*--encoding bytes")
+    arguments = ("train", "text", tmp_path / "a", *SMALL, "--encoding", "bytes")
+    run(*arguments, "--steps", 2, "--output", tmp_path / "out")
+    run("sample", tmp_path / "out" / "last.safetensors", "--prime", "gr")
+    run(*arguments[:3], "--resume", tmp_path / "out" / "last.safetensors", "--steps", 3)
+
+
+def test_demo(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = run("demo", "--seconds", 1, "--output", tmp_path / "demo")
+    assert time.monotonic() - start < 60  # the budget counts, on a busy machine too
+    samples = re.findall(r"--- a sample at step (\d+) ---\ndef ", done.stdout)
+    assert samples[0] == "0"
+    assert len(samples) >= 3
+    assert "Held-out loss" in done.stdout
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names >= {"last.safetensors", "best.safetensors"}
+    png = tmp_path / "demo" / "loss.png"
+    if "pip install matplotlib" not in done.stdout:
+        assert png.read_bytes().startswith(b"\x89PNG")
+    command = done.stdout.rsplit("Let it write: ", 1)[1].strip()
+    written = subprocess.run(command, shell=True, capture_output=True, check=True)
+    assert written.stdout.startswith(b"def ")
+
+
+class TestBadInput:
+    """Exit status 2, one sentence, no traceback."""
+
+    def test_text(self, tmp_path: Path) -> None:
+        (tmp_path / "empty.txt").write_text("")
+        (tmp_path / "short.txt").write_text("short")
+        (tmp_path / "folder").mkdir()
+        refuse("train", "text", tmp_path / "empty.txt", match="empty text")
+        refuse("train", "text", tmp_path / "short.txt", match="2501 characters to train on, got 5")
+        refuse("train", "text", tmp_path / "gone.txt", match="gone.txt' does not exist")
+        refuse("train", "text", tmp_path / "folder", match="no file that is text")
+
+    def test_options(self, text_file: Path) -> None:
+        refuse("train", "text", match="Missing argument 'FILE...'")
+        refuse("train", "text", text_file, "--hidden-size", 0, match="--hidden-size")
+        refuse("train", "text", text_file, "--encoding", "utf-9", match="encoding: .*'utf-9'")
+
+    def test_model_files(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
+        whole = (folder / "last.safetensors").read_bytes()
+        cut = tmp_path / "cut"
+        cut.write_bytes(whole[: len(whole) // 2])
+        refuse("sample", cut, match="cut off, damaged")
+        refuse("sample", text_file, match="not a safetensors file")
+        refuse("sample", tmp_path / "gone", match="gone' does not exist")
+        refuse("train", "text", text_file, "--resume", cut, match="cut off, damaged")
+
+    def test_resume_on_another_text(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other.txt"
+        last = folder / "last.safetensors"
+        for text, reason in ((text_file.read_text()[1:], "very text"), ("ß" * 9000, "very files")):
+            other.write_text(text)
+            refuse("train", "text", other, "--resume", last, "--steps", 99, match=reason)
+
+    def test_model_alone(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
+        tensors, metadata = load_checkpoint(folder / "last.safetensors")
+        save_checkpoint(tmp_path / "m", tensors, {"model": metadata["model"]})
+        refuse("train", "text", text_file, "--resume", tmp_path / "m", match="a model alone")
+
+    def test_prime(self, folder: Path) -> None:
+        refuse("sample", folder / "last.safetensors", "--prime", "ΩX", match="prime text: .*'X'")
+
+    def test_an_output_that_cannot_be_made(self, text_file: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        output = tmp_path / "file" / "below"
+        refuse("train", "text", text_file, *SMALL, "--output", output, match="file")
+
+
+def test_what_is_not_finite_ends_with_status_1(text_file: Path, tmp_path: Path) -> None:
+    error = run(
+        *("train", "text", text_file, *SMALL, "--steps", 200, "--output", tmp_path / "out"),
+        *("--learning-rate", 1e38, "--optimizer", "sgd", "--clip-norm", 1e38),
+        status=1,
+    ).stderr
+    assert "training stopped after step" in error
+    assert load_checkpoint(tmp_path / "out" / "last.safetensors")
+
+
+@pytest.mark.skipif(not (DATA / "text").is_dir(), reason=f"no data in {DATA}")
+def test_shakespeare(tmp_path: Path) -> None:
+    done = run(
+        *("train", "text", DATA / "text" / "tinyshakespeare.txt", "--steps", 120),
+        *("--num-layers", 1, "--hidden-size", 64, "--learning-rate", 0.02, "--samples", 0),
+        *("--validation-fraction", 0.02, "--validations", 1, "--output", tmp_path),
+    )
+    found = re.search(r"Held-out loss: (\S+) bits", done.stdout)
+    assert found is not None
+    assert float(found[1]) < 3.7  # the frequencies alone give 4.8

@@ -1,0 +1,404 @@
+"""Optimizers, clipping, schedules and the training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnncore
+from rnncore.data import Vocabulary
+from rnncore.models import LanguageModel
+from rnncore.training import (
+    SGD,
+    Adam,
+    Callback,
+    NonFiniteError,
+    RMSprop,
+    Trainer,
+    TrainingSettings,
+    clip_grad_norm,
+    constant,
+    cosine,
+    exponential,
+    load_checkpoint,
+)
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind. " * 40
+
+
+def sgd(g, p, memory, t, *, lr=1e-3, momentum=0.0, weight_decay=0.0):
+    g = g + weight_decay * p
+    memory["v"] = momentum * memory["v"] + g if "v" in memory else g
+    return p - lr * memory["v"]
+
+
+def rmsprop(g, p, memory, t, *, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    g = g + weight_decay * p
+    memory["s"] = alpha * memory.get("s", 0.0) + (1 - alpha) * g * g
+    memory["v"] = momentum * memory.get("v", 0.0) + g / (np.sqrt(memory["s"]) + eps)
+    return p - lr * memory["v"]
+
+
+def adam(g, p, memory, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    memory["m"] = betas[0] * memory.get("m", 0.0) + (1 - betas[0]) * g
+    memory["v"] = betas[1] * memory.get("v", 0.0) + (1 - betas[1]) * g**2
+    m_hat = memory["m"] / (1 - betas[0] ** t)
+    v_hat = memory["v"] / (1 - betas[1] ** t)
+    return p - lr * m_hat / (np.sqrt(v_hat) + eps)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "formula", "options"),
+    [
+        (SGD, sgd, {}),
+        (SGD, sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+        (RMSprop, rmsprop, {}),
+        (RMSprop, rmsprop, {"lr": 0.03, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1}),
+        (RMSprop, rmsprop, {"eps": 0.3}),
+        (Adam, adam, {}),
+        (Adam, adam, {"lr": 0.1, "betas": (0.5, 0.9), "weight_decay": 0.1}),
+        (Adam, adam, {"eps": 0.3}),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+@pytest.mark.parametrize("size", [1, 7, 33, 1001])
+def test_optimizers_follow_pytorchs_formulas(
+    optimizer: Any, formula: Any, options: dict[str, Any], dtype: Any, rtol: float, size: int
+) -> None:
+    generator = np.random.default_rng(size)
+    layer = rnncore.Linear(size, 1, bias=False, dtype=dtype, seed=0)
+    p = layer.flat_params.astype(np.float64)
+    steps, memory = optimizer(layer, **options), {}
+    for t in range(1, 6):
+        layer.flat_grads[...] = generator.standard_normal(size)
+        before = layer.flat_grads.copy()
+        p = formula(before.astype(np.float64), p, memory, t, **options)
+        steps.step()
+        np.testing.assert_allclose(layer.flat_params, p, rtol=rtol, atol=rtol)
+        assert np.array_equal(layer.flat_grads, before)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+def test_optimizer_state_round_trip(optimizer: Any) -> None:
+    layers = [rnncore.Linear(9, 2, seed=0) for _ in range(2)]
+    first, second = (optimizer(layer, lr=0.1) for layer in layers)
+    layers[0].flat_grads[...] = 1.0
+    first.step()
+    first.lr = 0.05
+    state = first.state_dict()
+    second.load_state_dict(state)
+    layers[1].flat_params[...] = layers[0].flat_params
+    for layer, steps in zip(layers, (first, second), strict=True):
+        layer.flat_grads[...] = 0.5
+        steps.step()
+    assert layers[0].flat_params.tobytes() == layers[1].flat_params.tobytes()
+    assert second.lr == 0.05
+    with pytest.raises(ValueError, match="state: expected"):
+        optimizer(rnncore.Linear(3, 3)).load_state_dict(state)
+
+
+def test_an_optimizer_step_reaches_the_layer() -> None:
+    """A layer may keep packed copies of its weights; a step must refresh them."""
+    layer = rnncore.LSTM(3, 4, seed=0)
+    x = np.ones((2, 1, 3), np.float32)
+    before = layer(x)[0].copy()
+    layer.flat_grads[...] = 1.0
+    SGD(layer, lr=0.5).step()
+    after = layer(x)[0]
+    fresh = rnncore.LSTM(3, 4, seed=1)
+    fresh.load_state_dict(layer.state_dict())
+    assert np.array_equal(after, fresh(x)[0])
+    assert not np.allclose(before, after)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda layer: SGD(layer, lr=-1),
+        lambda layer: SGD(layer, momentum=float("nan")),
+        lambda layer: RMSprop(layer, alpha=-0.1),
+        lambda layer: Adam(layer, betas=(0.9, 1.0)),
+        lambda layer: Adam(layer, eps=-1e-8),
+        lambda layer: clip_grad_norm(layer, 0.0),
+    ],
+)
+def test_optimizers_refuse_bad_values(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"(lr|momentum|alpha|betas|eps|max_norm): expected"):
+        make(rnncore.Linear(2, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clip_grad_norm(dtype: Any) -> None:
+    layer = rnncore.Linear(50, 40, dtype=dtype, seed=0)
+    gradient = np.random.default_rng(0).standard_normal(layer.flat_grads.size).astype(dtype)
+    exact = math.sqrt(math.fsum(float(g) ** 2 for g in gradient))
+    layer.flat_grads[...] = gradient
+    assert clip_grad_norm(layer, 1e9) == pytest.approx(exact, rel=1e-12)
+    assert np.array_equal(layer.flat_grads, gradient)  # below the limit nothing changes
+    assert clip_grad_norm(layer, np.inf) == pytest.approx(exact, rel=1e-12)
+    assert np.array_equal(layer.flat_grads, gradient)
+    assert clip_grad_norm(layer, 2.0) == pytest.approx(exact, rel=1e-12)
+    np.testing.assert_allclose(layer.flat_grads, gradient * (2.0 / (exact + 1e-6)), rtol=1e-6)
+
+
+def test_clip_grad_norm_of_huge_and_of_broken_gradients() -> None:
+    layer = rnncore.Linear(8, 8, seed=0)
+    layer.flat_grads[...] = 1e30  # the square overflows float32
+    assert clip_grad_norm(layer, 1.0) == pytest.approx(1e30 * math.sqrt(72), rel=1e-6)
+    assert np.linalg.norm(layer.flat_grads) == pytest.approx(1.0, rel=1e-5)
+    for broken in (np.nan, np.inf):
+        layer.flat_grads[...] = 1.0
+        layer.flat_grads[-1] = broken
+        assert not math.isfinite(clip_grad_norm(layer, 1.0))
+        assert (layer.flat_grads[:-1] == 1.0).all()
+
+
+def test_schedules() -> None:
+    assert constant()(9.0, 0.9) == 1.0
+    decayed = exponential(0.97, 10)
+    # char-rnn: at the end of epoch 10 the rate is multiplied for the first time.
+    assert [decayed(e, 0.5) for e in (0.0, 9.99)] == [1.0, 1.0]
+    assert decayed(10.0, 0.5) == 0.97
+    assert decayed(12.5, 0.5) == pytest.approx(0.97**3)
+    half = cosine(warmup=0.1, floor=0.2)
+    assert half(0.0, 0.0) == 0.0
+    assert half(0.0, 0.05) == pytest.approx(0.5 * (0.2 + 0.8 * (1 + math.cos(0.05 * math.pi)) / 2))
+    assert half(0.0, 0.5) == pytest.approx(0.6)
+    assert half(0.0, 1.0) == pytest.approx(0.2)
+    for bad in (
+        lambda: exponential(0.0),
+        lambda: exponential(0.5, -1),
+        lambda: cosine(warmup=1.0),
+        lambda: cosine(floor=2.0),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            bad()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"steps": 0},
+        {"seconds": -1.0},
+        {"epochs": float("nan")},
+        {"steps": 1, "optimizer": "adagrad"},
+        {"steps": 1, "schedule": "linear"},
+        {"steps": 1, "learning_rate": 0.0},
+        {"steps": 1, "clip_norm": 0.0},
+        {"steps": 1, "validations": 0},
+    ],
+    ids=str,
+)
+def test_bad_training_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{list(settings)[-1] if settings else 'budget'}: "):
+        TrainingSettings(**settings)
+
+
+def make(folder: Path | None = None, *callbacks: Callback, **settings: Any) -> Trainer:
+    model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
+    settings = {"batch_size": 4, "sequence_length": 25, "learning_rate": 0.02, **settings}
+    tokens = model.vocabulary.encode(TEXT)
+    return Trainer(model, tokens, TrainingSettings(**settings), folder, callbacks)
+
+
+class Recorder(Callback):
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.validations: list[int] = []
+
+    def on_step(self, trainer: Trainer) -> None:
+        self.steps.append(trainer.step)
+
+    def on_validation(self, trainer: Trainer) -> None:
+        self.validations.append(trainer.step)
+
+
+def test_training_learns_more_than_the_frequencies() -> None:
+    trainer = make(epochs=4)
+    trainer.run()
+    frequencies = np.unique(list(TEXT), return_counts=True)[1] / len(TEXT)
+    entropy = -(frequencies * np.log2(frequencies)).sum()
+    first, last = trainer.validation_curve[0][3], trainer.validation_curve[-1][3]
+    assert first == pytest.approx(math.log2(len(trainer.model.vocabulary)), abs=0.3)
+    assert last < entropy / 2
+    assert trainer.best == min(point[3] for point in trainer.validation_curve)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"), [({"steps": 7}, 7), ({"epochs": 2}, 54), ({"epochs": 2, "steps": 9}, 9)]
+)
+def test_budgets(budget: dict[str, Any], steps: int) -> None:
+    trainer = make(**budget)
+    assert trainer.chunks.chunks_per_epoch == 27
+    trainer.run()
+    assert trainer.step == steps
+    assert trainer.fraction == 1.0
+
+
+def test_seconds() -> None:
+    trainer = make(seconds=0.2)
+    trainer.run()
+    assert 0.2 <= trainer.seconds < 1.0
+    assert trainer.step > 1
+
+
+def test_callbacks_and_validations_are_even() -> None:
+    recorder = Recorder()
+    make(None, recorder, steps=20, validations=5).run()
+    assert recorder.steps == list(range(1, 21))
+    assert recorder.validations == [0, 4, 8, 12, 16, 20]
+
+
+def test_validation_does_not_change_the_training() -> None:
+    weights = []
+    for settings in ({"validations": 1}, {"validations": 10}):
+        trainer = make(steps=20, **settings)
+        trainer.run()
+        weights.append(trainer.model.flat_params.copy())
+    assert np.array_equal(*weights)
+
+
+def test_state_is_carried_and_reset_where_the_text_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(epochs=2)
+    calls: list[tuple[Any, Any]] = []
+    forward = trainer.model.forward
+
+    def record(tokens: Any, targets: Any, state: Any) -> Any:
+        loss, after = forward(tokens, targets, state)
+        calls.append((state, after))
+        return loss, after
+
+    monkeypatch.setattr(trainer.model, "forward", record)
+    trainer.run()
+    n = trainer.chunks.chunks_per_epoch
+    assert [i for i, (before, _) in enumerate(calls) if before is None] == [0, n]
+    for i in range(1, n):
+        assert calls[i][0] is calls[i - 1][1]
+
+
+def test_evaluate_is_the_mean_over_every_character() -> None:
+    trainer = make(steps=1, sequence_length=7)
+    tokens = trainer.model.vocabulary.encode(TEXT)[:500]
+    loss, _ = trainer.model.evaluate(tokens[:-1, None], tokens[1:, None])
+    assert trainer.evaluate(tokens) == pytest.approx(loss / math.log(2), rel=1e-5)
+
+
+def test_learning_rate_follows_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            rates.append(trainer.optimizer.lr)
+
+    make(None, Rates(), steps=4).run()
+    expected = [0.02 * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("where", "step", "message"),
+    [
+        ("weights", 4, "next loss is (nan|inf).*weights of head.weight"),
+        ("gradient", 4, "next gradient is not finite.*the gradient of rnn.weight_hh_l0"),
+        # Step 5 is validated and would be saved, before the next loss can tell.
+        ("weights", 5, "the weights are not finite.*weights of head.weight"),
+    ],
+)
+def test_what_is_not_finite_stops_before_anything_is_changed(
+    tmp_path: Path, where: str, step: int, message: str
+) -> None:
+    trainer = make(tmp_path, steps=50)
+    expected: list[bytes] = []
+
+    class Break(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            if trainer.step != step:
+                return
+            if where == "weights":
+                trainer.model.params["head.weight"][...] = np.inf
+                trainer.model.weights_changed()
+            else:
+                backward = trainer.model.backward
+
+                def broken() -> None:
+                    backward()
+                    trainer.model.grads["rnn.weight_hh_l0"][3, 2] = np.nan
+
+                trainer.model.backward = broken  # type: ignore[method-assign]
+            expected.append(trainer.model.flat_params.tobytes())
+
+    trainer.callbacks = (Break(),)
+    with pytest.raises(NonFiniteError, match=f"step {step}, epoch .*{message}.*last.safetensors"):
+        trainer.run()
+    assert trainer.model.flat_params.tobytes() == expected[0]
+    assert trainer.step == trainer.optimizer.steps_taken == trainer.chunks.position == step
+    tensors, metadata = load_checkpoint(tmp_path / "last.safetensors")
+    assert metadata["training"]["step"] == 3
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+    LanguageModel.load(tmp_path / "last.safetensors")
+
+
+def test_checkpoints_last_and_best(tmp_path: Path) -> None:
+    trainer = make(tmp_path / "new" / "folder", steps=40, validations=4)
+    trainer.run()
+    last, best = (
+        load_checkpoint(tmp_path / "new" / "folder" / f"{name}.safetensors")[1]["training"]
+        for name in ("last", "best")
+    )
+    assert last["step"] == 40
+    lowest = min(trainer.validation_curve, key=lambda point: point[3])
+    assert best["step"] == lowest[0]
+    assert best["best"] == lowest[3]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "best.safetensors",
+        "last.safetensors",
+    ]
+
+
+def test_best_is_kept_when_the_loss_rises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(tmp_path, steps=4, validations=4)
+    losses = iter([5.0, 3.0, 2.0, 4.0, 2.5])
+    monkeypatch.setattr(trainer, "evaluate", lambda tokens: next(losses))
+    trainer.run()
+    assert load_checkpoint(tmp_path / "best.safetensors")[1]["training"]["step"] == 2
+    assert trainer.best == 2.0
+
+
+def test_interrupt_finishes_the_step_and_saves_it(tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            if trainer.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    trainer = make(tmp_path, Interrupt(), steps=20)
+    trainer.run()
+    assert trainer.interrupted
+    assert trainer.step == 3
+    assert signal.getsignal(signal.SIGINT) is handler
+
+    whole, resumed = make(steps=20), make(tmp_path, steps=20)
+    resumed.restore(tmp_path / "last.safetensors")
+    whole.run()
+    resumed.run()
+    assert not resumed.interrupted
+    assert whole.model.flat_params.tobytes() == resumed.model.flat_params.tobytes()
+    assert resumed.validation_curve[-1][3] == whole.validation_curve[-1][3]
+    # all but the seconds
+    assert [p[::3] for p in resumed.training_curve] == [p[::3] for p in whole.training_curve]
+
+
+def test_training_without_validation_and_without_a_folder() -> None:
+    trainer = make(steps=3, validation_fraction=0.0)
+    trainer.run()
+    assert trainer.validation_curve == []
+    assert trainer.best == math.inf
+    assert trainer.last_path is None
