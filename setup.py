@@ -27,7 +27,8 @@ BUILDS = {
     "v4": (64, ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
 }
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-         "-fvisibility=hidden", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-psabi", "-g0"]
+         "-fvisibility=hidden", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-psabi",
+         "-Wno-discarded-qualifiers", "-g0"]
 
 
 def wanted_builds():

@@ -87,10 +87,11 @@ def softmax_cross_entropy(
         raise ValueError(f"targets: expected integers below {classes}, got {targets.max()}")
     if out is None:
         out = np.empty(logits.shape, logits.dtype)
-    elif out.shape != logits.shape or out.dtype != logits.dtype or not out.flags.c_contiguous:
+    elif out.shape != logits.shape or out.dtype != logits.dtype or not out.flags.carray:
         raise ValueError(
-            f"out: expected a contiguous {logits.dtype} array {logits.shape}, got {out.dtype} "
-            f"{out.shape}"
+            f"out: expected a contiguous, writable {logits.dtype} array {logits.shape}, got "
+            f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}; leave it out "
+            "to have one made"
         )
     losses = np.empty(targets.size, np.float64)
     loss = cross_entropy_rows(

@@ -181,9 +181,9 @@ cdef void backward_wavefront_region(void* argument, int thread, int threads) noe
 def backward_wavefront(list tasks, int threads):
     """Run a stack of layers of one direction backward, the top one first in `tasks`."""
     cdef Wavefront wave
-    set_wavefront(&wave, tasks)
+    threads = set_wavefront(&wave, tasks, threads)
     with nogil:
-        run_region(backward_wavefront_region, &wave, min(threads, wave.count))
+        run_region(backward_wavefront_region, &wave, threads)
 
 
 def backward_chunks(Task task):

@@ -159,10 +159,17 @@ cdef void directions_region(void* argument, int thread, int threads) noexcept no
             directions.kernel(directions.work[d], thread, threads)
 
 
+cdef ptrdiff_t work_of(const Work* work) noexcept nogil:
+    # Multiply-adds of a forward pass.
+    cdef ptrdiff_t inputs = work.x.depth * work.x.parts if work.tokens == NULL else 0
+    return work.offset[work.steps] * work.z_layout.gates * work.z_layout.units * (
+        work.z_layout.units + inputs)
+
+
 cdef void run_directions(list tasks, task_kernel kernel, int threads):
     cdef Directions directions
     cdef Task task
-    cdef Work* work
+    cdef Work* work = NULL
     cdef ptrdiff_t multiply_adds = 0
     directions.count = len(tasks)
     directions.kernel = kernel
@@ -171,8 +178,7 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         work = &task.work
         memset(&work.barrier, 0, sizeof(Barrier))
         directions.work[d] = work
-        multiply_adds += work.offset[work.steps] * work.z_layout.gates * work.z_layout.units * (
-            work.z_layout.units + (work.x.depth * work.x.parts if work.tokens == NULL else 0))
+        multiply_adds += work_of(work)
     with nogil:
         run_region(directions_region, &directions, worthwhile(threads, multiply_adds))
 
@@ -204,25 +210,29 @@ cdef void wavefront_region(void* argument, int thread, int threads) noexcept nog
         chunk += 1
 
 
-cdef void set_wavefront(Wavefront* wave, list tasks):
+cdef int set_wavefront(Wavefront* wave, list tasks, int threads):
+    # Returns how many threads are worth having.
     cdef Task task
+    cdef ptrdiff_t multiply_adds = 0
     memset(wave, 0, sizeof(Wavefront))
     wave.count = len(tasks)
     for k in range(wave.count):
         task = tasks[k]
         wave.work[k] = &task.work
+        multiply_adds += work_of(&task.work)
+    return worthwhile(min(threads, wave.count), multiply_adds)
 
 
 def forward_wavefront(list tasks, int threads):
     """Run a stack of layers of one direction, the layers side by side."""
     cdef Wavefront wave
-    set_wavefront(&wave, tasks)
+    threads = set_wavefront(&wave, tasks, threads)
     # Short chunks fill the pipeline soon; four rows at least share each pass over the weights.
     wave.steps = max(<ptrdiff_t>4, min(forward_chunk(wave.work[0]), wave.work[0].steps // 16))
     for k in range(wave.count):
         wave.steps = min(wave.steps, forward_chunk(wave.work[k]))
     with nogil:
-        run_region(wavefront_region, &wave, min(threads, wave.count))
+        run_region(wavefront_region, &wave, threads)
 
 
 def forward(list tasks, int threads):

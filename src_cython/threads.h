@@ -21,8 +21,10 @@ typedef void (*region)(void *argument, int thread, int threads);
 
 /* Everybody's last step is done before anybody's next begins. Zero it before a region. */
 typedef struct {
-    _Alignas(64) atomic_int arrived;
-    _Alignas(64) atomic_int passed;
+    atomic_int arrived;
+    char apart[64 - sizeof(atomic_int)];    /* a cache line each */
+    atomic_int passed;
+    char end[64 - sizeof(atomic_int)];
 } Barrier;
 
 INLINE void relax(void)

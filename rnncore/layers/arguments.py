@@ -18,6 +18,15 @@ def check_size(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
+def check_weights(names: str, rows: int, columns: int) -> None:
+    """Refuse a weight array (rows, columns) that is too large to index."""
+    if rows * columns > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{names}: the weights of {rows} x {columns} overflow what one array can hold; choose "
+            "smaller sizes"
+        )
+
+
 def check_dtype(dtype: DTypeLike) -> np.dtype:
     """Return the dtype if the engine computes in it."""
     try:
@@ -40,7 +49,7 @@ def check_probability(name: str, p: object) -> float:
 
 def check_tokens(name: str, tokens: object, vocabulary: int) -> np.ndarray:
     """Return token ids as intp, or say which one is out of range."""
-    ids = np.asarray(tokens)
+    ids = as_array(name, tokens)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integer token ids, got {ids.dtype}; use integers")
     if ids.size and (ids.min() < 0 or ids.max() >= vocabulary):
@@ -52,6 +61,17 @@ def check_tokens(name: str, tokens: object, vocabulary: int) -> np.ndarray:
     return np.ascontiguousarray(ids, np.intp)
 
 
+def as_array(name: str, x: object) -> np.ndarray:
+    """Return x as an array, or say that it is none."""
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected an array, got nested sequences of different lengths; pad them, or "
+            "give a list of arrays where the layer takes one"
+        ) from None
+
+
 def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
     """Return a contiguous array of the dtype; real floating numbers are converted, nothing else.
 
@@ -60,7 +80,7 @@ def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
     TypeError
         If the array is of another kind: integers, booleans, complex numbers, objects, text.
     """
-    array = np.asarray(x)
+    array = as_array(name, x)
     if array.dtype.kind != "f":
         raise TypeError(
             f"{name}: expected floating-point numbers, got dtype {array.dtype}; convert with "
@@ -147,7 +167,7 @@ def check_input(
         x = [_check_features(s, tokens, features, vocabulary, dtype) for s in x]
         form = Form("list", np.array([len(s) for s in x], np.intp))
         return np.ascontiguousarray(form.enter(x)), tokens, form
-    x = np.asarray(x)
+    x = as_array("x", x)
     tokens = x.dtype.kind in "iu"
     rank = 2 if tokens else 3
     if x.ndim not in (rank - 1, rank):
@@ -200,9 +220,13 @@ def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray
     return array.astype(np.intp)
 
 
+def _shown(part: Any) -> str:
+    return f"{len(part)} of them" if isinstance(part, list | tuple) else type(part).__name__
+
+
 def check_state(
-    name: str, state: Any, layer: str, sizes: list[int], has_c: bool, batch: int, form: Form,
-    dtype: np.dtype,
+    name: str, state: Any, layer: str, sizes: list[int], directions: int, has_c: bool, batch: int,
+    form: Form, dtype: np.dtype,
 ) -> list[list[np.ndarray | None]]:  # fmt: skip
     """Return [h or c][layer * directions + direction] -> (batch, H), or None where none is given.
 
@@ -226,11 +250,12 @@ def check_state(
             f"{name}: {layer}: expected h alone, got a tuple; a cell state belongs to an LSTM"
         )
     for k, part in enumerate(parts):
-        pieces = [part] if len(set(sizes)) == 1 else part
-        if not isinstance(pieces, list | tuple) or count % len(pieces):
+        mixed = len(set(sizes)) > 1
+        pieces = part if mixed else [part]
+        if not isinstance(pieces, list | tuple) or (mixed and len(pieces) != count // directions):
             raise TypeError(
-                f"{name}: expected a list of arrays {'hc'[k]}, one a layer, as the hidden sizes "
-                f"differ, got {type(part).__name__}"
+                f"{name}: expected a list of {count // directions} arrays {'hc'[k]}, one a layer, "
+                f"as the hidden sizes differ, got {_shown(part)}"
             )
         rows = count // len(pieces)
         arrays: list[np.ndarray | None] = []

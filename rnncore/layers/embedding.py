@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import check_size, check_tokens
+from rnncore.layers.arguments import as_real, check_size, check_tokens, check_weights
 from rnncore.layers.module import Module, Seed
 
 
@@ -41,6 +41,7 @@ class Embedding(Module):
     ) -> None:
         self.num_embeddings = check_size("num_embeddings", num_embeddings)
         self.embedding_dim = check_size("embedding_dim", embedding_dim)
+        check_weights("num_embeddings, embedding_dim", self.num_embeddings, self.embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
         super().__init__({"weight": shape}, dtype=dtype)
         self._params["weight"][...] = np.random.default_rng(seed).standard_normal(shape)
@@ -62,7 +63,13 @@ class Embedding(Module):
         ------
         RuntimeError
             If `forward` did not come before.
+        ValueError, TypeError
+            If dy does not have the shape of the vectors, or is not floating-point.
         """
         if self._tokens is None:
             raise RuntimeError("backward: nothing was kept; call forward first")
+        dy = as_real("dy", dy, self.dtype)
+        expected = (*self._tokens.shape, self.embedding_dim)
+        if dy.shape != expected:
+            raise ValueError(f"dy: expected the shape of the vectors, {expected}, got {dy.shape}")
         np.add.at(self._grads["weight"], self._tokens, dy)

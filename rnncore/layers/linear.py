@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from rnncore import engine
 from rnncore.engine.workspace import Workspace, aligned_empty
-from rnncore.layers.arguments import as_real, check_size
+from rnncore.layers.arguments import as_real, check_size, check_weights
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 
@@ -45,6 +45,7 @@ class Linear(Module):
     ) -> None:
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
+        check_weights("in_features, out_features", self.out_features, self.in_features)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:
             shapes["bias"] = (self.out_features,)

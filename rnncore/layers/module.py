@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import check_dtype
+from rnncore.layers.arguments import as_real, check_dtype
 
-Seed = int | np.random.Generator | None
+# A string, because naming numpy.random imports it.
+Seed: TypeAlias = "int | np.random.Generator | None"
 
 
 class Module:
@@ -137,6 +139,7 @@ class Module:
                     f"state: size mismatch for {name}: expected {array.shape}, got "
                     f"{np.shape(state[name])}; load a state_dict of the same sizes"
                 )
+            as_real(f"state: {name}", state[name], self.dtype)
         self._load(state, "")
         self.weights_changed()
 

@@ -12,13 +12,15 @@ from numpy.typing import DTypeLike
 from rnncore.engine.workspace import Workspace, aligned_empty
 from rnncore.layers.arguments import (
     Form,
+    as_array,
     as_real,
     check_dtype,
     check_input,
     check_probability,
     check_size,
     check_state,
-)  # fmt: skip
+    check_weights,
+)
 from rnncore.layers.batch import Batch
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
@@ -82,11 +84,7 @@ class Recurrent(Module):
         self._layers: list[list[Direction]] = []
         width = self.input_size
         for size in layer_sizes:
-            if max(width, size) * size > np.iinfo(np.int32).max // 8:
-                raise ValueError(
-                    f"hidden_size: the weights of {width} inputs and {size} hidden units overflow "
-                    "what one array can hold; choose smaller sizes"
-                )
+            check_weights("input_size, hidden_size", 8 * size, max(width, size))  # 8 gates at most
             self._layers.append([Direction(cell, width, size, d == 1, dtype) for d in range(count)])
             width = count * size
         self.output_size = width
@@ -291,8 +289,9 @@ class Recurrent(Module):
             raise RuntimeError("backward: nothing was kept; call forward first, once for each")
         form, (steps, size) = kept.form, kept.x.shape[:2]
         dfinal = check_state(
-            "dstate", dstate, self.layer_name, self._sizes, self._has_c, size, form, self.dtype
-        )
+            "dstate", dstate, self.layer_name, self._sizes, len(self._layers[0]), self._has_c,
+            size, form, self.dtype,
+        )  # fmt: skip
         if dy is not None:
             dy = self._check_dy(dy, form, steps, size)
         self._kept = None
@@ -550,19 +549,27 @@ class Recurrent(Module):
     def _check_input(
         self, x: Any, lengths: Any, embedding: Embedding | None
     ) -> tuple[np.ndarray, bool, Form]:
-        vocabulary = self.input_size if embedding is None else embedding.num_embeddings
-        x, tokens, form = check_input(
-            x, lengths, self.layer_name, self.input_size, vocabulary, self.batch_first, self.dtype
-        )
+        vocabulary = self.input_size
         if embedding is not None:
-            if not tokens:
-                raise TypeError(f"x: expected integer token ids for the embedding, got {x.dtype}")
+            if not isinstance(embedding, Embedding):
+                raise TypeError(
+                    f"embedding: expected an rnncore.Embedding, got {type(embedding).__name__}"
+                )
+            pieces = x if isinstance(x, list | tuple) else [x]
+            kinds = {as_array("x", piece).dtype for piece in pieces}
+            if any(kind.kind not in "iu" for kind in kinds):
+                raise TypeError(
+                    f"x: expected integer token ids for the embedding, got {kinds.pop()}"
+                )
             if embedding.embedding_dim != self.input_size or embedding.dtype != self.dtype:
                 raise ValueError(
                     f"embedding: expected {self.dtype} vectors of size {self.input_size}, got "
                     f"{embedding.dtype} of size {embedding.embedding_dim}"
                 )
-        return x, tokens, form
+            vocabulary = embedding.num_embeddings
+        return check_input(
+            x, lengths, self.layer_name, self.input_size, vocabulary, self.batch_first, self.dtype
+        )
 
     def _check_dy(self, dy: Any, form: Form, steps: int, size: int) -> np.ndarray:
         if form.kind == "list":
@@ -585,8 +592,9 @@ class Recurrent(Module):
             ]
             return learned if self._has_c else [*learned, [None] * len(self._sizes)]
         return check_state(
-            "state", state, self.layer_name, self._sizes, self._has_c, size, form, self.dtype
-        )
+            "state", state, self.layer_name, self._sizes, len(self._layers[0]), self._has_c,
+            size, form, self.dtype,
+        )  # fmt: skip
 
     def _zeros_for_none(self, states: States, size: int) -> States:
         return [

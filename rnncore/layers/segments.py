@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.layers.arguments import check_size
 from rnncore.layers.batch import Batch
 from rnncore.layers.stack import Direction, States, bytes_kept
 
@@ -49,6 +50,7 @@ class Segments:
         ValueError
             If the layers are bidirectional, or no segment length fits.
         """
+        memory = check_size("memory", memory)
         if len(layers[0]) == 2:
             raise ValueError(
                 "memory: a bidirectional layer needs the whole sequence at once; leave memory out, "
