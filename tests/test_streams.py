@@ -1,0 +1,121 @@
+"""Streams: step by step, in blocks, and whole give the same bits."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import rnncore
+
+KINDS = {"RNN": rnncore.RNN, "LSTM": rnncore.LSTM, "GRU": rnncore.GRU}
+
+
+def features(steps: int, size: int, dtype: type = np.float32) -> np.ndarray:
+    return np.random.default_rng(steps).standard_normal((steps, size)).astype(dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(1, 16), (3, [5, 17]), (40, 64)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("learned", [False, True])
+def test_steps_blocks_and_the_whole_are_the_same(kind, sizes, dtype, learned) -> None:
+    layer = KINDS[kind](*sizes, dtype=dtype, seed=0, learn_initial_state=learned)
+    if learned:
+        for name, array in layer.params.items():
+            if name.startswith("initial"):
+                array[...] = 0.5
+    x = features(200, sizes[0], dtype)  # more than the longest chunk
+    whole, state = layer(x)
+    stream = layer.stream()
+    assert np.array_equal(np.stack([stream.step(row) for row in x]), whole)
+    final = stream.get_state()
+    both = (final, state) if kind == "LSTM" else ([final], [state])
+    for part, expected in zip(*both, strict=True):
+        for ours, theirs in zip(part, expected, strict=True):
+            assert np.array_equal(ours, np.squeeze(theirs))
+    stream.reset()
+    blocks = [stream.process(part) for part in np.split(x, [0, 1, 64, 130])]
+    assert np.array_equal(np.concatenate(blocks), whole)
+
+
+def test_out_is_written_and_returned() -> None:
+    layer = rnncore.LSTM(3, 5, seed=0)
+    stream, x = layer.stream(), features(4, 3)
+    out, block = np.empty(5, np.float32), np.empty((4, 5), np.float32)
+    assert stream.step(x[0], out) is out and np.array_equal(out, layer(x)[0][0])
+    stream.reset()
+    assert stream.process(x, out=block) is block and np.array_equal(block, layer(x)[0])
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_tokens(embedded: bool) -> None:
+    table = rnncore.Embedding(11, 6, seed=1) if embedded else None
+    layer = rnncore.GRU(6 if embedded else 11, 7, num_layers=2, seed=0)
+    tokens = np.random.default_rng(0).integers(0, 11, 90)
+    stream = layer.stream(tokens=True, embedding=table)
+    whole = layer(tokens, embedding=table)[0]
+    assert np.array_equal(stream.process(tokens), whole)
+    stream.reset()
+    assert np.array_equal(np.stack([stream.step(int(t)) for t in tokens]), whole)
+    with pytest.raises(ValueError, match=r"x: index out of range: .* 0 to 10, got 11"):
+        stream.step(11)
+    with pytest.raises(TypeError, match="block: expected integer token ids"):
+        stream.process(np.ones(3))
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    layer, x = rnncore.LSTM(3, 5, seed=0), features(6, 3)
+    stream = layer.stream()
+    stream.process(x)
+    other = stream.copy()
+    assert np.array_equal(other.step(x[0]), stream.step(x[0]))
+    other.step(x[1])
+    state = stream.get_state()
+    other.set_state(state)
+    assert np.array_equal(other.step(x[2]), stream.step(x[2]))
+
+
+def test_weights_are_the_streams_own() -> None:
+    layer, x = rnncore.GRU(3, 5, seed=0), features(6, 3)
+    stream, before = layer.stream(), layer(x)[0]
+    layer.params["weight_hh_l0"][...] = 0
+    assert np.array_equal(stream.process(x), before)
+    assert not np.array_equal(layer(x)[0], before)
+
+
+def test_many_streams_on_many_threads() -> None:
+    layer, x = rnncore.LSTM(8, 32, num_layers=2, seed=0), features(400, 8)
+    expected, results = layer(x)[0], [None] * 4
+
+    def work(number: int) -> None:
+        stream = layer.stream()
+        results[number] = np.stack([stream.step(row) for row in x])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(result, expected) for result in results)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="stream: a bidirectional layer"):
+        rnncore.LSTM(3, 5, bidirectional=True).stream()
+    stream = rnncore.LSTM(3, 5, seed=0).stream()
+    cases = [
+        (ValueError, r"x: expected shape \(3,\), got \(4,\)", lambda: stream.step(np.ones(4))),
+        (ValueError, r"x: expected shape \(T, 3\)", lambda: stream.process(np.ones(3))),
+        (TypeError, "x: expected floating-point", lambda: stream.step(np.ones(3, int))),
+        (ValueError, "out: expected", lambda: stream.step(np.ones(3), np.empty(4, np.float32))),
+        (ValueError, "out: expected", lambda: stream.step(np.ones(3), np.empty(5))),
+        (TypeError, "state: expected", lambda: stream.set_state([np.zeros(5)])),
+        (ValueError, "state: expected", lambda: stream.set_state(([np.zeros(4)], [np.zeros(5)]))),
+    ]
+    for error, message, call in cases:
+        with pytest.raises(error, match=message):
+            call()
+    assert stream.process(np.ones((0, 3))).shape == (0, 5)
+    assert rnncore.RNN(1, 4, seed=0).stream().step(0.5).shape == (4,)
