@@ -170,6 +170,8 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
     cdef Directions directions
     cdef Task task
     cdef Work* work = NULL
+    cdef Split split
+    cdef bint shared = False
     cdef ptrdiff_t multiply_adds = 0
     directions.count = len(tasks)
     directions.kernel = kernel
@@ -179,6 +181,10 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         memset(&work.barrier, 0, sizeof(Barrier))
         directions.work[d] = work
         multiply_adds += work_of(work)
+        split = split_team(work, 0, threads)
+        shared = shared or split.row_threads > 1 or split.unit_threads > 1
+    if not shared and directions.count == 1:
+        threads = 1     # a step is too short to be shared: helping with the input does not pay
     with nogil:
         run_region(directions_region, &directions, worthwhile(threads, multiply_adds))
 

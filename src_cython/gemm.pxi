@@ -89,7 +89,22 @@ cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, pt
 cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_t first_place,
                      const int* gate_of, const real* dz_columns, const real* panels,
                      ptrdiff_t rows, int thread, int threads) noexcept nogil:
-    # This thread's share of the blocks of dW.
+    # This thread's share of the blocks of dW, as many at a time as stay in the second cache.
+    cdef ptrdiff_t height = layout.gates * layout.block
+    cdef ptrdiff_t low = share(layout.blocks, thread, threads), high
+    cdef ptrdiff_t last = share(layout.blocks, thread + 1, threads)
+    cdef ptrdiff_t many = max(<ptrdiff_t>1, 65536 // (height * CHUNK_ROWS))
+    while low < last:
+        high = min(low + many, last)
+        accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns, panels, rows, low,
+                          high)
+        low = high
+
+
+cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
+                            ptrdiff_t first_place, const int* gate_of, const real* dz_columns,
+                            const real* panels, ptrdiff_t rows, ptrdiff_t low,
+                            ptrdiff_t high) noexcept nogil:
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t panel, block, i, m, above, r, j, inside, unit, width
@@ -98,8 +113,7 @@ cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_
     cdef real* out
     for panel in range(round_up(columns, PANEL) // PANEL):
         width = min(PANEL, columns - panel * PANEL)
-        for block in range(share(layout.blocks, thread, threads),
-                           share(layout.blocks, thread + 1, threads)):
+        for block in range(low, high):
             a = dz_columns + (block * layout.places + first_place) * layout.block * CHUNK_ROWS
             for i in range(tiles):
                 m = height * i // tiles
@@ -182,17 +196,27 @@ cdef struct Linear:
 
 
 cdef void linear_forward_region(void* argument, int thread, int threads) noexcept nogil:
+    # A chunk of rows at a time, so that they stay in the second cache for all blocks.
     cdef Linear* linear = <Linear*>argument
-    project(linear.y, &linear.layout, &linear.x, 0, linear.rows, linear.W, linear.b, thread,
-            threads)
+    cdef ptrdiff_t first = share(linear.rows, thread, threads)
+    cdef ptrdiff_t end = share(linear.rows, thread + 1, threads), rows
+    while first < end:
+        rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
+        project(linear.y + first * linear.layout.stride, &linear.layout, &linear.x, first, rows,
+                linear.W, linear.b, 0, 1)
+        first += rows
 
 
 cdef void linear_backward_region(void* argument, int thread, int threads) noexcept nogil:
     cdef Linear* linear = <Linear*>argument
     cdef Layout* layout = &linear.layout
-    cdef ptrdiff_t first, rows
-    if linear.dx.data != NULL:
-        project_back(&linear.dx, 0, linear.rows, layout, linear.y, linear.W_back, thread, threads)
+    cdef ptrdiff_t first = share(linear.rows, thread, threads)
+    cdef ptrdiff_t end = share(linear.rows, thread + 1, threads), rows
+    while linear.dx.data != NULL and first < end:
+        rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
+        project_back(&linear.dx, first, rows, layout, linear.y + first * layout.stride,
+                     linear.W_back, 0, 1)
+        first += rows
     first = 0
     while first < linear.rows:
         rows = min(<ptrdiff_t>CHUNK_ROWS, linear.rows - first)
@@ -304,6 +328,6 @@ def table_backward(Task task, dtable, embedding, ptrdiff_t vocabulary, packed_W_
 
 
 cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
-    # Work below some ten microseconds stays on the caller's thread.
-    cdef ptrdiff_t most = multiply_adds // 100000
+    # Work below some tens of microseconds stays on the caller's thread.
+    cdef ptrdiff_t most = multiply_adds // 500000
     return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))

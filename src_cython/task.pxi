@@ -74,6 +74,7 @@ cdef struct Work:
 # Rows that the projection, and the sums of the weight gradients, take at a time.
 cdef enum:
     CHUNK_ROWS = 256
+    SHORT_CHUNK_ROWS = 96       # of a product by itself
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3
     MOST_LAYERS = 64

@@ -45,27 +45,30 @@ class Batch:
         self.offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
         self.rows = int(self.offset[-1])
         # where each row comes from in the caller's (steps, batch)
-        self.step_of_row = np.repeat(np.arange(longest), counts)
-        position = np.arange(self.rows) - self.offset[self.step_of_row]
-        self.sequence_of_row = self.order[position]
+        step = np.repeat(np.arange(longest), counts)
+        position = np.arange(self.rows) - self.offset[step]
+        self.place_of_row = step * batch + self.order[position]
+        padding = np.ones(steps * batch, bool)
+        padding[self.place_of_row] = False
+        self.padding = np.flatnonzero(padding)
         # the slot that a reverse direction writes at each row, and the last slot of each sequence
         slot = np.concatenate([[0], self.running + self.offset[:-1]])
-        self.slot_below = slot[self.step_of_row] + position
+        self.slot_below = slot[step] + position
         self.ends = slot[in_order[: self.running]] + np.arange(self.running)
 
     def pack(self, x: np.ndarray) -> np.ndarray:
         """Return the rows of x (steps, batch, ...) as (rows, ...)."""
-        if self.dense:
-            return x.reshape(self.rows, *x.shape[2:])
-        return x[self.step_of_row, self.sequence_of_row]
+        rows = x.reshape(self.steps * self.batch, *x.shape[2:])
+        return rows if self.dense else rows.take(self.place_of_row, axis=0)
 
     def unpack(self, out: np.ndarray, rows: np.ndarray) -> None:
         """Write rows (rows, ...) into out (steps, batch, ...); padding becomes zero."""
         if self.dense:
             out[...] = rows.reshape(out.shape)
         else:
-            out[...] = 0
-            out[self.step_of_row, self.sequence_of_row] = rows
+            places = out.reshape(self.steps * self.batch, *out.shape[2:])
+            places[self.padding] = 0
+            places[self.place_of_row] = rows
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
         """Return the rows of slots (rows + running, n) that hold the state after each row."""

@@ -1,0 +1,173 @@
+"""What this machine allows: multiply-adds a second, bandwidth of each cache, the cost of a call.
+
+    python bench/limits.py --output limits.json
+
+All rates come from the engine's own loops: the tile on weights that stay in the first cache, and
+the steps of an identity RNN over one row, whose weights pass once a step, at sizes that fit each
+cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from workloads import CHARACTERS, Data, Workload
+
+import rnncore
+from rnncore import engine
+from rnncore.engine.workspace import aligned_empty
+
+LEVELS = ("L1", "L2", "L3", "memory")
+DEFAULT_SIZES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return bytes of each cache; usual sizes where the system does not tell."""
+    sizes = dict(DEFAULT_SIZES)
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        if (index / "type").read_text().strip() != "Instruction":
+            number, unit = re.fullmatch(
+                r"(\d+)([KM])", (index / "size").read_text().strip()
+            ).groups()
+            level = "L" + (index / "level").read_text().strip()
+            sizes[level] = int(number) << {"K": 10, "M": 20}[unit]
+    return sizes
+
+
+def fastest(run: Callable[[], object], seconds: float) -> float:
+    """Return the least seconds of one call."""
+    run()
+    best, end = np.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def product_seconds(rows: int, depth: int, columns: int, threads: int, seconds: float) -> float:
+    """Time x W^T + b on packed weights."""
+    kernels, dtype = engine.kernels(np.float32), np.dtype(np.float32)
+    sizes = kernels.linear_sizes(depth, columns)
+    W, b, y = (aligned_empty(n, dtype) for n in (sizes["W"], sizes["y"], rows * sizes["y"]))
+    kernels.linear_pack(np.ones((columns, depth), dtype), None, W, b, None)
+    x = np.ones(rows * depth, dtype)
+    arguments = (y, x, 0, depth, rows, depth, columns, W, b, threads)
+    return fastest(lambda: kernels.linear_forward(*arguments), seconds)
+
+
+def multiply_add_rate(cache: int, threads: int, seconds: float) -> float:
+    """Return FLOP/s of the tile, the weights of a panel filling half of the first cache."""
+    panel, rows = engine.kernels(np.float32).panel, 480
+    depth = cache // 2 // (4 * panel)
+    whole = product_seconds(rows, depth, 4 * panel, threads, seconds)
+    call = product_seconds(1, 1, 1, threads, seconds / 4)
+    return 2 * rows * depth * 4 * panel / (whole - call)
+
+
+def step_seconds(H: int, seconds: float) -> float:
+    """Time one step of one row, which reads 4 H^2 bytes of weights."""
+    steps = 4 * int(np.clip(2e6 / H**2, 4, 2000))
+    layer = rnncore.RNN(1, H, nonlinearity="identity", seed=0)
+    x = np.zeros((steps, 1, 1), np.float32)
+    return fastest(lambda: layer(x), seconds) / steps
+
+
+def bandwidth(low: float, high: float, threads: int, seconds: float) -> float:
+    """Return bytes/s of weights in steps, the best of sizes from low to high bytes.
+
+    What a step costs beside its weights is taken off: the time of a step with one hidden unit.
+    """
+    rnncore.set_num_threads(threads)
+    beside = step_seconds(1, seconds / 4)
+    sizes = {max(64, round((size / 4) ** 0.5 / 64) * 64) for size in (low, (low + high) / 2, high)}
+    return max(4 * H * H / (step_seconds(H, seconds / len(sizes)) - beside) for H in sizes)
+
+
+def measure(threads: list[int], seconds: float = 0.5) -> dict[str, Any]:
+    """Measure all limits for each thread count."""
+    sizes = cache_sizes()
+    L3 = min(4 * sizes["L2"], sizes["L3"] / 4), min(8 * sizes["L2"], sizes["L3"] / 2)
+    stream = rnncore.RNN(1, 1, seed=0).stream()
+    x = np.zeros(1, np.float32)
+    call = fastest(lambda: [stream.step(x) for _ in range(100)], seconds / 4) / 100
+    own = {
+        "L1": bandwidth(sizes["L1"] / 2, sizes["L1"] * 0.8, 1, seconds),
+        "L2": bandwidth(sizes["L2"] / 4, sizes["L2"] * 0.6, 1, seconds),
+    }
+    rates = {}
+    for count in {1, *threads}:
+        rates[str(count)] = {
+            "arithmetic": multiply_add_rate(sizes["L1"], count, seconds),
+            **{level: rate * count for level, rate in own.items()},  # each core has its own
+            "L3": bandwidth(*L3, count, seconds),
+            "memory": bandwidth(2 * sizes["L3"], 2 * sizes["L3"], count, seconds),
+        }
+    return {"sizes": sizes, "call": call, "rates": rates}
+
+
+def phases(workload: Workload) -> Iterator[tuple[float, float, float]]:
+    """Yield (FLOPs, bytes of weights read, bytes that must stay in a cache) of each part."""
+    c, training = workload.case, workload.job in ("training", "text")
+    rows = Data(workload).rows if c.ragged else c.T * c.B
+    width, directions = c.I, c.directions
+    for layer in range(c.layers):
+        W_hx, W_hh = (4 * directions * c.gates * c.H * n for n in (width, c.H))
+        tokens = workload.job == "text" and layer == 0
+        if workload.job == "step":
+            yield (W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh
+            return
+        recurrence = rows * W_hh / 2, c.T * W_hh, W_hh / directions
+        projection = 0 if tokens else rows * W_hx / 2
+        yield recurrence
+        yield projection, 0, 0
+        if training:
+            yield recurrence  # dh
+            yield rows * W_hh / 2, 0, 0  # dW_hh
+            yield 2 * projection, 0, 0  # dx, dW_hx
+        width = directions * c.H
+    if workload.job == "text":
+        yield 3 * 2 * rows * c.H * CHARACTERS, 0, 0
+
+
+def limit(workload: Workload, limits: dict[str, Any], threads: int) -> tuple[float, str]:
+    """Return the least seconds that the limits allow, and the limit that takes most of them."""
+    total: dict[str, float] = {}
+    if workload.job == "step":  # runs on the thread that calls it
+        threads, total["call"] = 1, limits["call"]
+    rates, sizes = limits["rates"][str(threads)], limits["sizes"]
+    for flops, read, kept in phases(workload):
+        share = kept / threads
+        fits = [level for level in LEVELS[:2] if share <= sizes[level]]
+        fits += ["L3"] if kept <= sizes["L3"] else ["memory"]
+        seconds = {"arithmetic": flops / rates["arithmetic"], fits[0]: read / rates[fits[0]]}
+        binding = max(seconds, key=lambda name: seconds[name])
+        total[binding] = total.get(binding, 0.0) + seconds[binding]
+    return sum(total.values()), max(total, key=lambda name: total[name])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--output", type=Path, default=Path("limits.json"))
+    options = parser.parse_args()
+    limits = measure(options.threads, 0.05 if options.quick else 0.5)
+    options.output.write_text(json.dumps(limits, indent=1))
+    for count, rates in limits["rates"].items():
+        caches = ", ".join(f"{level} {rates[level] / 1e9:.0f} GB/s" for level in LEVELS)
+        print(f"threads {count}: {rates['arithmetic'] / 1e9:.0f} GFLOP/s; {caches}")
+    print(f"a call from Python: {limits['call'] * 1e9:.0f} ns")
+
+
+if __name__ == "__main__":
+    main()

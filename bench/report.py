@@ -1,0 +1,290 @@
+"""Measures the limits and the peers, and writes docs/performance.md with its two charts.
+
+    python -m pip install -r bench/requirements-peers.txt
+    python bench/report.py
+
+About twelve minutes on two cores that have nothing else to do. --peers and --limits read the JSON
+of earlier runs instead of measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import limits as machine_limits
+import peers
+from workloads import TITLES, WORKLOADS
+
+DOCS = Path(__file__).parents[1] / "docs"
+OURS, NUMPY = "rnncore", "NumPy"
+ORDER = (OURS, "PyTorch", "ONNX Runtime", "OpenVINO", "JAX", NUMPY)
+COLOURS = {1: "#1f6fb4", 2: "#e07b00"}
+MARKERS = {"arithmetic": "o", "L1": "v", "L2": "s", "L3": "D", "memory": "P", "call": "x"}
+
+
+def add_limits(rows: list[dict[str, Any]], limits: dict[str, Any]) -> None:
+    """Put into each row the seconds that the limits allow, and which limit binds."""
+    workloads = {(w.group, w.name): w for w in WORKLOADS}
+    for row in rows:
+        workload = workloads[row["group"], row["name"]]
+        seconds, binding = machine_limits.limit(workload, limits, row["threads"])
+        row["limit"] = {
+            "by": binding, "percent": 100 * seconds / row["seconds"][OURS]["median"],
+        }  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    for unit, scale in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)):
+        if seconds < 999.5 * scale or unit == "s":
+            return f"{seconds / scale:.3g} {unit}"
+    raise AssertionError
+
+
+def table(header: list[str], lines: list[list[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
+
+
+def times(ratio: dict[str, Any] | None) -> str:
+    """Write a ratio with its quartiles; what is slower than the peer stands out."""
+    if ratio is None:
+        return ""
+    text = f"{ratio['median']:.2f}x"
+    text = f"**{text} (slower)**" if round(ratio["median"], 2) < 1 else text
+    return f"{text} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def group_table(rows: list[dict[str, Any]]) -> str:
+    names = [name for name in ORDER if any(name in row["seconds"] for row in rows)]
+    header = ["case", "threads", *names, "best peer / rnncore", "aim", "of the limit"]
+    lines = []
+    for row in rows:
+        best = min((row["seconds"][n]["median"], n) for n in row["seconds"])[1]
+        cells = [row["name"], str(row["threads"])]
+        for name in names:
+            text = duration(row["seconds"][name]["median"]) if name in row["seconds"] else ""
+            cells.append(f"**{text}**" if name == best else text)
+        aim = "" if row["target"] is None else f"{row['target']:.2f}x"
+        if row["target"] and "ratio" in row and row["ratio"]["median"] < row["target"]:
+            aim += ", missed"
+        binding = row["limit"]
+        cells += [times(row.get("ratio")), aim, f"{binding['percent']:.0f}% ({binding['by']})"]
+        lines.append(cells)
+    return table(header, lines)
+
+
+def short_table(rows: list[dict[str, Any]]) -> str:
+    """Return the range of ratios of each group: what the README shows."""
+    counts = sorted({row["threads"] for row in rows})
+    lines = []
+    for group, title in TITLES.items():
+        cells = [title.split(":")[0]]
+        for count in counts:
+            ratios = [
+                row["ratio"]["median"] for row in rows
+                if (row["group"], row["threads"]) == (group, count) and "ratio" in row
+            ]  # fmt: skip
+            ends = [f"{ratio:.2f}x" for ratio in (min(ratios), max(ratios))] if ratios else []
+            cells.append(" to ".join(dict.fromkeys(ends)))
+        if any(cells[1:]):
+            lines.append(cells)
+    header = [f"{count} thread{'s' * (count > 1)}" for count in counts]
+    return table(["time of the best peer / time of rnncore", *header], lines)
+
+
+def sentence_of_losses(rows: list[dict[str, Any]]) -> str:
+    compared = [row for row in rows if "ratio" in row]
+    if not compared:
+        return "No peer was installed."
+    slower = [row for row in compared if round(row["ratio"]["median"], 2) < 1]
+    aimed = [row for row in compared if row["target"] is not None]
+    missed = [row for row in aimed if row["ratio"]["median"] < row["target"]]
+    numpys = [row for row in rows if "numpy" in row]
+    behind = [row for row in numpys if row["numpy"]["median"] < 1]
+    return (
+        f"Of {len(compared)} comparisons with the best peer, rnncore is at least as fast in "
+        f"{len(compared) - len(slower)} and reaches what it aims for in "
+        f"{len(aimed) - len(missed)} of {len(aimed)}. Against the best NumPy form it is the faster "
+        f"one in {len(numpys) - len(behind)} of {len(numpys)}."
+    )
+
+
+def limits_table(limits: dict[str, Any]) -> str:
+    lines = [
+        [count, f"{rates['arithmetic'] / 1e9:.0f} GFLOP/s"]
+        + [f"{rates[level] / 1e9:.0f} GB/s" for level in machine_limits.LEVELS]
+        for count, rates in limits["rates"].items()
+    ]
+    return table(["threads", "arithmetic", *machine_limits.LEVELS], lines)
+
+
+def page(results: dict[str, Any], limits: dict[str, Any]) -> str:
+    rows, machine, versions = results["rows"], results["machine"], results["versions"]
+    sizes = ", ".join(
+        f"{level} {size >> 10} KB" if size < 1 << 20 else f"{level} {size / (1 << 20):g} MB"
+        for level, size in limits["sizes"].items()
+    )
+    missing = f" Not installed, so left out: {', '.join(results['missing'])}."
+    groups = [
+        f"### {title}\n\n{group_table(some)}"
+        for group, title in TITLES.items()
+        if (some := [row for row in rows if row["group"] == group])
+    ]
+    return f"""# Performance
+
+How fast rnncore is beside PyTorch, ONNX Runtime, OpenVINO and JAX, each in its best form, and how
+near it is to what the processor can do. This page is written by `bench/report.py`.
+
+{short_table(rows)}
+
+{sentence_of_losses(rows)}
+
+![Time of the best peer divided by the time of rnncore, case by case](performance-ratio.png)
+
+## How it was measured
+
+- {machine["date"]}: {machine["processor"]}, {machine["processors"]} processors, {sizes}.
+- {machine["system"]}, Python {machine["python"]}, the engine's `{machine["build"]}` build (vectors
+  of {machine["vector"]}).
+- {", ".join(f"{name} {versions[name]}" for name in ORDER if name in versions)}.\
+{missing if results["missing"] else ""}
+- All in float32. Before anything is timed, every side has to compute the same numbers.
+- Both sides of a ratio run in one process, in turn, round after round; each thread count has a
+  process of its own. Times are medians. A ratio is the median over the rounds, with quartiles in
+  brackets.
+- PyTorch runs under `inference_mode`, its steps through the cell's function, its Adam fused; ONNX
+  Runtime with a session of so many threads, its steps through bound buffers; OpenVINO with the
+  latency hint and two requests that hand each other the state; JAX compiled, all steps projected at
+  once before the scan; NumPy as in `rnncore/reference.py`, all steps projected at once.
+- A training step of rnncore includes packing the weights anew, as after a step of an optimizer.
+
+## Every case
+
+The fastest is in bold. "Aim" is the ratio that was set as the goal, on processors with AVX-512.
+"Of the limit" is explained below.
+
+{(chr(10) * 2).join(groups)}
+
+## The limits
+
+{limits_table(limits)}
+
+Arithmetic is the rate of multiply-adds (two operations each) on weights in the first cache.
+Bandwidth is that of weights which pass once a step, from the fastest cache that holds them; L1 and
+L2 belong to a core, L3 is shared. A step of a stream begins with a call from Python, which alone
+takes {duration(limits["call"])}.
+
+Every part of a case takes at least the time of its arithmetic, and a recurrence at least the time
+in which its weights pass, step by step. The sum over the parts, divided by the measured time, is
+the percentage; the limit named is the one that takes most of it. Exponentials, the chain from one
+step to the next, and waiting between threads are in no limit: short steps of few hidden units wait
+for these and stay far below.
+
+![Achieved, as a percentage of the limit that binds](performance-limit.png)
+
+## Repeat it
+
+```sh
+python -m pip install -r bench/requirements-peers.txt    # any of them may be missing
+python bench/report.py                                   # about twelve minutes, on an idle machine
+python bench/report.py --quick                           # a smoke run, nothing to rely on
+python bench/peers.py --threads 1 --only "batch: LSTM"   # some cases
+python -m pytest bench --benchmark-json=now.json         # against NumPy; to compare two commits
+```
+"""
+
+
+def chart(rows: list[dict[str, Any]], path: Path, draw: Any, x_label: str) -> None:
+    """Draw one line a case, one colour a thread count."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys((row["group"], row["name"]) for row in rows))
+    places: dict[tuple[str, str], float] = {}
+    y, before = 0.0, None
+    for case in cases:
+        y += 1.8 if before not in (None, case[0]) else 1.0  # a gap between groups
+        places[case], before = y, case[0]
+    figure, axes = pyplot.subplots(figsize=(8, 0.19 * y + 1.2))
+    for row in rows:
+        number = sorted({r["threads"] for r in rows}).index(row["threads"])
+        draw(axes, row, places[row["group"], row["name"]] + 0.3 * number - 0.15)
+    axes.set_yticks(list(places.values()), [f"{group}: {name}" for group, name in cases])
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_ylim(y + 1, 0)
+    axes.set_xlabel(x_label)
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def colour(row: dict[str, Any]) -> str:
+    return COLOURS.get(row["threads"], "#555555")
+
+
+def label(axes: Any, text: str) -> str:
+    """Name something in the legend, once."""
+    return "_" if text in axes.get_legend_handles_labels()[1] else text
+
+
+def draw_ratio(axes: Any, row: dict[str, Any], y: float) -> None:
+    ratio, name = row["ratio"], f"threads: {row['threads']}"
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.plot([ratio["low"], ratio["high"]], [y, y], color=colour(row), linewidth=2, alpha=0.5)
+    axes.plot(ratio["median"], y, "o", color=colour(row), markersize=4, label=label(axes, name))
+    if row["target"] is not None:
+        axes.plot(row["target"], y, "|", color="#888888", label=label(axes, "aim"))
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"], minor=False)
+    axes.minorticks_off()
+
+
+def draw_limit(axes: Any, row: dict[str, Any], y: float) -> None:
+    binding = row["limit"]["by"]
+    axes.axvline(100, color="black", linewidth=0.8)
+    axes.plot(row["limit"]["percent"], y, MARKERS[binding], color=colour(row), markersize=4,
+              label=label(axes, f"{binding}, threads: {row['threads']}"))  # fmt: skip
+    axes.set_xlim(0, max(105.0, axes.get_xlim()[1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
+    parser.add_argument("--quick", action="store_true", help="few cases and rounds: a smoke run")
+    parser.add_argument("--peers", type=Path, help="JSON of bench/peers.py")
+    parser.add_argument("--limits", type=Path, help="JSON of bench/limits.py")
+    parser.add_argument("--output", type=Path, default=DOCS, help="the folder to write to")
+    options = parser.parse_args()
+    if options.limits:
+        limits = json.loads(options.limits.read_text())
+    else:
+        limits = machine_limits.measure(options.threads, 0.05 if options.quick else 0.5)
+    if options.peers:
+        results = json.loads(options.peers.read_text())
+    else:
+        seconds = 0.0 if options.quick else peers.SECONDS
+        results = peers.run(options.threads, "", seconds, options.quick)
+    rows = results["rows"]
+    add_limits(rows, limits)
+
+    options.output.mkdir(exist_ok=True)
+    (options.output / "performance.md").write_text(page(results, limits))
+    compared = [row for row in rows if "ratio" in row]
+    if compared:
+        chart(compared, options.output / "performance-ratio.png", draw_ratio,
+              "time of the best peer / time of rnncore: right of 1 rnncore is faster")  # fmt: skip
+    chart(rows, options.output / "performance-limit.png", draw_limit,
+          "percent of the limit that binds")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
