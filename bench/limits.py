@@ -116,6 +116,9 @@ def measure(threads: list[int], seconds: float = 0.5) -> dict[str, Any]:
 def phases(workload: Workload) -> Iterator[tuple[float, float, float]]:
     """Yield (FLOPs, bytes of weights read, bytes that must stay in a cache) of each part."""
     c, training = workload.case, workload.job in ("training", "text")
+    if workload.job == "product":
+        yield 2 * c.B * c.I * c.H, 0, 0
+        return
     rows = Data(workload).rows if c.ragged else c.T * c.B
     width, directions = c.I, c.directions
     for layer in range(c.layers):

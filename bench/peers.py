@@ -1,114 +1,214 @@
-"""The engine beside its peers: same cases, same numbers, rounds interleaved in one process.
+"""The engine beside its peers: same cases, same numbers, rounds interleaved.
 
     python -m pip install -r bench/requirements-peers.txt
     python bench/peers.py --output peers.json
+    python bench/peers.py --threads 1 --only "batch: LSTM"
 
-A peer that is not installed is left out and named. Each thread count runs in a process of its own.
-A round times every side once, in turn; the ratio of a case is the median over rounds of the best
-peer's time divided by the engine's time of the same round, beside its quartiles.
+Every side has a process of its own for each thread count, and they are asked in turn. A round
+times every side once; the ratio of a case is the median over rounds of the best peer's time divided
+by the engine's time of the same round, beside its quartiles. A peer that is not installed, or
+fails, is left out and named.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
 import platform
-import subprocess
 import sys
-import tempfile
 import time
 from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from remote import Remote, RemoteError
 from sides import PEERS, NumPy, Rnncore
-from workloads import WORKLOADS, Data, Side, Workload, assert_same
+from workloads import WORKLOADS, Array, Data, Side, Workload, assert_same
 
 from rnncore import engine
 
-SHORTEST_SECONDS = 2e-3  # a timing covers as many calls as this takes
-LONG_SECONDS = 2e-2  # a call so long needs no call before it to warm up
+CONTESTANTS = {contestant.name: contestant for contestant in (Rnncore, NumPy, *PEERS)}
+SHORTEST_SECONDS = 5e-3  # a timing covers as many calls as this takes
+WARM_SECONDS = 1e-3  # of calls before it: they wake threads, bring weights back into the caches
+LONG_SECONDS = 2e-2  # a call so long needs none before it
 SECONDS = 2.0  # of timing, for each case and thread count
 QUICK_SIZE = 2e8  # layers * T * B * H * (I + H)
-SETTLE_SECONDS = 8e-3  # until the threads of the side before have stopped spinning
 
 
-def timed(side: Side, calls: int, warm: bool) -> float:
-    """Return the seconds of one call, over so many."""
-    with side.context():
-        if warm:
-            side.run()  # wakes threads, brings weights back into the caches
-        start = time.perf_counter()
-        for _ in range(calls):
+class Prepared(NamedTuple):
+    """What a side tells before it is timed."""
+
+    results: dict[str, Array]
+    first_call: float  # seconds
+    peak_memory: int | None  # bytes above what the process had before; of training jobs, on Linux
+
+
+class Stand:
+    """A contestant in its process: prepares a case, then runs it as often as asked."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        gc.disable()
+        self.threads, self.contestant = threads, CONTESTANTS[name](threads)
+
+    def version(self) -> str:
+        return self.contestant.version
+
+    def prepare(self, workload: Workload) -> Prepared | None:
+        """Make the side of a case; return None where the contestant cannot do it."""
+        self.side: Side | None = None  # the case before ends here
+        make, data = getattr(self.contestant, workload.job, None), Data(workload)
+        side = make(data) if make else None
+        if side is None:
+            return None
+        with side.context():
+            start = time.perf_counter()
             side.run()
-        return (time.perf_counter() - start) / calls
+            first_call = time.perf_counter() - start
+        before = None
+        if workload.job in ("training", "text"):
+            # Once more from the beginning, now that the code is in memory and is not counted.
+            side = None
+            before = reset_peak_memory()
+            side = make(data)
+        results = side.results()
+        peak = None if before is None else memory("VmHWM") - before
+        self.side = side
+        self.settle()
+        arrays = {name: np.asarray(array) for name, array in results.items()}
+        return Prepared(arrays, first_call, peak)
+
+    def time(self, calls: int, warm: bool) -> float:
+        """Return the seconds of one call, over so many."""
+        with self.side.context():
+            end = time.perf_counter() + WARM_SECONDS
+            while warm and time.perf_counter() < end:
+                self.side.run()
+            start = time.perf_counter()
+            for _ in range(calls):
+                self.side.run()
+            seconds = (time.perf_counter() - start) / calls
+        self.settle()
+        return seconds
+
+    def settle(self) -> None:
+        """Wait until idle threads have stopped spinning, lest they disturb the next side."""
+        gc.collect()
+        end, used = time.perf_counter() + 0.5, np.inf
+        while self.threads > 1 and used > 1e-3 and time.perf_counter() < end:
+            used = -time.process_time()
+            time.sleep(1e-2)  # two ticks of a usual system, which counts in ticks
+            used += time.process_time()
 
 
-def measure(sides: dict[str, Side], seconds: float, settle: float) -> dict[str, np.ndarray]:
-    """Time all sides in turn, in as many rounds as about `seconds` allow; at least three."""
-    once = {name: timed(side, 1, warm=False) for name, side in sides.items()}
-    warm = {name: once[name] < LONG_SECONDS for name in sides}
-    calls = {name: int(np.clip(SHORTEST_SECONDS / once[name], 1, 2000)) for name in sides}
-    round_seconds = sum(once[name] * (calls[name] + warm[name]) + settle for name in sides)
-    rounds = int(np.clip(seconds / round_seconds, 3, 50))
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    order = list(sides)
-    for _ in range(rounds):
-        for name in order:
-            time.sleep(settle)
-            times[name].append(timed(sides[name], calls[name], warm[name]))
-        order = order[1:] + order[:1]
-    return {name: np.array(values) for name, values in times.items()}
+def memory(field: str) -> int:
+    """Return VmRSS or VmHWM (the most that VmRSS was) of this process in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
+
+
+def reset_peak_memory() -> int | None:
+    """Let VmHWM begin at the VmRSS of now, which is returned; None where the system has no such."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # or memory of the case before would be used again
+        Path("/proc/self/clear_refs").write_text("5")
+        return memory("VmRSS")
+    except (AttributeError, OSError):
+        return None
+
+
+class Comparison:
+    """All contestants with so many threads, and what had to be left out."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.left_out: dict[str, str] = {}  # who, or who in which case: why
+        self.stands: dict[str, Remote] = {}
+        for name in CONTESTANTS:
+            try:
+                self.stands[name] = Remote(threads, Stand, name, threads)
+            except RemoteError as error:
+                self.leave_out(name, error)
+        self.versions = {name: stand.call("version") for name, stand in self.stands.items()}
+
+    def leave_out(self, who: str, why: RemoteError) -> None:
+        self.left_out[who] = str(why)
+        print(f"left out: {who}: {why}", file=sys.stderr)
+
+    def close(self) -> None:
+        for stand in self.stands.values():
+            stand.close()
+
+    def ask(self, name: str, workload: Workload, method: str, *arguments: Any) -> Any:
+        """Call a method of a side; where it fails, note that and return None."""
+        try:
+            return self.stands[name].call(method, *arguments)
+        except RemoteError as error:
+            self.leave_out(f"{name}, {workload}", error)
+            return None
+
+    def prepare(self, workload: Workload) -> dict[str, Prepared]:
+        """Let all make their sides; check that these compute the same."""
+        prepared: dict[str, Prepared] = {}
+        for name in self.stands:
+            if name == NumPy.name and workload.job == "text":
+                continue  # its whole training step takes seconds
+            answer = self.ask(name, workload, "prepare", workload)
+            if answer is not None:
+                expected = next(iter(prepared.values()), answer).results
+                assert_same(answer.results, expected, f"{name}, {workload}")
+                prepared[name] = answer
+        return prepared
+
+    def measure(self, workload: Workload, names: list[str], seconds: float) -> dict[str, Array]:
+        """Time sides in turn, in as many rounds as about `seconds` allow; at least three."""
+        start = time.perf_counter()
+        first = {name: self.ask(name, workload, "time", 1, False) for name in names}
+        pause = time.perf_counter() - start - sum(filter(None, first.values()))
+        once = {name: value for name, value in first.items() if value is not None}
+        warm = {name: once[name] < LONG_SECONDS for name in once}
+        calls = {name: int(np.clip(SHORTEST_SECONDS / once[name], 1, 20_000)) for name in once}
+        each = [once[name] * calls[name] + warm[name] * WARM_SECONDS for name in once]
+        rounds = int(np.clip(seconds / (sum(each) + pause), 3, 50))
+        times: dict[str, list[float | None]] = {name: [] for name in once}
+        order = list(once)
+        for _ in range(rounds):
+            for name in order:
+                times[name].append(self.ask(name, workload, "time", calls[name], warm[name]))
+            order = [name for name in order[1:] + order[:1] if None not in times[name]]
+        return {name: np.array(times[name]) for name in once if name in order}
+
+    def compare(self, workload: Workload, seconds: float) -> dict[str, Any] | None:
+        """Return what the report needs of a case; None if rnncore itself failed."""
+        prepared = self.prepare(workload)
+        times = self.measure(workload, list(prepared), seconds)
+        if Rnncore.name not in times:
+            return None
+        row: dict[str, Any] = {
+            "group": workload.group, "name": workload.name, "threads": self.threads,
+            "target": workload.target(self.threads), "rounds": len(times[Rnncore.name]),
+            "seconds": {name: quartiles(values) for name, values in times.items()},
+            "first_call": {name: prepared[name].first_call for name in times},
+            "peak_memory": {name: prepared[name].peak_memory for name in times},
+        }  # fmt: skip
+        peers = set(times) - {Rnncore.name}
+        if workload.group != "product":  # NumPy's product is a BLAS, a peer like the others
+            peers -= {NumPy.name}
+        for key, among in (("ratio", peers), ("numpy", {NumPy.name} & set(times))):
+            if among:
+                best = min(among, key=lambda name: np.median(times[name]))
+                row[key] = {"to": best, **quartiles(times[best] / times[Rnncore.name])}
+        return row
 
 
 def quartiles(values: np.ndarray) -> dict[str, float]:
     low, median, high = np.percentile(values, (25, 50, 75))
     return {"median": float(median), "low": float(low), "high": float(high)}
-
-
-def compare(
-    workload: Workload, contestants: list[Any], threads: int, seconds: float
-) -> dict[str, Any]:
-    """Check that all sides compute the same, time them, and return what the report needs."""
-    data, sides, first = Data(workload), {}, {}
-    expected: dict[str, Any] = {}
-    for contestant in contestants:
-        if contestant.name == NumPy.name and workload.job == "text":
-            continue  # its whole training step takes seconds; see test_text.py
-        make = getattr(contestant, workload.job, None)
-        side = make(data) if make else None
-        if side is None:
-            continue
-        with side.context():
-            start = time.perf_counter()
-            side.run()
-            first[contestant.name] = time.perf_counter() - start
-        if workload.job == "text":
-            side = make(data)  # the first step again, from the first weights
-        results = side.results()
-        if expected:
-            assert_same(results, expected, f"{contestant.name}, {workload}")
-        expected = expected or results
-        sides[contestant.name] = side
-    gc.collect()
-    gc.disable()
-    times = measure(sides, seconds, SETTLE_SECONDS if threads > 1 else 0.0)
-    gc.enable()
-    row: dict[str, Any] = {
-        "group": workload.group, "name": workload.name, "threads": threads,
-        "target": workload.target(threads), "rounds": len(times[Rnncore.name]),
-        "seconds": {name: quartiles(values) for name, values in times.items()},
-        "first_call": first,
-    }  # fmt: skip
-    for key, among in (("ratio", set(sides) - {Rnncore.name, NumPy.name}), ("numpy", {NumPy.name})):
-        if rivals := among & set(sides):
-            best = min(rivals, key=lambda name: np.median(times[name]))
-            row[key] = {"to": best, **quartiles(times[best] / times[Rnncore.name])}
-    return row
 
 
 def cpu_name() -> str:
@@ -129,17 +229,6 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def installed(threads: int) -> tuple[list[Any], list[str]]:
-    """Return the contestants that can be made, and the names of those that cannot."""
-    contestants, missing = [Rnncore(threads), NumPy(threads)], []
-    for peer in PEERS:
-        try:
-            contestants.append(peer(threads))
-        except ImportError:
-            missing.append(peer.name)
-    return contestants, missing
-
-
 def chosen(only: str, quick: bool) -> list[Workload]:
     """Return the cases asked for; in a quick run the smallest of each group and cell."""
     workloads = [w for w in WORKLOADS if only == w.group or fnmatch(str(w), f"*{only}*")]
@@ -154,49 +243,34 @@ def chosen(only: str, quick: bool) -> list[Workload]:
     return [w for w in workloads if w in smallest.values() and sizes[w] < QUICK_SIZE]
 
 
-def run_here(threads: int, workloads: list[Workload], seconds: float) -> dict[str, Any]:
-    """Compare in this process, whose environment has the thread count."""
-    contestants, missing = installed(threads)
-    for name in missing:
-        print(f"{name} is not installed and left out", file=sys.stderr)
-    rows = []
-    for workload in workloads:
-        start = time.perf_counter()
-        row = compare(workload, contestants, threads, seconds)
-        rows.append(row)
-        own = row["seconds"][Rnncore.name]["median"]
-        text = f"{threads} thread{'s' * (threads > 1)}  {workload!s:56} {own * 1e6:11.1f} us"
-        if "ratio" in row:
-            r = row["ratio"]
-            text += f"  {r['median']:6.2f}x ({r['low']:.2f} to {r['high']:.2f}) of {r['to']}"
-        print(f"{text}  [{time.perf_counter() - start:.1f} s]", file=sys.stderr)
-    versions = {contestant.name: contestant.version for contestant in contestants}
-    return {"machine": machine(), "versions": versions, "missing": missing, "rows": rows}
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment of a process in which nobody uses more threads than these."""
-    count = str(threads)
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-             "VECLIB_MAXIMUM_THREADS", "RNNCORE_NUM_THREADS", "NPROC")  # fmt: skip
-    settings = {**os.environ, **dict.fromkeys(names, count), "JAX_PLATFORMS": "cpu"}
-    if threads == 1:
-        settings["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    return settings
+def summary(row: dict[str, Any]) -> str:
+    """Return a row as a line of text."""
+    case, own = f"{row['group']}: {row['name']}", row["seconds"][Rnncore.name]["median"]
+    text = f"{row['threads']} thread{'s' * (row['threads'] > 1)}  {case:56} {own * 1e6:11.1f} us"
+    if "ratio" in row:
+        r = row["ratio"]
+        text += f"  {r['median']:6.2f}x ({r['low']:.2f} to {r['high']:.2f}) of {r['to']}"
+    return text
 
 
 def run(threads: list[int], only: str = "", seconds: float = SECONDS, quick: bool = False) -> Any:
-    """Run each thread count in a process of its own; return all results as one."""
+    """Compare in all chosen cases, one thread count after the other."""
     rows: list[Any] = []
+    left_out: dict[str, str] = {}
     for count in threads:
-        with tempfile.TemporaryDirectory() as folder:
-            part = Path(folder, "part.json")
-            command = [sys.executable, __file__, "--here", "--threads", str(count), "--only", only,
-                       "--seconds", str(seconds), "--output", str(part)]  # fmt: skip
-            subprocess.run(command + ["--quick"] * quick, env=environment(count), check=True)
-            results = json.loads(part.read_text())
-        rows += results["rows"]
-    return {**results, "rows": rows}
+        comparison = Comparison(count)
+        for workload in chosen(only, quick):
+            start = time.perf_counter()
+            row = comparison.compare(workload, seconds)
+            if row is not None:
+                rows.append(row)
+                took = time.perf_counter() - start
+                print(f"{summary(row)}  [{took:.1f} s]", file=sys.stderr)
+        comparison.close()
+        left_out |= comparison.left_out
+    return {
+        "machine": machine(), "versions": comparison.versions, "left_out": left_out, "rows": rows,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -208,16 +282,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of timing for each case")
     parser.add_argument("--quick", action="store_true", help="few cases and rounds: a smoke run")
     parser.add_argument("--output", type=Path, default=Path("peers.json"))
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not chosen(options.only, options.quick):
         parser.error(f"--only: no case has {options.only!r} in its name")
     seconds = 0.0 if options.quick else options.seconds
-    if options.here:
-        workloads = chosen(options.only, options.quick)
-        results = run_here(options.threads[0], workloads, seconds)
-    else:
-        results = run(options.threads, options.only, seconds, options.quick)
+    results = run(options.threads, options.only, seconds, options.quick)
     options.output.write_text(json.dumps(results, indent=1))
 
 

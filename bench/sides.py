@@ -68,6 +68,10 @@ class Rnncore:
 
         return Side(lambda: {"loss": np.array(run()), **model.grads}, run)
 
+    def product(self, data: Data) -> Side:
+        run = partial(data.make_linear(), data.x)
+        return Side(lambda: {"y": run()}, run)
+
 
 class NumPy:
     name = "NumPy"
@@ -154,6 +158,16 @@ class NumPy:
             return {"loss": np.array(loss), **gradients}
 
         return Side(results, run)
+
+    def product(self, data: Data) -> Side:
+        x, W, b = data.x, data.state_dict["weight"], data.state_dict["bias"]
+
+        def run() -> Array:
+            y = np.matmul(x, W.T)
+            y += b  # in place: up to a third less time than another array takes
+            return y
+
+        return Side(lambda: {"y": run()}, run)
 
 
 class PyTorch:
@@ -262,6 +276,12 @@ class PyTorch:
             return {"loss": loss, **{n: p.grad.numpy() for n, p in model.named_parameters()}}
 
         return Side(results, run)
+
+    def product(self, data: Data) -> Side:
+        torch = self.torch
+        parameters = (torch.from_numpy(data.state_dict[name]) for name in ("weight", "bias"))
+        run = partial(torch.nn.functional.linear, torch.from_numpy(data.x), *parameters)
+        return Side(lambda: {"y": run().numpy()}, run, torch.inference_mode)
 
 
 class OnnxModels:

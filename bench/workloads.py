@@ -1,7 +1,8 @@
 """What is timed: the benchmark list of `tests/cases.py`, with names, targets and data.
 
-A workload is one of four jobs: a step of a stream, inference over a batch, a training step of a
-layer (forward, full backward, gradient of x included), a training step of a character model.
+A workload is one of five jobs: a step of a stream, inference over a batch, a training step of a
+layer (forward, full backward, gradient of x included), a training step of a character model, and
+the product of a linear layer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ TITLES = {
     "training": "Training step, gradient of x included: (T, B, I, H)",
     "ragged": "Training step, lengths uniform in 1..T: (T, B, I, H)",
     "text": "Character model, whole training step: layers x H, T, B",
+    "product": "Product x W^T + b of a linear layer: (rows, in, out)",
 }
+#: Rows, inputs and outputs of products.
+PRODUCTS = [(64, 128, 512), (256, 256, 1024), (2048, 256, 1024), (1024, 512, 2048),
+            (2048, 1024, 4096)]  # fmt: skip
 #: The least ratio to the best peer; B = 1 and B > 1 apart.
 BATCH_TARGETS = {"lstm": 1.03, "gru": 1.12, "rnn_tanh": 1.3}
 TRAINING_TARGETS = {"gru": (4.0, 1.25), "rnn_tanh": (4.0, 1.25)}
@@ -55,8 +60,9 @@ class Workload:
 
     @property
     def job(self) -> str:
-        names = {"step": "step", "text": "text", "training": "training", "ragged": "training"}
-        return names.get(self.group, "inference")
+        names = {"sequence": "inference", "batch": "inference", "stack": "inference",
+                 "ragged": "training"}  # fmt: skip
+        return names.get(self.group, self.group)
 
     @property
     def name(self) -> str:
@@ -66,6 +72,8 @@ class Workload:
             return f"{c.layers} x {c.H}, T {c.T}, B {c.B}"
         if self.job == "step":
             return f"{kind} ({c.I}, {c.H})"
+        if self.job == "product":
+            return f"({c.B}, {c.I}, {c.H})"
         before = "2-layer " * (c.layers == 2) + "bidirectional " * c.bidirectional
         return f"{before}{kind} ({c.T}, {c.B}, {c.I}, {c.H})"
 
@@ -85,6 +93,8 @@ class Workload:
             return BATCH_TARGETS[c.kind]
         if self.group == "stack":
             return 1.03 if c.B > 1 else 1.5 if threads == 2 else None
+        if self.group == "product":
+            return 1.0
         if self.group == "text":
             return TEXT_TARGETS[c.layers, c.H, c.B, c.T]
         if self.group == "ragged":
@@ -100,7 +110,10 @@ def _workloads() -> list[Workload]:
         Workload("text", Case("lstm", T, B, H, H, layers, source="embedding", dtype="float32"))
         for layers, H, B, T in CHARACTER_MODELS
     ]
-    return layers + models
+    products = [
+        Workload("product", Case("linear", 1, *sizes, dtype="float32")) for sizes in PRODUCTS
+    ]
+    return layers + models + products
 
 
 WORKLOADS = _workloads()
@@ -115,6 +128,10 @@ class Data:
         if workload.job == "text":
             self.state_dict = self.make_model().state_dict()
             self.tokens = self.rng.integers(0, CHARACTERS, (self.case.T + 1, self.case.B))
+            return
+        if workload.job == "product":
+            self.state_dict = self.make_linear().state_dict()
+            self.x = self.rng.standard_normal((self.case.B, self.case.I)).astype(np.float32)
             return
         self.state_dict = make_layer(self.case).state_dict()
         given = make_given(self.case)
@@ -139,6 +156,9 @@ class Data:
         layer = make_layer(self.case)
         layer.load_state_dict(self.state_dict)
         return layer
+
+    def make_linear(self) -> rnncore.Linear:
+        return rnncore.Linear(self.case.I, self.case.H, seed=0)
 
     def make_model(self) -> rnncore.LanguageModel:
         vocabulary = Vocabulary("\n" + "".join(map(chr, range(32, 127))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rnncore import engine
@@ -20,6 +22,21 @@ def cross_entropy_rows(
         _stride(dlogits), 1 / max(1, counted), engine.get_num_threads(),
     )  # fmt: skip
     return float(np.sum(losses)) / max(1, counted)
+
+
+def check_targets(targets: Any, shape: tuple[int, ...], classes: int) -> np.ndarray:
+    """Return targets of this shape as intp (rows,), all below `classes`."""
+    targets = np.asarray(targets)
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"targets: expected integers, got {targets.dtype}")
+    if targets.shape != shape:
+        raise ValueError(
+            f"targets: expected the shape of logits without its last axis, {shape}, got "
+            f"{targets.shape}"
+        )
+    if targets.size and targets.max() >= classes:
+        raise ValueError(f"targets: expected integers below {classes}, got {targets.max()}")
+    return np.ascontiguousarray(targets, np.intp).reshape(-1)
 
 
 def _stride(rows: np.ndarray) -> int:
@@ -74,17 +91,8 @@ def softmax_cross_entropy(
         raise TypeError(f"logits: expected float32 or float64, got {logits.dtype}")
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits: expected (..., V) with V of 1 or more, got {logits.shape}")
-    targets = np.asarray(targets)
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"targets: expected integers, got {targets.dtype}")
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"targets: expected the shape of logits without its last axis, {logits.shape[:-1]}, "
-            f"got {targets.shape}"
-        )
     classes = logits.shape[-1]
-    if targets.size and targets.max() >= classes:
-        raise ValueError(f"targets: expected integers below {classes}, got {targets.max()}")
+    targets = check_targets(targets, logits.shape[:-1], classes)
     if out is None:
         out = np.empty(logits.shape, logits.dtype)
     elif out.shape != logits.shape or out.dtype != logits.dtype or not out.flags.carray:
@@ -96,7 +104,7 @@ def softmax_cross_entropy(
     losses = np.empty(targets.size, np.float64)
     loss = cross_entropy_rows(
         np.ascontiguousarray(logits).reshape(-1, classes),
-        np.ascontiguousarray(targets, np.intp).reshape(-1),
+        targets,
         out.reshape(-1, classes),
         losses,
     )

@@ -19,13 +19,13 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexc
     cdef ptrdiff_t before = slot_before(work, t) * stride, after = slot_after(work, t) * stride
     cdef real* z = work.z + work.offset[t] * layout.stride
     cdef ptrdiff_t block, k, i, row, above, here
-    for block in range(first_block(work, split, 0), first_block(work, split, 1)):
-        for k in range(split.tiles // split.row_threads):
-            i = k * split.row_threads + split.row_thread
-            row = work.batch * i // split.tiles
-            above = min(work.batch * (i + 1) // split.tiles, rows)
-            if row >= above:
-                continue
+    for k in range(split.turns):
+        i = tile_of(split, k)
+        row = tile_begin(split, i)
+        above = min(tile_begin(split, i + 1), rows)
+        if row >= above:
+            continue
+        for block in range(split.block, split.last_block):
             here = row * stride + block * layout.block
             work.cell.backward(
                 z + row * layout.stride + block * layout.places * layout.block,
@@ -48,16 +48,16 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
     cdef const real* dz = work.z + work.offset[t] * layout.stride + (
         layout.places - layout.gates) * layout.block
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL, panels = stride // PANEL
-    cdef ptrdiff_t panel, last, many, k, i, row, above
     cdef ptrdiff_t group = panels if rows <= FEW_ROWS else 1
-    panel = first_panel(work, split, 0)
-    last = first_panel(work, split, 1)
-    while panel < last:
-        many = min(group, last - panel)
-        for k in range(split.tiles // split.row_threads):
-            i = k * split.row_threads + split.row_thread
-            row = work.batch * i // split.tiles
-            above = min(work.batch * (i + 1) // split.tiles, rows)
+    cdef ptrdiff_t groups = (split.last_panel - split.panel + group - 1) // group
+    cdef ptrdiff_t n, panel, many, k, i, row, above
+    for n in range(groups):
+        panel = split.panel + group * (groups - 1 - n if t & 1 else n)
+        many = min(group, split.last_panel - panel)
+        for k in range(split.turns):
+            i = tile_of(split, k)
+            row = tile_begin(split, i)
+            above = min(tile_begin(split, i + 1), rows)
             if row >= above:
                 continue
             tile[above - row](work.dh + row * stride + panel * PANEL, stride,
@@ -65,7 +65,6 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
                               dz + row * layout.stride, layout.stride, layout.blocks, depth,
                               layout.places * layout.block, work.W_hh_back + panel * panel_size,
                               many)
-        panel += many
 
 
 cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,
@@ -101,7 +100,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
     while first < end:
         rows = min(<ptrdiff_t>CHUNK_ROWS, end - first)
         columns_of(work.dz_columns, work.z + first * layout.stride, layout.stride, rows,
-                   share(layout.stride, thread, threads), share(layout.stride, thread + 1, threads))
+                   thread, threads)
         if work.tokens == NULL:
             copy_to_panels(work.x_panels, &work.x, first, rows, 0, thread, threads)
         for t in range(low, high):
@@ -146,12 +145,10 @@ cdef void backward_chunk(Work* work, ptrdiff_t number, const Split* split, int t
     high = min(low + steps, work.steps)
     for k in range(high - low):
         t = low + k if work.reverse else high - 1 - k
-        if split.row_threads:
-            backward_step(work, t, split)
+        backward_step(work, t, split)
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
-        if split.row_threads:
-            backward_step_h(work, t, split)
+        backward_step_h(work, t, split)
     barrier_wait(&work.barrier, threads)
     contribute(work, low, high, thread, threads)
 

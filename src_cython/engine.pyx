@@ -20,6 +20,9 @@ cdef extern from "simd.h" nogil:
     vec load(const real* p)
     void store(real* p, vec v)
     vec splat(real s)
+    vec larger(vec a, vec b)
+    void expect(const real* p)
+    void transpose(real* out, ptrdiff_t out_stride, const real* source, ptrdiff_t in_stride)
     vec exponential(vec x)
     vec sigmoid(vec x)
     vec hyperbolic_tangent(vec x)
@@ -86,6 +89,7 @@ CELLS[:] = [&rnn_tanh, &rnn_relu, &rnn_sigmoid, &rnn_identity, &lstm, &gru]
 include "task.pxi"
 include "pack.pxi"
 include "gemm.pxi"
+include "rows.pxi"
 include "forward.pxi"
 include "backward.pxi"
 include "stream.pxi"

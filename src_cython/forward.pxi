@@ -4,41 +4,67 @@ cdef struct Split:
     # Who does what in the recurrence. Rows are dealt out in tiles, hidden units in runs of blocks;
     # where units are shared, everybody waits for everybody after each step.
     ptrdiff_t tiles
+    ptrdiff_t tile_rows         # of every tile; the first `taller` have one more
+    ptrdiff_t taller
+    ptrdiff_t turns             # tiles of this thread
     int row_thread
     int row_threads
-    int unit_thread
     int unit_threads
+    # this thread's units; whole panels, so that the thread that computes dh of some units is the
+    # one that turns it into their dz
+    ptrdiff_t panel
+    ptrdiff_t last_panel
+    ptrdiff_t block
+    ptrdiff_t last_block
 
 
 cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
-    cdef Split split = Split(1, 0, 1, 0, 1)
+    cdef Split split
     cdef const Layout* z = &work.z_layout
+    cdef int unit_thread = 0
+    cdef ptrdiff_t panels = work.state_stride // PANEL
     # A barrier costs about what two thousand multiply-adds of a vector cost.
     cdef ptrdiff_t step = z.gates * z.units * z.units * work.batch
+    cdef bint ragged = work.offset != NULL and work.offset[work.steps] < work.steps * work.batch
+    cdef bint idle = False
+    split.row_thread, split.row_threads, split.unit_threads = 0, 1, 1
     if work.batch >= 4 * threads:
         split.row_thread, split.row_threads = thread, threads
-    elif work.state_stride >= threads * PANEL and step >= threads * 4096 * LANES:
-        split.unit_thread, split.unit_threads = thread, threads
-    elif thread > 0:
-        split.row_threads = 0          # nothing to do: one thread is faster
+    elif panels >= threads and step >= threads * 4096 * LANES:
+        unit_thread, split.unit_threads = thread, threads
+    else:
+        idle = thread > 0           # one thread is faster
     split.tiles = round_up(max(<ptrdiff_t>1, (work.batch + TILE_ROWS - 1) // TILE_ROWS),
-                           max(1, split.row_threads))
+                           split.row_threads * (1 + (ragged and split.row_threads > 1)))
+    split.turns = 0 if idle else split.tiles // split.row_threads
+    split.tile_rows = work.batch // split.tiles
+    split.taller = work.batch % split.tiles
+    split.panel = share(panels, unit_thread, split.unit_threads)
+    split.last_panel = share(panels, unit_thread + 1, split.unit_threads)
+    split.block = min(z.blocks, split.panel * (PANEL // z.block))
+    split.last_block = min(z.blocks, split.last_panel * (PANEL // z.block))
     return split
 
 
-cdef inline ptrdiff_t first_panel(const Work* work, const Split* split, int after) noexcept nogil:
-    # Units are shared out in whole panels, so that the thread that computes dh of some units
-    # is the one that turns it into their dz.
-    return share(work.state_stride // PANEL, split.unit_thread + after, split.unit_threads)
+cdef inline ptrdiff_t tile_of(const Split* split, ptrdiff_t turn) noexcept nogil:
+    # Dealt there and back, so that nobody always gets the longer sequences.
+    return turn * split.row_threads + (
+        split.row_threads - 1 - split.row_thread if turn & 1 else split.row_thread)
 
 
-cdef inline ptrdiff_t first_block(const Work* work, const Split* split, int after) noexcept nogil:
-    cdef const Layout* z = &work.z_layout
-    return min(z.blocks, first_panel(work, split, after) * (PANEL // z.block))
+cdef inline ptrdiff_t tile_begin(const Split* split, ptrdiff_t i) noexcept nogil:
+    return i * split.tile_rows + min(i, split.taller)
 
 
 cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
     return FEW_ROWS * GROUP_BLOCKS * work.z_layout.gates * work.z_layout.block
+
+
+cdef inline ptrdiff_t group_blocks(const Work* work) noexcept nogil:
+    # Blocks whose pre-activations few rows compute at once: as many as half the first cache holds,
+    # so that the gates of one run while the weights of the next arrive.
+    cdef ptrdiff_t size = work.z_layout.gates * work.z_layout.block * work.z_layout.units
+    return max(<ptrdiff_t>2, min(<ptrdiff_t>GROUP_BLOCKS, 8192 // size))
 
 
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
@@ -72,19 +98,20 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
     cdef real* h = work.h + slot_after(work, t) * stride
     cdef const real* c_prev = work.c
     cdef real* c = work.c
-    cdef ptrdiff_t group = GROUP_BLOCKS if rows <= FEW_ROWS else 1
-    cdef ptrdiff_t block, last, many, i, row, above, k, b, here
+    cdef ptrdiff_t group = group_blocks(work) if rows <= FEW_ROWS else 1
+    cdef ptrdiff_t groups = (split.last_block - split.block + group - 1) // group
+    cdef ptrdiff_t n, block, many, k, i, row, above, b, here
     if work.training and work.c != NULL:
         c_prev = work.c + slot_before(work, t) * stride
         c = work.c + slot_after(work, t) * stride
-    block = first_block(work, split, 0)
-    last = first_block(work, split, 1)
-    while block < last:
-        many = min(group, last - block)
-        for k in range(split.tiles // split.row_threads):
-            i = k * split.row_threads + split.row_thread
-            row = work.batch * i // split.tiles
-            above = min(work.batch * (i + 1) // split.tiles, rows)
+    for n in range(groups):
+        # There and back: the weights that a step reads last are the first that the next one reads.
+        block = split.block + group * (groups - 1 - n if t & 1 else n)
+        many = min(group, split.last_block - block)
+        for k in range(split.turns):
+            i = tile_of(split, k)
+            row = tile_begin(split, i)
+            above = min(tile_begin(split, i + 1), rows)
             if row >= above:
                 continue
             # W_hh h_prev (+ b_hh)
@@ -98,7 +125,6 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
                                   z + row * layout.stride + (block + b) * places,
                                   recurrent + b * width, h_prev + here, c_prev + here,
                                   above - row, layout.block, layout.stride, many * width, stride)
-        block += many
 
 
 cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, const Split* split, int thread,
@@ -116,9 +142,8 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, const Split* 
     barrier_wait(&work.barrier, threads)
     for k in range(high - low):
         t = high - 1 - k if work.reverse else low + k
-        if split.row_threads:
-            forward_step(work, t, z + (work.offset[t] - first) * work.z_layout.stride, split,
-                         work.scratch + thread * scratch_size(work))
+        forward_step(work, t, z + (work.offset[t] - first) * work.z_layout.stride, split,
+                     work.scratch + thread * scratch_size(work))
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
     if not work.training:
@@ -126,15 +151,23 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, const Split* 
 
 
 cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
+    # As many steps a chunk as have the rows of forward_chunk: more, where sequences have ended.
     cdef Split split = split_team(work, thread, threads)
-    cdef ptrdiff_t steps = forward_chunk(work)
-    cdef ptrdiff_t low = 0, high
-    while low < work.steps:
-        high = min(low + steps, work.steps)
-        if work.reverse:
-            forward_steps(work, work.steps - high, work.steps - low, &split, thread, threads)
-        else:
+    cdef ptrdiff_t most = forward_chunk(work) * work.batch
+    cdef ptrdiff_t low = 0, high = work.steps
+    if work.reverse:
+        while high > 0:
+            low = high - 1
+            while low > 0 and work.offset[high] - work.offset[low - 1] <= most:
+                low -= 1
             forward_steps(work, low, high, &split, thread, threads)
+            high = low
+        return
+    while low < work.steps:
+        high = low + 1
+        while high < work.steps and work.offset[high + 1] - work.offset[low] <= most:
+            high += 1
+        forward_steps(work, low, high, &split, thread, threads)
         low = high
 
 

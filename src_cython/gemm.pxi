@@ -52,15 +52,20 @@ cdef void project_back(const Rows* dx, ptrdiff_t first, ptrdiff_t rows, const La
 # a time. dz is turned into columns and x into panels, which makes it the same tile as above.
 # Each chunk is summed from zero and then added: the order depends on the rows alone.
 
-cdef void columns_of(real* columns, const real* dz, ptrdiff_t dz_stride, ptrdiff_t rows,
-                     ptrdiff_t begin, ptrdiff_t end) noexcept nogil:
-    # columns[m][row] = dz[row][m] for begin <= m < end
-    cdef ptrdiff_t m, row, low, high
-    for low in range(begin, end, 16):
-        high = min(low + 16, end)
-        for row in range(rows):
-            for m in range(low, high):
-                columns[m * CHUNK_ROWS + row] = dz[row * dz_stride + m]
+cdef void columns_of(real* columns, const real* dz, ptrdiff_t dz_stride, ptrdiff_t rows, int thread,
+                     int threads) noexcept nogil:
+    # columns[m][row] = dz[row][m], this thread's share of the dz_stride columns
+    cdef ptrdiff_t vectors = dz_stride // LANES, whole = rows // LANES * LANES
+    cdef ptrdiff_t vector, i, row, lane
+    for vector in range(share(vectors, thread, threads), share(vectors, thread + 1, threads)):
+        for i in range(rows // LANES):
+            row = i * LANES
+            transpose(columns + vector * LANES * CHUNK_ROWS + row, CHUNK_ROWS,
+                      dz + row * dz_stride + vector * LANES, dz_stride)
+        for row in range(whole, rows):
+            for lane in range(LANES):
+                columns[(vector * LANES + lane) * CHUNK_ROWS + row] = (
+                    dz[row * dz_stride + vector * LANES + lane])
 
 
 cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
@@ -110,7 +115,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
     cdef ptrdiff_t panel, block, i, m, above, r, j, inside, unit, width
     cdef const real* a
     cdef real sums[6 * 64]
-    cdef real* out
+    cdef real* out[6]
     for panel in range(round_up(columns, PANEL) // PANEL):
         width = min(PANEL, columns - panel * PANEL)
         for block in range(low, high):
@@ -118,22 +123,27 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
             for i in range(tiles):
                 m = height * i // tiles
                 above = height * (i + 1) // tiles
-                tile[above - m](sums, PANEL, NULL, 0, a + m * CHUNK_ROWS, CHUNK_ROWS, 1, rows, 0,
-                                panels + panel * CHUNK_ROWS * PANEL, 1)
                 for r in range(above - m):
                     inside = m + r
                     unit = block * layout.block + inside % layout.block
-                    if unit >= layout.units:
+                    out[r] = NULL
+                    if unit < layout.units:
+                        out[r] = dW + panel * PANEL + columns * (
+                            gate_of[inside // layout.block] * layout.units + unit)
+                        for j in range(PANEL_VECTORS):
+                            expect(out[r] + j * LANES)
+                tile[above - m](sums, PANEL, NULL, 0, a + m * CHUNK_ROWS, CHUNK_ROWS, 1, rows, 0,
+                                panels + panel * CHUNK_ROWS * PANEL, 1)
+                for r in range(above - m):
+                    if out[r] == NULL:
                         continue
-                    out = dW + panel * PANEL + columns * (
-                        gate_of[inside // layout.block] * layout.units + unit)
                     if width == PANEL:
                         for j in range(PANEL_VECTORS):
-                            store(out + j * LANES,
-                                  load(out + j * LANES) + load(sums + r * PANEL + j * LANES))
+                            store(out[r] + j * LANES,
+                                  load(out[r] + j * LANES) + load(sums + r * PANEL + j * LANES))
                     else:
                         for j in range(width):
-                            out[j] += sums[r * PANEL + j]
+                            out[r][j] += sums[r * PANEL + j]
 
 
 cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,
@@ -221,7 +231,7 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
     while first < linear.rows:
         rows = min(<ptrdiff_t>CHUNK_ROWS, linear.rows - first)
         columns_of(linear.dy_columns, linear.y + first * layout.stride, layout.stride, rows,
-                   share(layout.stride, thread, threads), share(layout.stride, thread + 1, threads))
+                   thread, threads)
         copy_to_panels(linear.x_panels, &linear.x, first, rows, 0, thread, threads)
         barrier_wait(&linear.barrier, threads)
         accumulate(linear.dW, linear.x.depth, layout, 0, linear.gate_of, linear.dy_columns,

@@ -20,12 +20,22 @@ cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept no
     cdef real highest = l[0], total, factor
     cdef double gap
     cdef real edge[16]
+    cdef vec most
     if target < 0:
         task.losses[row] = 0
         memset(d, 0, n * sizeof(real))
         return
-    for k in range(n):
-        highest = l[k] if l[k] > highest or l[k] != l[k] else highest
+    # With a NaN among them any `highest` will do: the sum is NaN then.
+    if n >= LANES:
+        most = load(l)
+        for k in range(1, n // LANES):
+            most = larger(most, load(l + k * LANES))
+        store(edge, larger(most, load(l + n - LANES)))
+        for j in range(LANES):
+            highest = max(highest, edge[j])
+    else:
+        for k in range(n):
+            highest = max(highest, l[k])
     gap = <double>highest - <double>l[target]
     for k in range(n // LANES):
         store(d + k * LANES, exponential(load(l + k * LANES) - splat(highest)))

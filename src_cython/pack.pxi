@@ -13,19 +13,29 @@ cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t 
 
 cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layout* z,
                        const int* gate_of) noexcept nogil:
-    # panels[p][k][j] = W[row of column p * PANEL + j][k]
+    # panels[p][k][j] = W[row of column p * PANEL + j][k]; LANES columns at a time, which are
+    # neighbouring units of one gate
     cdef ptrdiff_t columns = z.blocks * z.gates * z.block
-    cdef ptrdiff_t column, row, k
+    cdef ptrdiff_t vector, column, lane, row, k
     cdef real* out
-    for column in range(columns):
-        row = weight_row(z, gate_of, column)
+    for vector in range(columns // LANES):
+        column = vector * LANES
         out = panels + column // PANEL * depth * PANEL + column % PANEL
-        if row < 0:
-            for k in range(depth):
-                out[k * PANEL] = 0
-        else:
-            for k in range(depth):
-                out[k * PANEL] = W[row * depth + k]
+        k = 0
+        if weight_row(z, gate_of, column + LANES - 1) >= 0:
+            row = weight_row(z, gate_of, column)
+            while k + LANES <= depth:
+                transpose(out + k * PANEL, PANEL, W + row * depth + k, depth)
+                k += LANES
+        for lane in range(LANES):
+            row = weight_row(z, gate_of, column + lane)
+            pack_column(out + lane, NULL if row < 0 else W + row * depth, k, depth)
+
+
+cdef inline void pack_column(real* out, const real* row, ptrdiff_t k, ptrdiff_t depth) noexcept nogil:
+    while k < depth:
+        out[k * PANEL] = 0 if row == NULL else row[k]
+        k += 1
 
 
 cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdiff_t depth,
@@ -33,17 +43,21 @@ cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdif
     # panels[p][m][j] = W[row of m][column p * PANEL + j]; columns stand in parts, part_stride apart
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
     cdef ptrdiff_t width = round_up((parts - 1) * part_stride + depth, PANEL)
-    cdef ptrdiff_t m, row, part, j, column
-    memset(panels, 0, width * height * sizeof(real))
+    cdef ptrdiff_t m, row, part, j, column, many
+    if width > parts * depth or z.blocks * z.block > z.units:
+        memset(panels, 0, width * height * sizeof(real))
     for m in range(height):
         row = weight_row(z, gate_of, m)
         if row < 0:
             continue
         for part in range(parts):
-            for j in range(depth):
+            j = 0
+            while j < depth:
                 column = part * part_stride + j
-                panels[(column // PANEL * height + m) * PANEL + column % PANEL] = (
-                    W[row * parts * depth + part * depth + j])
+                many = min(PANEL - column % PANEL, depth - j)
+                memcpy(panels + (column // PANEL * height + m) * PANEL + column % PANEL,
+                       W + (row * parts + part) * depth + j, many * sizeof(real))
+                j += many
 
 
 cdef void spread_gates(real* out, const real* values, ptrdiff_t value_stride, const real* add,

@@ -26,6 +26,7 @@ typedef int32_t whole;
 #define LOG2_E 1.44269504f
 #define LN2_HIGH 0.693359375f      /* few bits, so n * LN2_HIGH is exact */
 #define LN2_LOW -2.12194440e-4f
+#define HALF_LN2 0.34657359f
 #define square_root __builtin_sqrtf
 #define EXP_HIGHEST 89.0f          /* n = 128: the scale 2^n is infinity */
 #define EXP_LOWEST -87.33654f      /* below it the result is not a normal number: zero */
@@ -39,6 +40,8 @@ typedef int64_t whole;
 #define LOG2_E 1.4426950408889634
 #define LN2_HIGH 6.93147180369123816490e-01
 #define LN2_LOW 1.90821492927058770002e-10
+#define HALF_LN2 (LN2_HIGH / 2)
+#define HALF_LN2_LOW (LN2_LOW / 2)
 #define square_root __builtin_sqrt
 #define EXP_HIGHEST 709.9
 #define EXP_LOWEST -708.3964185322641
@@ -58,72 +61,149 @@ INLINE vec load(const real *p) { return *(const vec_memory *)p; }
 INLINE void store(real *p, vec v) { *(vec_memory *)p = v; }
 INLINE vec splat(real s) { return s - (vec){0}; }   /* s - 0 keeps the sign of a zero */
 
+/* Bring a cache line that will be written, or read, a little later. */
+INLINE void expect(const real *p) { __builtin_prefetch(p, 1); }
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vec_whole){__VA_ARGS__})
+#endif
+
+/* a0 b0 a1 b1 ...: of the first halves of a and b, and of the second. */
+#if VECTOR_BYTES * 8 / REAL_BITS == 2
+#define LOG2_LANES 1
+#define INTERLEAVE_FIRST 0, 2
+#define INTERLEAVE_SECOND 1, 3
+#elif VECTOR_BYTES * 8 / REAL_BITS == 4
+#define LOG2_LANES 2
+#define INTERLEAVE_FIRST 0, 4, 1, 5
+#define INTERLEAVE_SECOND 2, 6, 3, 7
+#elif VECTOR_BYTES * 8 / REAL_BITS == 8
+#define LOG2_LANES 3
+#define INTERLEAVE_FIRST 0, 8, 1, 9, 2, 10, 3, 11
+#define INTERLEAVE_SECOND 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define LOG2_LANES 4
+#define INTERLEAVE_FIRST 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define INTERLEAVE_SECOND 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+
+/* out[j * out_stride + i] = in[i * in_stride + j] for LANES rows and columns. Row i interleaved
+ * with row i + LANES / 2, and what comes of that again: after log2(LANES) rounds it is done. */
+INLINE void transpose(real *out, ptrdiff_t out_stride, const real *in, ptrdiff_t in_stride)
+{
+    vec row[LANES], mixed[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        row[i] = load(in + i * in_stride);
+#pragma GCC unroll 4
+    for (int round = 0; round < LOG2_LANES; round++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++) {
+            mixed[2 * i] = SHUFFLE(row[i], row[i + LANES / 2], INTERLEAVE_FIRST);
+            mixed[2 * i + 1] = SHUFFLE(row[i], row[i + LANES / 2], INTERLEAVE_SECOND);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            row[i] = mixed[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        store(out + i * out_stride, row[i]);
+}
+
 INLINE vec choose(vec_whole mask, vec yes, vec no)
 {
     return (vec)((mask & (vec_whole)yes) | (~mask & (vec_whole)no));
 }
 
-/* The smaller of limit and x; a NaN in x stays. */
-INLINE vec at_most(vec x, real limit)
-{
 #if defined(__AVX512F__) && VECTOR_BYTES == 64 && REAL_BITS == 32
-    return (vec)_mm512_min_ps((__m512)splat(limit), (__m512)x);
+#define PICK(which, a, b) ((vec)_mm512_##which##_ps((__m512)(a), (__m512)(b)))
 #elif defined(__AVX512F__) && VECTOR_BYTES == 64
-    return (vec)_mm512_min_pd((__m512d)splat(limit), (__m512d)x);
+#define PICK(which, a, b) ((vec)_mm512_##which##_pd((__m512d)(a), (__m512d)(b)))
 #elif defined(__AVX__) && VECTOR_BYTES == 32 && REAL_BITS == 32
-    return (vec)_mm256_min_ps((__m256)splat(limit), (__m256)x);
+#define PICK(which, a, b) ((vec)_mm256_##which##_ps((__m256)(a), (__m256)(b)))
 #elif defined(__AVX__) && VECTOR_BYTES == 32
-    return (vec)_mm256_min_pd((__m256d)splat(limit), (__m256d)x);
+#define PICK(which, a, b) ((vec)_mm256_##which##_pd((__m256d)(a), (__m256d)(b)))
 #elif defined(__SSE2__) && VECTOR_BYTES == 16 && REAL_BITS == 32
-    return (vec)_mm_min_ps((__m128)splat(limit), (__m128)x);
+#define PICK(which, a, b) ((vec)_mm_##which##_ps((__m128)(a), (__m128)(b)))
 #elif defined(__SSE2__) && VECTOR_BYTES == 16
-    return (vec)_mm_min_pd((__m128d)splat(limit), (__m128d)x);
+#define PICK(which, a, b) ((vec)_mm_##which##_pd((__m128d)(a), (__m128d)(b)))
 #else
-    return choose(x > splat(limit), splat(limit), x);
+#define PICK_min(a, b) choose((a) < (b), a, b)
+#define PICK_max(a, b) choose((a) > (b), a, b)
+#define PICK(which, a, b) PICK_##which(a, b)
 #endif
-}
 
-INLINE vec at_least(vec x, real limit) { return -at_most(-x, -limit); }
-
-/* 2^n for n from 1 - EXPONENT_BIAS to EXPONENT_BIAS; infinity for EXPONENT_BIAS + 1. */
-INLINE vec power_of_two(vec_whole n) { return (vec)((n + EXPONENT_BIAS) << SIGNIFICAND_BITS); }
-
-/* x = n ln2 + r with |r| <= ln2 / 2. Returns e^r - 1 to full relative precision, sets *n.
- * e^r - 1 = r + r^2/2! + r^3/3! + ...: the first term left out is below half a unit in the last
- * place. x must lie within [EXP_LOWEST, EXP_HIGHEST]; NaN passes through. */
-INLINE vec expm1_reduced(vec x, vec_whole *n)
+/* x within [low, high]; a NaN stays, because it is the second of the two that are compared. */
+INLINE vec within(vec x, real low, real high)
 {
-    vec shifted = x * splat(LOG2_E) + splat(ROUNDER);
-    vec rounded = shifted - splat(ROUNDER);
-    vec r = x - rounded * splat(LN2_HIGH);
-    r = r - rounded * splat(LN2_LOW);
-    *n = (vec_whole)shifted - (vec_whole)splat(ROUNDER);
-#if REAL_BITS == 32
-    vec q = splat(1.0f / 5040);
-#else
-    vec q = splat(1.0 / 6227020800.0);
-    q = q * r + splat(1.0 / 479001600);
-    q = q * r + splat(1.0 / 39916800);
-    q = q * r + splat(1.0 / 3628800);
-    q = q * r + splat(1.0 / 362880);
-    q = q * r + splat(1.0 / 40320);
-    q = q * r + splat(1.0 / 5040);
-#endif
-    q = q * r + splat((real)(1.0 / 720));
-    q = q * r + splat((real)(1.0 / 120));
-    q = q * r + splat((real)(1.0 / 24));
-    q = q * r + splat((real)(1.0 / 6));
-    q = q * r + splat((real)0.5);
-    return r + (r * r) * q;
+    return PICK(max, splat(low), PICK(min, splat(high), x));
 }
+
+INLINE vec larger(vec a, vec b) { return PICK(max, a, b); }
+
+/* The rounded number of halves of ln2 that a multiple of x holds: n, in the low bits of *n, and as
+ * a number. `per` times x, less the number times ln2 (or ln2 / 2), is the small rest. */
+INLINE vec whole_part(vec x, real per, vec_whole *n)
+{
+    vec shifted = x * splat(per) + splat(ROUNDER);
+    *n = (vec_whole)shifted;
+    return shifted - splat(ROUNDER);
+}
+
+/* 2^n for n from 1 - EXPONENT_BIAS to EXPONENT_BIAS, infinity for EXPONENT_BIAS + 1; only the low
+ * bits of n count, so it may come straight from whole_part. */
+INLINE vec power_of_two(vec_whole n)
+{
+    return (vec)((n << SIGNIFICAND_BITS) + ((whole)EXPONENT_BIAS << SIGNIFICAND_BITS));
+}
+
+/* c[0] + c[1] r + c[2] r^2 + ... */
+INLINE vec polynomial(const real *c, const int terms, vec r)
+{
+    vec sum = splat(c[terms - 1]);
+#pragma GCC unroll 16
+    for (int k = terms - 2; k >= 0; k--)
+        sum = sum * r + splat(c[k]);
+    return sum;
+}
+
+/* e^x = 2^n e^r with |r| <= ln2 / 2, and e^r = 1 + r + r^2 (c_0 + c_1 r + ...). In float32 the c are
+ * a minimax fit, relative error 3e-9; in float64 they are Taylor's 1/2!, 1/3!, ... */
+static const real EXP_TERMS[] = {
+#if REAL_BITS == 32
+    1, 1, 0.49999994f, 0.16666521f, 0.04166839f, 0.008368745f, 0.001381454f
+#else
+    1, 1, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
+    1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0
+#endif
+};
+
+/* e^(2r) = 1 + 2 (r + r^2 (c_0 + c_1 r + ...)), |r| <= ln2 / 4; the fit's relative error is 1.4e-8. */
+static const real EXPM1_TERMS[] = {
+#if REAL_BITS == 32
+    0.99999994f, 0.66666174f, 0.3333376f, 0.13386476f, 0.044424053f
+#else
+    1, 2.0 / 3, 1.0 / 3, 2.0 / 15, 2.0 / 45, 4.0 / 315, 1.0 / 315, 2.0 / 2835, 2.0 / 14175,
+    4.0 / 155925, 2.0 / 467775, 4.0 / 6081075
+#endif
+};
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 /* e^x; zero where the result would be below the smallest normal number, infinity above the largest. */
 INLINE vec exponential(vec x)
 {
     vec_whole n;
-    vec p = expm1_reduced(at_least(at_most(x, EXP_HIGHEST), EXP_LOWEST), &n);
+    vec inside = within(x, EXP_LOWEST, EXP_HIGHEST);
+    vec number = whole_part(inside, LOG2_E, &n);
+    vec r = inside - number * splat(LN2_HIGH) - number * splat(LN2_LOW);
+    n -= (vec_whole)splat(ROUNDER);
     /* in two factors: the largest results have a scale that is itself too large */
-    vec e = (splat(1) + p) * power_of_two(n >> 1) * power_of_two(n - (n >> 1));
+    vec e = polynomial(EXP_TERMS, COUNT(EXP_TERMS), r) * power_of_two(n >> 1)
+            * power_of_two(n - (n >> 1));
     return (vec)(~(x < splat(EXP_LOWEST)) & (vec_whole)e);
 }
 
@@ -131,21 +211,28 @@ INLINE vec exponential(vec x)
 INLINE vec sigmoid(vec x)
 {
     vec_whole n;
-    vec p = expm1_reduced(at_least(at_most(-x, EXP_HIGHEST), EXP_LOWEST), &n);
-    return splat(1) / (splat(1) + power_of_two(n) * (splat(1) + p));
+    x = within(x, -EXP_HIGHEST, -EXP_LOWEST);
+    vec number = whole_part(x, -LOG2_E, &n);
+    vec r = -x - number * splat(LN2_HIGH) - number * splat(LN2_LOW);
+    return splat(1) / (splat(1) + power_of_two(n) * polynomial(EXP_TERMS, COUNT(EXP_TERMS), r));
 }
 
-/* tanh(x) = -t / (2 + t) with t = e^(-2|x|) - 1, the sign of x put back. */
+/* tanh(x) = t / (1 + t) with t = (e^(2x) - 1) / 2. An error of n LN2_LOW / 2 in r counts for less
+ * than the last place in float32: the larger n, the less e^(2x) matters beside 1, or 1 beside it. */
 INLINE vec hyperbolic_tangent(vec x)
 {
     const vec_whole sign = (vec_whole)splat((real)-0.0);
-    vec magnitude = (vec)((vec_whole)x & ~sign);
     vec_whole n;
-    vec p = expm1_reduced(splat(-2) * at_most(magnitude, TANH_ONE), &n);
+    vec inside = within(x, -TANH_ONE, TANH_ONE);
+    vec number = whole_part(inside, 2 * LOG2_E, &n);
+    vec r = inside - number * splat(HALF_LN2);
+#if REAL_BITS == 64
+    r = r - number * splat(HALF_LN2_LOW);
+#endif
+    vec p = r + (r * r) * polynomial(EXPM1_TERMS, COUNT(EXPM1_TERMS), r);
     vec scale = power_of_two(n);
-    vec t = scale * p + (scale - splat(1));
-    vec y = t / (splat(2) + t);
-    return (vec)(((vec_whole)y & ~sign) | ((vec_whole)x & sign));
+    vec t = scale * p + (scale * splat((real)0.5) - splat((real)0.5));
+    return (vec)((vec_whole)(t / (splat(1) + t)) | ((vec_whole)x & sign));     /* -0 stays -0 */
 }
 
 /* Denormal numbers cost a hundred cycles each and carry nothing a network needs: kernels flush

@@ -46,7 +46,7 @@ cdef class Stream:
         self.reset()
 
     cdef void run(self, const real* x, const ptrdiff_t* ids, real* y, ptrdiff_t steps) noexcept nogil:
-        cdef Split alone = Split(1, 0, 1, 0, 1)
+        cdef Split alone
         cdef ptrdiff_t done = 0, many, k
         cdef int layer
         cdef Work* work
@@ -62,6 +62,7 @@ cdef class Stream:
                     memcpy(self.tokens, ids + done, many * sizeof(ptrdiff_t))
                 else:
                     work.x.data = <real*>x + done * self.input_size
+                alone = split_team(work, 0, 1)
                 forward_steps(work, 0, many, &alone, 0, 1)
             for k in range(many):
                 memcpy(y + (done + k) * self.output_size, work.h + (k + 1) * work.state_stride,

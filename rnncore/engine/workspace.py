@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +33,17 @@ class Workspace:
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
         self._buffers: dict[Hashable, np.ndarray] = {}
+        #: What was set up over the buffers; forgotten when one of them is replaced.
+        self.prepared: dict[Hashable, Any] = {}
 
     def array(self, name: Hashable, shape: tuple[int, ...]) -> np.ndarray:
         """Return the buffer of this name with the given shape; what it holds is undefined."""
         size = prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
+            self.prepared.clear()
+            self._buffers.pop(name, None)
+            del buffer  # first, so that the two are never held together
             buffer = self._buffers[name] = aligned_empty(size, self.dtype)
         return buffer[:size].reshape(shape)
 

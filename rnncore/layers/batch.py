@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from rnncore import engine
+from rnncore.layers.rows import Rows
+
 
 class Batch:
     """The rows of a batch of `batch` sequences of up to `steps` steps.
@@ -30,6 +33,8 @@ class Batch:
         self.steps, self.batch = steps, batch
         self.dense = lengths is None
         self.ends: slice | np.ndarray
+        #: where each row comes from in the caller's (steps, batch); None: it keeps its place
+        self.place_of_row: np.ndarray | None = None
         if lengths is None:
             self.running = batch if steps else 0
             self.rows = steps * batch
@@ -44,7 +49,6 @@ class Batch:
         counts = np.searchsorted(-in_order, -np.arange(longest), side="left")
         self.offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
         self.rows = int(self.offset[-1])
-        # where each row comes from in the caller's (steps, batch)
         step = np.repeat(np.arange(longest), counts)
         position = np.arange(self.rows) - self.offset[step]
         self.place_of_row = step * batch + self.order[position]
@@ -56,19 +60,38 @@ class Batch:
         self.slot_below = slot[step] + position
         self.ends = slot[in_order[: self.running]] + np.arange(self.running)
 
-    def pack(self, x: np.ndarray) -> np.ndarray:
-        """Return the rows of x (steps, batch, ...) as (rows, ...)."""
-        rows = x.reshape(self.steps * self.batch, *x.shape[2:])
-        return rows if self.dense else rows.take(self.place_of_row, axis=0)
+    def tokens(self, x: np.ndarray) -> np.ndarray:
+        """Return token ids (steps, batch) as (rows,)."""
+        rows = x.reshape(-1)
+        if self.place_of_row is not None:
+            rows = rows.take(self.place_of_row)
+        return np.ascontiguousarray(rows)
 
-    def unpack(self, out: np.ndarray, rows: np.ndarray) -> None:
-        """Write rows (rows, ...) into out (steps, batch, ...); padding becomes zero."""
-        if self.dense:
-            out[...] = rows.reshape(out.shape)
-        else:
-            places = out.reshape(self.steps * self.batch, *out.shape[2:])
-            places[self.padding] = 0
-            places[self.place_of_row] = rows
+    def gather(self, out: np.ndarray, x: np.ndarray, parts: int = 1) -> None:
+        """Write x (steps, batch, n) into out (rows, width), row by row.
+
+        The n numbers are in `parts`; each fills the first of its share of the width, zeros the
+        rest.
+        """
+        depth, place = x.shape[2] // parts, out.shape[1] // parts
+        engine.kernels(out.dtype).move_rows(
+            (out, 0, out.shape[1], place, None), (x, 0, x.shape[2], depth, self.place_of_row),
+            self.rows, parts, depth, place - depth, engine.get_num_threads(),
+        )  # fmt: skip
+
+    def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
+        """Write rows into out (steps, batch, n), from a column on; padding becomes zero."""
+        kernels, width, threads = engine.kernels(out.dtype), out.shape[2], engine.get_num_threads()
+        kernels.move_rows(
+            (out, column, width, rows.depth, self.place_of_row),
+            (rows.flat, rows.first, rows.stride, rows.part_stride, None),
+            self.rows, rows.parts, rows.depth, 0, threads,
+        )  # fmt: skip
+        if not self.dense:
+            kernels.move_rows(
+                (out, column, width, 0, self.padding), None, len(self.padding), 1, rows.features,
+                0, threads,
+            )  # fmt: skip
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
         """Return the rows of slots (rows + running, n) that hold the state after each row."""

@@ -297,7 +297,7 @@ class Recurrent(Module):
         self._kept = None
         dx = None
         if input_gradient and not kept.tokens:
-            dx = np.zeros(kept.x.shape, self.dtype)
+            dx = np.empty(kept.x.shape, self.dtype)
         if kept.segments is None:
             assert kept.run is not None
             dinitial = self._backward_run(kept.run, dy, dfinal, dx, kept.embedding)
@@ -347,9 +347,12 @@ class Recurrent(Module):
         for number, directions in enumerate(self._layers):
             for d, direction in enumerate(directions):
                 record = {}
-                for name, rows in describe(direction, run, number, d).items():
-                    whole = np.zeros((*x.shape[:2], direction.hidden_size), self.dtype)
-                    batch.unpack(whole, rows)
+                for name, pieces in describe(direction, run, number, d).items():
+                    whole = np.empty((*x.shape[:2], direction.hidden_size), self.dtype)
+                    column = 0
+                    for rows in pieces:
+                        batch.scatter(whole, rows, column)
+                        column += rows.features
                     record[name] = form.leave(whole)
                 records.append(record)
         return form.leave(y), self._leave_state(final, form), records
@@ -404,6 +407,31 @@ class Recurrent(Module):
         ]
         return make_stream(layers, initial, vocabulary, table)
 
+    # For models: outputs and their gradients stay in the engine's rows
+
+    def forward_rows(
+        self, x: Any, state: State = None, *, embedding: Embedding | None = None
+    ) -> tuple[Rows, State]:
+        """Run the layer as `forward` does, on batches without lengths and with a step at least.
+
+        The rows of y, step by step, are good until the next pass.
+        """
+        x, tokens, form = self._check_input(x, None, embedding)
+        initial = self._initial_state(state, x.shape[1], form)
+        kept = _Kept(x, tokens, form, embedding, initial, state is None, None)
+        batch = Batch(x.shape[0], x.shape[1], None)
+        run = self.new_pass(batch, x, tokens, embedding, True, self._training_workspace)
+        rows, last = self.run_pass(run, initial, True)
+        kept.run, self._kept = run, kept
+        return rows, self._leave_state(self._final(run, initial, last), form)
+
+    def backward_rows(self, dy: np.ndarray) -> None:
+        """Add to `grads` what dy (rows, padded_output_size), zeros in the padding, brings."""
+        kept, self._kept = self._kept, None
+        assert kept is not None and kept.run is not None
+        nothing: States = [[None] * len(self._sizes)] * 2
+        self.backward_pass(kept.run, dy, nothing, kept.embedding, None)
+
     # The passes, over checked arguments
 
     def new_pass(
@@ -418,19 +446,18 @@ class Recurrent(Module):
         """Set up a pass over checked input (T, B, I), or tokens (T, B)."""
         self._refresh(training)
         run = Pass(batch, workspace, training)
-        rows = batch.pack(x)
         if tokens:
             run.read_tokens(
-                np.ascontiguousarray(rows), self.input_size,
+                batch.tokens(x), self.input_size,
                 None if embedding is None else embedding._params["weight"],
             )  # fmt: skip
             for d, direction in enumerate(self._layers[0]):
                 make_table(run, direction, d, self._weights(0, d, self._params)["W_hx"])
             return run
-        if training:  # the caller may change x before backward
-            kept = workspace.array("x", rows.shape)
-            kept[...] = rows
-            rows = kept
+        rows = x.reshape(-1, x.shape[2])
+        if training or not batch.dense:  # the caller may change x before backward
+            rows = workspace.array("x", (batch.rows, x.shape[2]))
+            batch.gather(rows, x)
         run.inputs.append(Rows.of(rows))
         return run
 
@@ -451,15 +478,19 @@ class Recurrent(Module):
         dy: np.ndarray | None,
         dfinal: States,
         embedding: Embedding | None,
-        input_wanted: bool,
-    ) -> tuple[np.ndarray | None, list[list[np.ndarray]]]:
-        """Backpropagate a pass; dy is (rows, padded_output_size), zeros in the padding."""
+        dx: np.ndarray | None,
+    ) -> list[list[np.ndarray]]:
+        """Backpropagate a pass; dy is (rows, padded_output_size), zeros in the padding.
+
+        Writes dx (rows, input_size), where it is wanted; returns the gradients of the initial
+        states.
+        """
         grads = [
             [self._weights(layer, d, self._grads) for d in range(len(directions))]
             for layer, directions in enumerate(self._layers)
         ]
         dembedding = None if embedding is None else embedding._grads["weight"]
-        return backward_stack(self._layers, run, grads, dy, dfinal, dembedding, input_wanted)
+        return backward_stack(self._layers, run, grads, dy, dfinal, dembedding, dx)
 
     @property
     def padded_output_size(self) -> int:
@@ -469,20 +500,26 @@ class Recurrent(Module):
     def _run(
         self, run: Pass, initial: States, dropout: bool | None = None
     ) -> tuple[np.ndarray, States]:
-        # y (T, B, features) and the final states; sequences without a step keep their state.
+        # y (T, B, features) and the final states.
         batch = run.batch
         y = np.empty((batch.steps, batch.batch, self.output_size), self.dtype)
-        final = self._zeros_for_none(initial, batch.batch)
         if not batch.rows:
             y[...] = 0
-            return y, final
+            return y, self._zeros_for_none(initial, batch.batch)
         rows, last = self.run_pass(run, initial, run.training if dropout is None else dropout)
-        batch.unpack(y, rows.array())
+        batch.scatter(y, rows)
+        return y, self._final(run, initial, last)
+
+    def _final(self, run: Pass, initial: States, last: list[list[np.ndarray]]) -> States:
+        # The states after a pass; sequences without a step keep theirs.
+        if run.batch.dense and self._has_c:
+            return [[values.copy() for values in arrays] for arrays in last]
+        final = self._zeros_for_none(initial, run.batch.batch)
         for arrays, ends in zip(final, last, strict=True):
             for out, values in zip(arrays, ends, strict=False):
                 assert out is not None
-                batch.restore(out, values)
-        return y, final
+                run.batch.restore(out, values)
+        return final
 
     def _backward_run(
         self,
@@ -494,19 +531,24 @@ class Recurrent(Module):
     ) -> States:
         # Writes dx (T, B, features) where it is wanted; returns the gradient of the initial state.
         batch = run.batch
-        dinitial = self._zeros_for_none(dfinal, batch.batch)
         if not batch.rows:
-            return dinitial
-        padded = None if dy is None else self._pad_dy(dy, run)
-        rows, first = self.backward_pass(run, padded, dfinal, embedding, dx is not None)
+            if dx is not None:
+                dx[...] = 0
+            return self._zeros_for_none(dfinal, batch.batch)
+        padded = None
+        if dy is not None and batch.dense and self.padded_output_size == self.output_size:
+            padded = dy.reshape(batch.rows, self.output_size)
+        elif dy is not None:
+            padded = run.workspace.array("dy", (batch.rows, self.padded_output_size))
+            batch.gather(padded, dy, len(self._layers[-1]))
+        rows = None
         if dx is not None:
-            assert rows is not None
-            batch.unpack(dx, rows)
-        for arrays, begins in zip(dinitial, first, strict=True):
-            for out, values in zip(arrays, begins, strict=False):
-                assert out is not None
-                batch.restore(out, values)
-        return dinitial
+            shape = (batch.rows, self.input_size)
+            rows = dx.reshape(shape) if batch.dense else run.workspace.array("dx", shape)
+        first = self.backward_pass(run, padded, dfinal, embedding, rows)
+        if dx is not None and rows is not None and not batch.dense:
+            batch.scatter(dx, Rows.of(rows))
+        return self._final(run, dfinal, first)
 
     def _backward_segments(
         self, kept: _Kept, dy: np.ndarray | None, dfinal: States, dx: np.ndarray | None
@@ -532,17 +574,6 @@ class Recurrent(Module):
             )  # fmt: skip
         generator.state = after
         return dfinal
-
-    def _pad_dy(self, dy: np.ndarray, run: Pass) -> np.ndarray:
-        # Each direction in a place padded to whole panels.
-        rows = run.batch.pack(dy)
-        directions = self._layers[-1]
-        hidden, size = directions[0].hidden_size, directions[0].state_size
-        padded = run.workspace.array("dy", (len(rows), self.padded_output_size))
-        for d in range(len(directions)):
-            padded[:, d * size : d * size + hidden] = rows[:, d * hidden : (d + 1) * hidden]
-            padded[:, d * size + hidden : (d + 1) * size] = 0
-        return padded
 
     # Arguments and results
 
@@ -615,7 +646,8 @@ class Recurrent(Module):
                 layers = [np.stack(found[n : n + directions]) for n in pieces]
                 parts.append([form.leave_state(array) for array in layers])
             else:
-                parts.append(form.leave_state(np.stack(found)))
+                together = np.stack(found) if len(found) > 1 else found[0][None]
+                parts.append(form.leave_state(together))
         return tuple(parts) if self._has_c else parts[0]
 
     def explain(self, steps: int, batch: int, training: bool = False) -> str:

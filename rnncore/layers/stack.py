@@ -201,10 +201,33 @@ def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndar
 def _prepare(
     direction: Direction, run: Pass, number: int, d: int, threads: int
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    """Set up the task of one direction; return it with its h and c."""
+    """Set up the task of one direction; return it with its h and c.
+
+    A dense batch like the one before finds its task ready.
+    """
+    batch, workspace = run.batch, run.workspace
+    like = (batch.rows, batch.running, run.training, run.wavefront, threads)
+    known = workspace.prepared.get((number, d)) if batch.dense else None
+    if known is not None and known[0] == like:
+        task, h, c = known[1:]
+    else:
+        task, h, c = _allocate(direction, run, number, d, threads)
+        if batch.dense:
+            workspace.prepared[number, d] = like, task, h, c
+    direction.use_weights(task, run.training)
+    x = run.inputs[number]
+    if x is None:
+        task.set_tokens(run.tokens, _table(run, direction, d, "table"))
+    else:
+        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
+    return task, h, c
+
+
+def _allocate(
+    direction: Direction, run: Pass, number: int, d: int, threads: int
+) -> tuple[Any, np.ndarray, np.ndarray | None]:
     batch, array = run.batch, run.workspace.array
     task = direction.task()
-    direction.use_weights(task, run.training)
     sizes = direction.kernels.forward_sizes(task, batch.running, threads)
     z_rows = batch.rows if run.training else min(batch.rows, sizes["z_rows"])
     slots = batch.rows + batch.running
@@ -217,11 +240,6 @@ def _prepare(
         c = array(("c", number, d), (c_rows, direction.state_size))
     scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch)
-    x = run.inputs[number]
-    if x is None:
-        task.set_tokens(run.tokens, _table(run, direction, d, "table"))
-    else:
-        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
     return task, h, c
 
 
@@ -234,10 +252,13 @@ def _join(directions: list[Direction], run: Pass, number: int, mask: np.ndarray 
         return Rows(h.reshape(-1), batch.rows, batch.running * size, size, hidden)
     y = run.workspace.array(("y", number), (batch.rows, len(directions) * size))
     for d, (direction, (h, _)) in enumerate(zip(directions, run.states[number], strict=True)):
-        place = slice(d * size, d * size + hidden)
-        y[:, place] = batch.outputs(h, direction.reverse)[:, :hidden]
-        if mask is not None:
-            y[:, place] *= mask[:, place]
+        states = batch.outputs(h, direction.reverse)
+        direction.kernels.move_rows(
+            (y, d * size, y.shape[1], size, None), (states, 0, size, size, None), batch.rows, 1,
+            size, 0, engine.get_num_threads(),
+        )  # fmt: skip
+    if mask is not None:
+        y *= mask
     return Rows(y.reshape(-1), batch.rows, 0, y.shape[1], hidden, len(directions), size)
 
 
@@ -248,14 +269,14 @@ def backward_stack(
     dy: np.ndarray | None,
     dfinal: States,
     dembedding: np.ndarray | None,
-    input_wanted: bool,
-) -> tuple[np.ndarray | None, list[list[np.ndarray]]]:
+    dx: np.ndarray | None,
+) -> list[list[np.ndarray]]:
     """Backpropagate through all layers; the pass is used up.
 
     dy is (rows, directions * state_size) with zeros in the padding; dfinal the gradients of the
-    final states. Adds to `grads`, which mirror the weights, and to `dembedding`. Returns the
-    gradient of the input, (rows, input_size), and those of the initial states, the longest
-    sequence first.
+    final states. Adds to `grads`, which mirror the weights, and to `dembedding`. Writes the
+    gradient of the input into dx (rows, input_size), where somebody wants it. Returns those of the
+    initial states, the longest sequence first.
     """
     kernels, threads = layers[0][0].kernels, engine.get_num_threads()
     wavefront = run.wavefront and kernels.backward_chunks(run.tasks[0][0]) >= 4 * len(layers)
@@ -271,11 +292,13 @@ def backward_stack(
                 dtable = _table(run, direction, d, "dtable")
                 dtable[...] = 0
                 tasks[d].set_dtable(dtable)
-            elif number or input_wanted:
+            elif number or dx is not None:
                 width = x.stride if number else x.depth
-                dx = run.workspace.array(("dx", number, d), (run.batch.rows, width))
-                tasks[d].set_dx(dx.reshape(-1), width, width)
-                dxs.append(dx)
+                whole = dx
+                if number or d or whole is None:
+                    whole = run.workspace.array(("dx", number, d), (run.batch.rows, width))
+                tasks[d].set_dx(whole, width, width)
+                dxs.append(whole)
         dstates.insert(0, pairs)
         if not wavefront:
             kernels.backward(tasks, threads)
@@ -297,7 +320,7 @@ def backward_stack(
                 initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
     if run.tokens is not None:
         _token_gradients(layers[0], run, grads[0], dembedding, threads)
-    return dy, initial
+    return initial
 
 
 def _set_gradients(
@@ -342,18 +365,25 @@ def _db_h(run: Pass, direction: Direction, number: int, d: int) -> np.ndarray:
     return run.workspace.array(("db_h", number, d), (direction.gates * direction.hidden_size,))
 
 
-def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, np.ndarray]:
-    """Rows (rows, H) of every state and gate of a training pass, by name."""
+def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, list[Rows]]:
+    """Rows of every state and gate of a training pass, by name, in pieces side by side."""
     h, c = run.states[number][d]
-    size = direction.hidden_size
-    found = {"h": run.batch.outputs(h, direction.reverse)[:, :size]}
-    if c is not None:
-        found["c"] = run.batch.outputs(c, direction.reverse)[:, :size]
-    z = run.workspace.array(("z", number, d), (run.batch.rows, direction.z_size))
+    size, count = direction.hidden_size, run.batch.rows
+    found = {}
+    for name, states in (("h", h), ("c", c)):
+        if states is not None:
+            rows = run.batch.outputs(states, direction.reverse)
+            found[name] = [Rows(rows.reshape(-1), count, 0, rows.shape[1], size)]
+    width = direction.z_size
+    z = run.workspace.array(("z", number, d), (count * width,))
     sizes = direction.task().sizes
-    gates = z.reshape(-1, sizes["blocks"], sizes["places"], sizes["block"])
+    block, stride = sizes["block"], sizes["places"] * sizes["block"]
+    whole, rest = divmod(size, block)
     for place, name in enumerate(GATES.get(direction.cell, "")):
-        found[name] = gates[:, :, place].reshape(len(z), -1)[:, :size]
+        first = place * block
+        found[name] = [Rows(z, count, first, width, block, whole, stride)] if whole else []
+        if rest:
+            found[name].append(Rows(z, count, first + whole * stride, width, rest))
     return found
 
 

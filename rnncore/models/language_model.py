@@ -11,9 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from rnncore import layers
 from rnncore.data.text import Vocabulary
+from rnncore.engine.workspace import Workspace
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module
-from rnncore.losses import softmax_cross_entropy
+from rnncore.layers.rows import Rows
+from rnncore.losses import check_targets, cross_entropy_rows, softmax_cross_entropy
 from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
@@ -140,6 +142,8 @@ class LanguageModel(Module):
         self.dropout = Dropout(dropout, seed=self.generator)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
+        self._workspace = Workspace(self.dtype)
+        self._kept: tuple[Rows, NDArray[Any]] | None = None
         self._initialize()
 
     def _initialize(self) -> None:
@@ -175,15 +179,31 @@ class LanguageModel(Module):
             Mean of ``-log p(target)`` in nats per character.
         state
         """
-        y, state = self.rnn.forward(tokens, state, embedding=self.embedding)
-        logits = self.head.forward(self.dropout.forward(y))
-        loss, self._dlogits = softmax_cross_entropy(logits, targets)
+        if not np.size(tokens):
+            raise ValueError(f"tokens: expected (T, B) characters, got none ({np.shape(tokens)})")
+        # Everything between the layers stays in rows of the engine.
+        rows, state = self.rnn.forward_rows(tokens, state, embedding=self.embedding)
+        checked = check_targets(targets, np.shape(tokens), len(self.vocabulary))
+        if self.dropout.p:
+            rows = Rows.of(self.dropout.forward(rows.array()))
+        logits = self._workspace.array("logits", (rows.count, self.head.row_size))
+        self.head.forward_rows(rows, logits)
+        used = logits[:, : len(self.vocabulary)]
+        loss = cross_entropy_rows(used, checked, used, np.empty(rows.count))
+        self._kept = rows, logits  # by now dlogits
         return loss, state
 
     def backward(self) -> None:
         """Add the gradients of the last `forward` to `grads`."""
-        dy = self.dropout.backward(self.head.backward(self._dlogits))
-        self.rnn.backward(dy)
+        if self._kept is None:
+            raise RuntimeError("backward: nothing was kept; call forward first, once for each")
+        (rows, dlogits), self._kept = self._kept, None
+        dy = self._workspace.array("dy", (rows.count, self.rnn.padded_output_size))
+        dy[:, rows.depth :] = 0
+        self.head.backward_rows(dlogits, rows, dy)
+        if self.dropout.p:
+            dy[:, : rows.depth] = self.dropout.backward(dy[:, : rows.depth])
+        self.rnn.backward_rows(dy)
 
     def evaluate(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
