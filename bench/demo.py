@@ -6,6 +6,7 @@
 Both start from the same weights, read the same text in the same order, carry the same state and
 follow the same schedule. First one step of each has to give the same loss and the same weights.
 Then each trains alone, in a process of its own, and the engine evaluates the weights of both.
+Nothing else may run meanwhile: threads that wait for each other lose most of their time to it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class PyTorch(Rnncore):
         tokens, _ = split_text(self.tokens.astype(np.int64), settings.validation_fraction)
         chunks = TextChunks(tokens, settings.batch_size, settings.sequence_length)
 
-        steps, seconds, state, loss = 0, 0.0, None, None
+        steps, seconds = 0, 0.0
+        state: Any = None
+        loss: Any = None
         while True:
             epochs = chunks.position / chunks.chunks_per_epoch
             fraction = settings.fraction_used(epochs, steps, seconds)

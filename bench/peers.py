@@ -34,7 +34,7 @@ from rnncore import engine
 
 CONTESTANTS = {contestant.name: contestant for contestant in (Rnncore, NumPy, *PEERS)}
 SHORTEST_SECONDS = 5e-3  # a timing covers as many calls as this takes
-WARM_SECONDS = 1e-3  # of calls before it: they wake threads, bring weights back into the caches
+WARM_SECONDS = 2e-3  # of calls before it: they wake threads, bring weights back into the caches
 LONG_SECONDS = 2e-2  # a call so long needs none before it
 SECONDS = 2.0  # of timing, for each case and thread count
 QUICK_SIZE = 2e8  # layers * T * B * H * (I + H)
@@ -60,9 +60,10 @@ class Stand:
 
     def prepare(self, workload: Workload) -> Prepared | None:
         """Make the side of a case; return None where the contestant cannot do it."""
-        self.side: Side | None = None  # the case before ends here
-        make, data = getattr(self.contestant, workload.job, None), Data(workload)
-        side = make(data) if make else None
+        self.side: Any = None  # the case before ends here
+        make: Any = getattr(self.contestant, workload.job, None)
+        data = Data(workload)
+        side: Side | None = make(data) if make else None
         if side is None:
             return None
         with side.context():
@@ -72,7 +73,7 @@ class Stand:
         before = None
         if workload.job in ("training", "text"):
             # Once more from the beginning, now that the code is in memory and is not counted.
-            side = None
+            del side
             before = reset_peak_memory()
             side = make(data)
         results = side.results()
@@ -82,16 +83,21 @@ class Stand:
         arrays = {name: np.asarray(array) for name, array in results.items()}
         return Prepared(arrays, first_call, peak)
 
-    def time(self, calls: int, warm: bool) -> float:
-        """Return the seconds of one call, over so many."""
+    def time(self, warm: bool) -> float:
+        """Return the seconds of one call: of the first, or warm and over as many as take long."""
+        run, clock = self.side.run, time.perf_counter
         with self.side.context():
-            end = time.perf_counter() + WARM_SECONDS
-            while warm and time.perf_counter() < end:
-                self.side.run()
-            start = time.perf_counter()
+            fastest, now = np.inf, clock()
+            end = now + WARM_SECONDS
+            while warm and now < end:
+                run()
+                before, now = now, clock()
+                fastest = min(fastest, now - before)
+            calls = max(1, int(SHORTEST_SECONDS / fastest))
+            start = clock()
             for _ in range(calls):
-                self.side.run()
-            seconds = (time.perf_counter() - start) / calls
+                run()
+            seconds = (clock() - start) / calls
         self.settle()
         return seconds
 
@@ -168,18 +174,19 @@ class Comparison:
     def measure(self, workload: Workload, names: list[str], seconds: float) -> dict[str, Array]:
         """Time sides in turn, in as many rounds as about `seconds` allow; at least three."""
         start = time.perf_counter()
-        first = {name: self.ask(name, workload, "time", 1, False) for name in names}
-        pause = time.perf_counter() - start - sum(filter(None, first.values()))
+        first = {name: self.ask(name, workload, "time", False) for name in names}
         once = {name: value for name, value in first.items() if value is not None}
+        pause = time.perf_counter() - start - sum(once.values())
         warm = {name: once[name] < LONG_SECONDS for name in once}
-        calls = {name: int(np.clip(SHORTEST_SECONDS / once[name], 1, 20_000)) for name in once}
-        each = [once[name] * calls[name] + warm[name] * WARM_SECONDS for name in once]
-        rounds = int(np.clip(seconds / (sum(each) + pause), 3, 50))
+        stretches = [
+            max(once[name], warm[name] * (WARM_SECONDS + SHORTEST_SECONDS)) for name in once
+        ]
+        rounds = int(np.clip(seconds / (sum(stretches) + pause), 3, 50))
         times: dict[str, list[float | None]] = {name: [] for name in once}
         order = list(once)
         for _ in range(rounds):
             for name in order:
-                times[name].append(self.ask(name, workload, "time", calls[name], warm[name]))
+                times[name].append(self.ask(name, workload, "time", warm[name]))
             order = [name for name in order[1:] + order[:1] if None not in times[name]]
         return {name: np.array(times[name]) for name in once if name in order}
 

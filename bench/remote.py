@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from multiprocessing.connection import Connection
 from typing import Any
 from unittest import mock
@@ -17,13 +18,17 @@ class RemoteError(Exception):
     """A remote object raised, or its process ended."""
 
 
+class ProcessEnded(RemoteError):
+    """There is no remote object any more."""
+
+
 class Remote:
     """An object of the class `made`, in a process that has so many threads and ends with this one.
 
-    If the process dies, the next call begins a new one.
+    If the process dies, the call that finds out raises, and the next ones go to a new object.
     """
 
-    def __init__(self, threads: int, made: type, *arguments: Any) -> None:
+    def __init__(self, threads: int, made: type[Any], *arguments: Any) -> None:
         self.threads, self.made, self.arguments = threads, made, arguments
         self._start()
 
@@ -38,9 +43,11 @@ class Remote:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method and return its result."""
-        if not self.process.is_alive():
+        try:
+            return self._ask(method, arguments)
+        except ProcessEnded:
             self._start()
-        return self._ask(method, arguments)
+            raise
 
     def _ask(self, method: str, arguments: tuple[Any, ...]) -> Any:
         try:
@@ -48,7 +55,7 @@ class Remote:
             result, error = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            raise RemoteError(f"its process ended with {self.process.exitcode}") from None
+            raise ProcessEnded(f"its process ended with {self.process.exitcode}") from None
         if error is not None:
             raise RemoteError(error)
         return result
@@ -59,15 +66,16 @@ class Remote:
         self.process.join()
 
 
-def _serve(connection: Connection, made: type) -> None:
-    target = made.__new__(made)  # the first call is that of __init__
+def _serve(connection: Connection, made: type[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the other process, that ends this
+    target = object.__new__(made)  # the first call is that of __init__
     while True:
         try:
             method, arguments = connection.recv()
         except EOFError:  # the other process closed its end, or is no more
             return
         try:
-            answer = getattr(target, method)(*arguments), None
+            answer: tuple[Any, str | None] = getattr(target, method)(*arguments), None
         except Exception as error:
             answer = None, f"{type(error).__name__}: {error}"
         connection.send(answer)

@@ -1,26 +1,33 @@
 """Measures the limits and the peers, and writes docs/performance.md with its two charts.
 
     python -m pip install -r bench/requirements-peers.txt
-    python bench/report.py
+    python bench/demo.py --output demo.json
+    python bench/report.py --demo demo.json
 
 About twelve minutes on two cores that have nothing else to do. --peers and --limits read the JSON
-of earlier runs instead of measuring.
+of earlier runs instead of measuring. The short table also replaces what stands in README.md between
+<!-- performance --> and <!-- /performance -->.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import footprint
 import limits as machine_limits
 import peers
+from footprint import Footprint
 from workloads import TITLES, WORKLOADS
 
 DOCS = Path(__file__).parents[1] / "docs"
-OURS, NUMPY = "rnncore", "NumPy"
-ORDER = (OURS, "PyTorch", "ONNX Runtime", "OpenVINO", "JAX", NUMPY)
+OURS, NUMPY, PYTORCH = "rnncore", "NumPy", "PyTorch"
+ORDER = (OURS, PYTORCH, "ONNX Runtime", "OpenVINO", "JAX", NUMPY)
+FIRST_CALL, IMPORT_SECONDS, SIZE = 2.0, 0.03, 8e6  # at most: the aims beside speed
+WORST = 5  # first calls that are shown
 COLOURS = {1: "#1f6fb4", 2: "#e07b00"}
 MARKERS = {"arithmetic": "o", "L1": "v", "L2": "s", "L3": "D", "memory": "P", "call": "x"}
 
@@ -41,6 +48,10 @@ def duration(seconds: float) -> str:
         if seconds < 999.5 * scale or unit == "s":
             return f"{seconds / scale:.3g} {unit}"
     raise AssertionError
+
+
+def threads_in_words(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
@@ -91,7 +102,7 @@ def short_table(rows: list[dict[str, Any]]) -> str:
             cells.append(" to ".join(dict.fromkeys(ends)))
         if any(cells[1:]):
             lines.append(cells)
-    header = [f"{count} thread{'s' * (count > 1)}" for count in counts]
+    header = [threads_in_words(count) for count in counts]
     return table(["time of the best peer / time of rnncore", *header], lines)
 
 
@@ -121,13 +132,88 @@ def limits_table(limits: dict[str, Any]) -> str:
     return table(["threads", "arithmetic", *machine_limits.LEVELS], lines)
 
 
-def page(results: dict[str, Any], limits: dict[str, Any]) -> str:
+def memory_section(rows: list[dict[str, Any]]) -> str:
+    """Return the peak memory of training steps, ours beside PyTorch's."""
+    compared = [row for row in rows if all(row["peak_memory"].get(n) for n in (OURS, PYTORCH))]
+    if not compared:
+        return "Not measured: that needs cases of training, PyTorch, and Linux."
+    counts = sorted({row["threads"] for row in compared})
+    cells: dict[str, list[str]] = {}  # by case
+    kept = 0
+    for row in sorted(compared, key=lambda row: row["threads"]):
+        ours, theirs = (row["peak_memory"][name] for name in (OURS, PYTORCH))
+        kept += ours <= theirs
+        text = f"{ours / 1e6:.1f} MB"
+        cells.setdefault(f"{row['group']}: {row['name']}", []).extend(
+            [text if ours <= theirs else f"**{text} (more)**", f"{theirs / 1e6:.1f} MB"]
+        )
+    header = [f"{name}, {threads_in_words(n)}" for n in counts for name in (OURS, PYTORCH)]
+    return (
+        "The most memory that it takes to make the model and do one step, above what the process "
+        "held\nbefore. The aim is to need at most what PyTorch needs, and that is so in "
+        f"{kept} of {len(compared)}.\n\n"
+        + table(["case", *header], [[case, *texts] for case, texts in cells.items()])
+    )
+
+
+def first_call_section(rows: list[dict[str, Any]]) -> str:
+    """Return how many first calls of rnncore keep to the aim, and the worst."""
+    calls = [(row["first_call"][OURS], row["seconds"][OURS]["median"], row) for row in rows]
+    calls.sort(key=lambda call: call[0] / call[1], reverse=True)
+    kept = sum(first <= FIRST_CALL * steady for first, steady, _ in calls)
+    lines = [
+        [f"{row['group']}: {row['name']}", str(row["threads"]), duration(first), duration(steady),
+         f"{first / steady:.1f}x"]
+        for first, steady, row in calls[:WORST]
+    ]  # fmt: skip
+    return (
+        "The first call of a fresh layer packs its weights, and its buffers are new. The aim is at "
+        f"most\n{FIRST_CALL:g} times the time of later calls, which {kept} of {len(calls)} cases "
+        "keep. The furthest from it:\n\n"
+        + table(["case", "threads", "first call", "later calls", "first / later"], lines)
+    )
+
+
+def footprint_section(footprint: Footprint) -> str:
+    seconds, size = footprint.rnncore_seconds, footprint.size
+    lines = [
+        ["`import rnncore`, NumPy already imported", duration(seconds), duration(IMPORT_SECONDS)
+         + ", missed" * (seconds > IMPORT_SECONDS)],
+        ["installed size, without what it depends on", f"{size / 1e6:.1f} MB",
+         f"{SIZE / 1e6:.0f} MB" + ", missed" * (size > SIZE)],
+    ]  # fmt: skip
+    return table(["", "measured", "at most"], lines) + (
+        f"\n\n`import numpy` itself takes {duration(footprint.numpy_seconds)}; medians of "
+        "processes, each of which imports both."
+    )
+
+
+def demo_section(demo: dict[str, Any] | None) -> str:
+    if demo is None:
+        return (
+            "Not measured: `python bench/demo.py`, then `python bench/report.py --demo demo.json`."
+        )
+    lines = [[n, f"{demo[n]['bits']:.3f}", f"{demo[n]['steps']:,}"] for n in (OURS, PYTORCH)]
+    return (
+        f"What `rnncore demo` trains, for {demo['budget']:g} seconds on "
+        f"{threads_in_words(demo['threads'])}, and the same model in PyTorch:\nthe same text, "
+        "order, first weights and schedule, one after the other.\n\n"
+        + table(["", "held-out bits per character", "steps"], lines)
+    )
+
+
+def page(
+    results: dict[str, Any],
+    limits: dict[str, Any],
+    footprint: Footprint,
+    demo: dict[str, Any] | None,
+) -> str:
     rows, machine, versions = results["rows"], results["machine"], results["versions"]
     sizes = ", ".join(
         f"{level} {size >> 10} KB" if size < 1 << 20 else f"{level} {size / (1 << 20):g} MB"
         for level, size in limits["sizes"].items()
     )
-    missing = f" Not installed, so left out: {', '.join(results['missing'])}."
+    left_out = f" Not installed or failed: {'; '.join(results['left_out'])}."
     groups = [
         f"### {title}\n\n{group_table(some)}"
         for group, title in TITLES.items()
@@ -150,15 +236,16 @@ near it is to what the processor can do. This page is written by `bench/report.p
 - {machine["system"]}, Python {machine["python"]}, the engine's `{machine["build"]}` build (vectors
   of {machine["vector"]}).
 - {", ".join(f"{name} {versions[name]}" for name in ORDER if name in versions)}.\
-{missing if results["missing"] else ""}
+{left_out if results["left_out"] else ""}
 - All in float32. Before anything is timed, every side has to compute the same numbers.
-- Both sides of a ratio run in one process, in turn, round after round; each thread count has a
-  process of its own. Times are medians. A ratio is the median over the rounds, with quartiles in
-  brackets.
+- Every side has a process of its own for each thread count. They run in turn, round after round,
+  the next when the threads of the one before sleep, and each runs for a moment before it is timed.
+  Times are medians. A ratio is the median over the rounds, with quartiles in brackets.
 - PyTorch runs under `inference_mode`, its steps through the cell's function, its Adam fused; ONNX
   Runtime with a session of so many threads, its steps through bound buffers; OpenVINO with the
   latency hint and two requests that hand each other the state; JAX compiled, all steps projected at
-  once before the scan; NumPy as in `rnncore/reference.py`, all steps projected at once.
+  once before the scan; NumPy as in `rnncore/reference.py`, all steps projected at once. In products
+  NumPy, which is OpenBLAS there, counts as a peer.
 - A training step of rnncore includes packing the weights anew, as after a step of an optimizer.
 
 ## Every case
@@ -167,6 +254,24 @@ The fastest is in bold. "Aim" is the ratio that was set as the goal, on processo
 "Of the limit" is explained below.
 
 {(chr(10) * 2).join(groups)}
+
+## Beside speed
+
+### Memory of a training step
+
+{memory_section(rows)}
+
+### First calls
+
+{first_call_section(rows)}
+
+### Import and size
+
+{footprint_section(footprint)}
+
+### The demo
+
+{demo_section(demo)}
 
 ## The limits
 
@@ -189,12 +294,21 @@ for these and stay far below.
 
 ```sh
 python -m pip install -r bench/requirements-peers.txt    # any of them may be missing
-python bench/report.py                                   # about twelve minutes, on an idle machine
+python bench/demo.py                                     # four minutes, on an idle machine
+python bench/report.py --demo demo.json                  # about twelve minutes, likewise
 python bench/report.py --quick                           # a smoke run, nothing to rely on
 python bench/peers.py --threads 1 --only "batch: LSTM"   # some cases
 python -m pytest bench --benchmark-json=now.json         # against NumPy; to compare two commits
 ```
 """
+
+
+def put_into_readme(path: Path, short: str) -> None:
+    """Replace what stands between the two marks; without them, or a README, do nothing."""
+    if path.exists():
+        marks = r"(<!-- performance -->\n).*?(<!-- /performance -->)"
+        text = path.read_text()
+        path.write_text(re.sub(marks, rf"\g<1>\n{short}\n\n\g<2>", text, flags=re.DOTALL))
 
 
 def chart(rows: list[dict[str, Any]], path: Path, draw: Any, x_label: str) -> None:
@@ -262,6 +376,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few cases and rounds: a smoke run")
     parser.add_argument("--peers", type=Path, help="JSON of bench/peers.py")
     parser.add_argument("--limits", type=Path, help="JSON of bench/limits.py")
+    parser.add_argument("--demo", type=Path, help="JSON of bench/demo.py")
     parser.add_argument("--output", type=Path, default=DOCS, help="the folder to write to")
     options = parser.parse_args()
     if options.limits:
@@ -273,11 +388,15 @@ def main() -> None:
     else:
         seconds = 0.0 if options.quick else peers.SECONDS
         results = peers.run(options.threads, "", seconds, options.quick)
+    demo = json.loads(options.demo.read_text()) if options.demo else None
     rows = results["rows"]
     add_limits(rows, limits)
 
     options.output.mkdir(exist_ok=True)
-    (options.output / "performance.md").write_text(page(results, limits))
+    text = page(results, limits, footprint.measure(), demo)
+    (options.output / "performance.md").write_text(text)
+    put_into_readme(options.output.parent / "README.md", short_table(rows))
+    print(short_table(rows))
     compared = [row for row in rows if "ratio" in row]
     if compared:
         chart(compared, options.output / "performance-ratio.png", draw_ratio,

@@ -20,7 +20,7 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexc
     cdef real* z = work.z + work.offset[t] * layout.stride
     cdef ptrdiff_t block, k, i, row, above, here
     for k in range(split.turns):
-        i = tile_of(split, k)
+        i = k * split.row_threads + split.row_thread
         row = tile_begin(split, i)
         above = min(tile_begin(split, i + 1), rows)
         if row >= above:
@@ -48,14 +48,14 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
     cdef const real* dz = work.z + work.offset[t] * layout.stride + (
         layout.places - layout.gates) * layout.block
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL, panels = stride // PANEL
-    cdef ptrdiff_t group = panels if rows <= FEW_ROWS else 1
+    cdef ptrdiff_t group = group_panels(panel_size, panels) if rows <= FEW_ROWS else 1
     cdef ptrdiff_t groups = (split.last_panel - split.panel + group - 1) // group
     cdef ptrdiff_t n, panel, many, k, i, row, above
     for n in range(groups):
         panel = split.panel + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_panel - panel)
         for k in range(split.turns):
-            i = tile_of(split, k)
+            i = k * split.row_threads + split.row_thread
             row = tile_begin(split, i)
             above = min(tile_begin(split, i + 1), rows)
             if row >= above:
@@ -135,7 +135,7 @@ cdef inline ptrdiff_t count_chunks(const Work* work) noexcept nogil:
     return (work.steps + steps - 1) // steps
 
 
-cdef void backward_chunk(Work* work, ptrdiff_t number, const Split* split, int thread,
+cdef void backward_chunk(Work* work, ptrdiff_t number, Split* split, int thread,
                          int threads) noexcept nogil:
     # The number-th chunk in the order of the backward pass.
     cdef ptrdiff_t steps = backward_steps(work), low, high, k, t
@@ -145,10 +145,14 @@ cdef void backward_chunk(Work* work, ptrdiff_t number, const Split* split, int t
     high = min(low + steps, work.steps)
     for k in range(high - low):
         t = low + k if work.reverse else high - 1 - k
+        if split.by_step:
+            deal_rows(split, rows_of(work, t))
         backward_step(work, t, split)
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
         backward_step_h(work, t, split)
+        if split.by_step:
+            barrier_wait(&work.barrier, threads)
     barrier_wait(&work.barrier, threads)
     contribute(work, low, high, thread, threads)
 

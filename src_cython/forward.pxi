@@ -7,6 +7,7 @@ cdef struct Split:
     ptrdiff_t tile_rows         # of every tile; the first `taller` have one more
     ptrdiff_t taller
     ptrdiff_t turns             # tiles of this thread
+    bint by_step                # rows become fewer: they are dealt anew, and waited for, each step
     int row_thread
     int row_threads
     int unit_threads
@@ -18,6 +19,14 @@ cdef struct Split:
     ptrdiff_t last_block
 
 
+cdef inline void deal_rows(Split* split, ptrdiff_t rows) noexcept nogil:
+    split.tiles = round_up(max(<ptrdiff_t>1, (rows + TILE_ROWS - 1) // TILE_ROWS),
+                           split.row_threads)
+    split.tile_rows = rows // split.tiles
+    split.taller = rows % split.tiles
+    split.turns = split.tiles // split.row_threads
+
+
 cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
     cdef Split split
     cdef const Layout* z = &work.z_layout
@@ -25,7 +34,6 @@ cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
     cdef ptrdiff_t panels = work.state_stride // PANEL
     # A barrier costs about what two thousand multiply-adds of a vector cost.
     cdef ptrdiff_t step = z.gates * z.units * z.units * work.batch
-    cdef bint ragged = work.offset != NULL and work.offset[work.steps] < work.steps * work.batch
     cdef bint idle = False
     split.row_thread, split.row_threads, split.unit_threads = 0, 1, 1
     if work.batch >= 4 * threads:
@@ -34,22 +42,16 @@ cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
         unit_thread, split.unit_threads = thread, threads
     else:
         idle = thread > 0           # one thread is faster
-    split.tiles = round_up(max(<ptrdiff_t>1, (work.batch + TILE_ROWS - 1) // TILE_ROWS),
-                           split.row_threads * (1 + (ragged and split.row_threads > 1)))
-    split.turns = 0 if idle else split.tiles // split.row_threads
-    split.tile_rows = work.batch // split.tiles
-    split.taller = work.batch % split.tiles
+    split.by_step = (split.row_threads > 1 and work.offset != NULL
+                     and work.offset[work.steps] < work.steps * work.batch)
+    deal_rows(&split, work.batch)
+    if idle:
+        split.turns = 0
     split.panel = share(panels, unit_thread, split.unit_threads)
     split.last_panel = share(panels, unit_thread + 1, split.unit_threads)
     split.block = min(z.blocks, split.panel * (PANEL // z.block))
     split.last_block = min(z.blocks, split.last_panel * (PANEL // z.block))
     return split
-
-
-cdef inline ptrdiff_t tile_of(const Split* split, ptrdiff_t turn) noexcept nogil:
-    # Dealt there and back, so that nobody always gets the longer sequences.
-    return turn * split.row_threads + (
-        split.row_threads - 1 - split.row_thread if turn & 1 else split.row_thread)
 
 
 cdef inline ptrdiff_t tile_begin(const Split* split, ptrdiff_t i) noexcept nogil:
@@ -60,11 +62,13 @@ cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
     return FEW_ROWS * GROUP_BLOCKS * work.z_layout.gates * work.z_layout.block
 
 
-cdef inline ptrdiff_t group_blocks(const Work* work) noexcept nogil:
-    # Blocks whose pre-activations few rows compute at once: as many as half the first cache holds,
-    # so that the gates of one run while the weights of the next arrive.
-    cdef ptrdiff_t size = work.z_layout.gates * work.z_layout.block * work.z_layout.units
-    return max(<ptrdiff_t>2, min(<ptrdiff_t>GROUP_BLOCKS, 8192 // size))
+cdef inline ptrdiff_t group_panels(ptrdiff_t size, ptrdiff_t panels) noexcept nogil:
+    # Panels, of `size` numbers each, that few rows take at once. Beyond the first cache the fewest
+    # that keep the multiply-adds busy: then the gates of some units run while the weights of the
+    # next arrive, and going there and back finds the most in the cache.
+    if size * panels * <ptrdiff_t>sizeof(real) <= FIRST_CACHE:
+        return panels
+    return 1 if PANEL_VECTORS == 4 else 4
 
 
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
@@ -98,7 +102,10 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
     cdef real* h = work.h + slot_after(work, t) * stride
     cdef const real* c_prev = work.c
     cdef real* c = work.c
-    cdef ptrdiff_t group = group_blocks(work) if rows <= FEW_ROWS else 1
+    cdef ptrdiff_t panels = width // PANEL, group = 1
+    if rows <= FEW_ROWS:
+        group = group_panels(layout.units * PANEL, layout.blocks * panels) // panels
+        group = max(<ptrdiff_t>1, min(group, <ptrdiff_t>GROUP_BLOCKS))
     cdef ptrdiff_t groups = (split.last_block - split.block + group - 1) // group
     cdef ptrdiff_t n, block, many, k, i, row, above, b, here
     if work.training and work.c != NULL:
@@ -109,7 +116,7 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
         block = split.block + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_block - block)
         for k in range(split.turns):
-            i = tile_of(split, k)
+            i = k * split.row_threads + split.row_thread
             row = tile_begin(split, i)
             above = min(tile_begin(split, i + 1), rows)
             if row >= above:
@@ -127,7 +134,7 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
                                   above - row, layout.block, layout.stride, many * width, stride)
 
 
-cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, const Split* split, int thread,
+cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split, int thread,
                         int threads) noexcept nogil:
     # Steps low to high: project them all, then recur.
     cdef ptrdiff_t k, t, first = work.offset[low]
@@ -142,9 +149,11 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, const Split* 
     barrier_wait(&work.barrier, threads)
     for k in range(high - low):
         t = high - 1 - k if work.reverse else low + k
+        if split.by_step:
+            deal_rows(split, rows_of(work, t))
         forward_step(work, t, z + (work.offset[t] - first) * work.z_layout.stride, split,
                      work.scratch + thread * scratch_size(work))
-        if split.unit_threads > 1:
+        if split.unit_threads > 1 or split.by_step:
             barrier_wait(&work.barrier, threads)
     if not work.training:
         barrier_wait(&work.barrier, threads)

@@ -255,13 +255,14 @@ def linear_sizes(ptrdiff_t in_features, ptrdiff_t out_features):
 def linear_pack(W, b, packed_W, packed_b, packed_W_back):
     """Pack W (out_features, in_features) for both passes. None is left out."""
     cdef Layout layout = layout_of(len(W), 1, 1)
-    pack_weights(reals(packed_W), reals(W), W.shape[1], &layout, NATURAL)
+    pack_weights(reals(packed_W), reals(W), W.shape[1], &layout, NATURAL, 0, 1)
     if b is None:
         memset(reals(packed_b), 0, layout.stride * sizeof(real))
     else:
         spread_gates(reals(packed_b), reals(b), 1, NULL, &layout, NATURAL)
     if packed_W_back is not None:
-        pack_weights_back(reals(packed_W_back), reals(W), 1, W.shape[1], 0, &layout, NATURAL)
+        pack_weights_back(reals(packed_W_back), reals(W), 1, W.shape[1], 0, &layout, NATURAL, 0,
+                          1)
 
 
 cdef void run_linear(region kernel, Linear* linear, int threads):
@@ -335,9 +336,3 @@ def table_backward(Task task, dtable, embedding, ptrdiff_t vocabulary, packed_W_
     linear.dy_columns = reals(columns)
     linear.x_panels = reals(x_panels)
     run_linear(linear_backward_region, &linear, threads)
-
-
-cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
-    # Work below some tens of microseconds stays on the caller's thread.
-    cdef ptrdiff_t most = multiply_adds // 500000
-    return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))

@@ -12,13 +12,14 @@ cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t 
 
 
 cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layout* z,
-                       const int* gate_of) noexcept nogil:
-    # panels[p][k][j] = W[row of column p * PANEL + j][k]; LANES columns at a time, which are
-    # neighbouring units of one gate
+                       const int* gate_of, int thread, int threads) noexcept nogil:
+    # panels[p][k][j] = W[row of column p * PANEL + j][k], this thread's share of the columns;
+    # LANES of them at a time, which are neighbouring units of one gate
     cdef ptrdiff_t columns = z.blocks * z.gates * z.block
     cdef ptrdiff_t vector, column, lane, row, k
     cdef real* out
-    for vector in range(columns // LANES):
+    for vector in range(share(columns // LANES, thread, threads),
+                        share(columns // LANES, thread + 1, threads)):
         column = vector * LANES
         out = panels + column // PANEL * depth * PANEL + column % PANEL
         k = 0
@@ -39,15 +40,19 @@ cdef inline void pack_column(real* out, const real* row, ptrdiff_t k, ptrdiff_t 
 
 
 cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdiff_t depth,
-                            ptrdiff_t part_stride, const Layout* z, const int* gate_of) noexcept nogil:
-    # panels[p][m][j] = W[row of m][column p * PANEL + j]; columns stand in parts, part_stride apart
+                            ptrdiff_t part_stride, const Layout* z, const int* gate_of, int thread,
+                            int threads) noexcept nogil:
+    # panels[p][m][j] = W[row of m][column p * PANEL + j], this thread's share of the m; columns
+    # stand in parts, part_stride apart
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
-    cdef ptrdiff_t width = round_up((parts - 1) * part_stride + depth, PANEL)
+    cdef ptrdiff_t count = round_up((parts - 1) * part_stride + depth, PANEL) // PANEL
+    cdef bint padded = count * PANEL > parts * depth or z.blocks * z.block > z.units
     cdef ptrdiff_t m, row, part, j, column, many
-    if width > parts * depth or z.blocks * z.block > z.units:
-        memset(panels, 0, width * height * sizeof(real))
-    for m in range(height):
+    for m in range(share(height, thread, threads), share(height, thread + 1, threads)):
         row = weight_row(z, gate_of, m)
+        if padded:
+            for j in range(count):
+                memset(panels + (j * height + m) * PANEL, 0, PANEL * sizeof(real))
         if row < 0:
             continue
         for part in range(parts):
@@ -58,6 +63,33 @@ cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdif
                 memcpy(panels + (column // PANEL * height + m) * PANEL + column % PANEL,
                        W + (row * parts + part) * depth + j, many * sizeof(real))
                 j += many
+
+
+cdef struct Packing:
+    const Layout* z
+    const Cell* cell
+    ptrdiff_t input_size
+    real* W_hx                  # OUT, NULL: left out
+    const real* W_hx_given
+    real* W_hh                  # OUT
+    const real* W_hh_given
+    ptrdiff_t parts             # of the columns of W_hx, for the backward pass
+    ptrdiff_t part_stride
+
+
+cdef void pack_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Packing* p = <Packing*>argument
+    if p.W_hx != NULL:
+        pack_weights(p.W_hx, p.W_hx_given, p.input_size, p.z, p.cell.x_gates, thread, threads)
+    pack_weights(p.W_hh, p.W_hh_given, p.z.units, p.z, p.cell.h_gates, thread, threads)
+
+
+cdef void pack_back_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Packing* p = <Packing*>argument
+    if p.W_hx != NULL:
+        pack_weights_back(p.W_hx, p.W_hx_given, p.parts, p.input_size // p.parts, p.part_stride,
+                          p.z, p.cell.x_gates, thread, threads)
+    pack_weights_back(p.W_hh, p.W_hh_given, 1, p.z.units, 0, p.z, p.cell.h_gates, thread, threads)
 
 
 cdef void spread_gates(real* out, const real* values, ptrdiff_t value_stride, const real* add,
@@ -82,13 +114,21 @@ cdef void gather_gates(real* values, ptrdiff_t value_stride, const real* spread,
             values[row * value_stride] += spread[column]
 
 
-def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, packed_b_h):
+cdef void run_packing(region kernel, Packing* packing, int threads):
+    cdef ptrdiff_t numbers = packing.z.gates * packing.z.units * (
+        packing.z.units + packing.input_size)
+    with nogil:
+        run_region(kernel, packing, worthwhile(threads, numbers * 16))
+
+
+def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, packed_b_h,
+         int threads):
     """Pack weights (gates * hidden_size, ...) for the forward pass. None is left out."""
     cdef Work* work = &task.work
     cdef Layout* z = &work.z_layout
-    if packed_W_hx is not None:
-        pack_weights(reals(packed_W_hx), reals(W_hx), task.input_size, z, work.cell.x_gates)
-    pack_weights(reals(packed_W_hh), reals(W_hh), z.units, z, work.cell.h_gates)
+    cdef Packing packing = Packing(z, work.cell, task.input_size, reals(packed_W_hx), reals(W_hx),
+                                   reals(packed_W_hh), reals(W_hh), 1, 0)
+    run_packing(pack_region, &packing, threads)
     if b_x is None:
         memset(reals(packed_b_x), 0, z.blocks * z.gates * z.block * sizeof(real))
     else:
@@ -98,14 +138,12 @@ def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, 
 
 
 def pack_back(Task task, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride, packed_W_hx,
-              packed_W_hh):
+              packed_W_hh, int threads):
     """Pack weights for the backward pass; the columns of W_hx stand in parts. None is left out."""
-    cdef Work* work = &task.work
-    cdef Layout* z = &work.z_layout
-    if packed_W_hx is not None:
-        pack_weights_back(reals(packed_W_hx), reals(W_hx), parts, task.input_size // parts,
-                          part_stride, z, work.cell.x_gates)
-    pack_weights_back(reals(packed_W_hh), reals(W_hh), 1, z.units, 0, z, work.cell.h_gates)
+    cdef Packing packing = Packing(&task.work.z_layout, task.work.cell, task.input_size,
+                                   reals(packed_W_hx), reals(W_hx), reals(packed_W_hh),
+                                   reals(W_hh), parts, part_stride)
+    run_packing(pack_back_region, &packing, threads)
 
 
 def one_hot_table(Task task, table, W_hx, packed_b_x, tokens):

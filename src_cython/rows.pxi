@@ -9,7 +9,7 @@ cdef struct Place:
 
 cdef struct Move:
     Place to
-    Place source                # data NULL: zeros
+    Place source
     ptrdiff_t rows
     ptrdiff_t parts
     ptrdiff_t depth
@@ -27,32 +27,25 @@ cdef void move_region(void* argument, int thread, int threads) noexcept nogil:
     cdef ptrdiff_t end = share(move.rows, thread + 1, threads)
     cdef ptrdiff_t row, part
     cdef real* to
-    cdef const real* source = NULL
+    cdef const real* source
     if move.in_one_piece:
         memcpy(move.to.data + begin * move.depth, move.source.data + begin * move.depth,
                (end - begin) * move.depth * sizeof(real))
         return
     for row in range(begin, end):
         to = row_at(&move.to, row)
-        if move.source.data != NULL:
-            source = row_at(&move.source, row)
+        source = row_at(&move.source, row)
         for part in range(move.parts):
-            if source == NULL:
-                memset(to + part * move.to.part, 0, move.depth * sizeof(real))
-            else:
-                memcpy(to + part * move.to.part, source + part * move.source.part,
-                       move.depth * sizeof(real))
+            memcpy(to + part * move.to.part, source + part * move.source.part,
+                   move.depth * sizeof(real))
             if move.padding:
                 memset(to + part * move.to.part + move.depth, 0, move.padding * sizeof(real))
 
 
 cdef Place place_of(tuple where):
     array, first, stride, part, place = where
-    cdef Place found = Place(reals(array), stride, part,
-                             <const ptrdiff_t*>data(place, sizeof(ptrdiff_t)))
-    if found.data != NULL:
-        found.data += <ptrdiff_t>first
-    return found
+    return Place(reals(array) + <ptrdiff_t>first, stride, part,
+                 <const ptrdiff_t*>data(place, sizeof(ptrdiff_t)))
 
 
 def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t depth,
@@ -60,16 +53,14 @@ def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t
     """Copy rows of `parts` pieces of `depth` numbers, and put `padding` zeros behind each piece.
 
     `to` and `source` are (array, first, stride, part_stride, places): row r begins at
-    `first + places[r] * stride` of the array, or `first + r * stride` where places is None. A
-    source that is None is zero.
+    `first + places[r] * stride` of the array, or `first + r * stride` where places is None.
     """
     cdef Move move
     move.to = place_of(to)
-    move.source = Place(NULL, 0, 0, NULL) if source is None else place_of(source)
+    move.source = place_of(source)
     move.rows, move.parts, move.depth, move.padding = rows, parts, depth, padding
     move.in_one_piece = (
-        parts == 1 and padding == 0 and source is not None
-        and move.to.place == NULL and move.source.place == NULL
-        and move.to.stride == depth and move.source.stride == depth)
+        parts == 1 and padding == 0 and move.to.place == NULL
+        and move.source.place == NULL and move.to.stride == depth and move.source.stride == depth)
     with nogil:
         run_region(move_region, &move, worthwhile(threads, rows * parts * depth * 16))

@@ -16,6 +16,7 @@ cdef class Stream:
     cdef list tasks
     cdef object make_another
     cdef Work* work[MOST_LAYERS]
+    cdef Split split[MOST_LAYERS]
     cdef int layers
     cdef ptrdiff_t chunk
     cdef ptrdiff_t* tokens      # (chunk), where the input is token ids
@@ -34,6 +35,7 @@ cdef class Stream:
         for k in range(self.layers):
             task = tasks[k]
             self.work[k] = &task.work
+            self.split[k] = split_team(&task.work, 0, 1)
         self.chunk = chunk
         self.vocabulary = vocabulary
         self.tokens = <ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
@@ -46,10 +48,9 @@ cdef class Stream:
         self.reset()
 
     cdef void run(self, const real* x, const ptrdiff_t* ids, real* y, ptrdiff_t steps) noexcept nogil:
-        cdef Split alone
         cdef ptrdiff_t done = 0, many, k
         cdef int layer
-        cdef Work* work
+        cdef Work* work = self.work[self.layers - 1]
         cdef unsigned mode = flush_denormals()
         while done < steps:
             many = min(self.chunk, steps - done)
@@ -62,8 +63,7 @@ cdef class Stream:
                     memcpy(self.tokens, ids + done, many * sizeof(ptrdiff_t))
                 else:
                     work.x.data = <real*>x + done * self.input_size
-                alone = split_team(work, 0, 1)
-                forward_steps(work, 0, many, &alone, 0, 1)
+                forward_steps(work, 0, many, &self.split[layer], 0, 1)
             for k in range(many):
                 memcpy(y + (done + k) * self.output_size, work.h + (k + 1) * work.state_stride,
                        self.output_size * sizeof(real))

@@ -77,6 +77,7 @@ cdef enum:
     SHORT_CHUNK_ROWS = 96       # of a product by itself
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3
+    FIRST_CACHE = 24576         # bytes of weights that stay there
     MOST_LAYERS = 64
 
 
@@ -87,6 +88,12 @@ cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept no
 cdef inline ptrdiff_t share(ptrdiff_t number, int thread, int threads) noexcept nogil:
     # Where the part of this thread begins; share(n, i + 1, threads) is where it ends.
     return number * thread // threads
+
+
+cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
+    # Work below some tens of microseconds stays on the caller's thread.
+    cdef ptrdiff_t most = multiply_adds // 500000
+    return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))
 
 
 cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexcept nogil:

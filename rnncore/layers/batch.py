@@ -52,9 +52,6 @@ class Batch:
         step = np.repeat(np.arange(longest), counts)
         position = np.arange(self.rows) - self.offset[step]
         self.place_of_row = step * batch + self.order[position]
-        padding = np.ones(steps * batch, bool)
-        padding[self.place_of_row] = False
-        self.padding = np.flatnonzero(padding)
         # the slot that a reverse direction writes at each row, and the last slot of each sequence
         slot = np.concatenate([[0], self.running + self.offset[:-1]])
         self.slot_below = slot[step] + position
@@ -66,6 +63,12 @@ class Batch:
         if self.place_of_row is not None:
             rows = rows.take(self.place_of_row)
         return np.ascontiguousarray(rows)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an array (steps, batch, n) for `scatter` to fill: its padding is zero."""
+        # Zeros that come fresh from the system cost nothing where nobody writes.
+        make = np.empty if self.dense and self.rows else np.zeros
+        return make(shape, dtype)
 
     def gather(self, out: np.ndarray, x: np.ndarray, parts: int = 1) -> None:
         """Write x (steps, batch, n) into out (rows, width), row by row.
@@ -80,19 +83,12 @@ class Batch:
         )  # fmt: skip
 
     def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
-        """Write rows into out (steps, batch, n), from a column on; padding becomes zero."""
-        kernels, width, threads = engine.kernels(out.dtype), out.shape[2], engine.get_num_threads()
-        kernels.move_rows(
-            (out, column, width, rows.depth, self.place_of_row),
+        """Write rows into out (steps, batch, n), from a column on; what is padding stays."""
+        engine.kernels(out.dtype).move_rows(
+            (out, column, out.shape[2], rows.depth, self.place_of_row),
             (rows.flat, rows.first, rows.stride, rows.part_stride, None),
-            self.rows, rows.parts, rows.depth, 0, threads,
+            self.rows, rows.parts, rows.depth, 0, engine.get_num_threads(),
         )  # fmt: skip
-        if not self.dense:
-            kernels.move_rows(
-                (out, column, width, 0, self.padding), None, len(self.padding), 1, rows.features,
-                0, threads,
-            )  # fmt: skip
-
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
         """Return the rows of slots (rows + running, n) that hold the state after each row."""
         if not reverse:

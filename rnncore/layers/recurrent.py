@@ -297,7 +297,8 @@ class Recurrent(Module):
         self._kept = None
         dx = None
         if input_gradient and not kept.tokens:
-            dx = np.empty(kept.x.shape, self.dtype)
+            make = np.zeros if kept.run is None else kept.run.batch.empty
+            dx = make(kept.x.shape, self.dtype)
         if kept.segments is None:
             assert kept.run is not None
             dinitial = self._backward_run(kept.run, dy, dfinal, dx, kept.embedding)
@@ -348,7 +349,7 @@ class Recurrent(Module):
             for d, direction in enumerate(directions):
                 record = {}
                 for name, pieces in describe(direction, run, number, d).items():
-                    whole = np.empty((*x.shape[:2], direction.hidden_size), self.dtype)
+                    whole = batch.empty((*x.shape[:2], direction.hidden_size), self.dtype)
                     column = 0
                     for rows in pieces:
                         batch.scatter(whole, rows, column)
@@ -502,9 +503,8 @@ class Recurrent(Module):
     ) -> tuple[np.ndarray, States]:
         # y (T, B, features) and the final states.
         batch = run.batch
-        y = np.empty((batch.steps, batch.batch, self.output_size), self.dtype)
+        y = batch.empty((batch.steps, batch.batch, self.output_size), self.dtype)
         if not batch.rows:
-            y[...] = 0
             return y, self._zeros_for_none(initial, batch.batch)
         rows, last = self.run_pass(run, initial, run.training if dropout is None else dropout)
         batch.scatter(y, rows)
@@ -532,8 +532,6 @@ class Recurrent(Module):
         # Writes dx (T, B, features) where it is wanted; returns the gradient of the initial state.
         batch = run.batch
         if not batch.rows:
-            if dx is not None:
-                dx[...] = 0
             return self._zeros_for_none(dfinal, batch.batch)
         padded = None
         if dy is not None and batch.dense and self.padded_output_size == self.output_size:

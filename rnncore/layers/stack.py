@@ -57,7 +57,7 @@ class Direction:
             self.task(), weights["W_hx"], weights["W_hh"], weights["b_h"], b_h,
             self._space("W_hx", self.table_size * self.input_size),
             self._space("W_hh", self.table_size * self.hidden_size),
-            self._space("b_x", self.table_size), self.packed["b_h"],
+            self._space("b_x", self.table_size), self.packed["b_h"], engine.get_num_threads(),
         )  # fmt: skip
 
     def pack_back(self, weights: dict[str, np.ndarray | None], parts: int, stride: int) -> None:
@@ -68,6 +68,7 @@ class Direction:
             self.task(), weights["W_hx"], weights["W_hh"], parts, stride,
             self._space("W_hx_back", self.table_size * -(-columns // panel) * panel),
             self._space("W_hh_back", self.table_size * self.state_size),
+            engine.get_num_threads(),
         )  # fmt: skip
 
     def make_table(
