@@ -45,9 +45,9 @@ def _stride(rows: np.ndarray) -> int:
 
 def _base(rows: np.ndarray) -> np.ndarray:
     # The contiguous array that padded rows (count, n) begin in.
-    return rows if rows.flags.c_contiguous else np.lib.stride_tricks.as_strided(
-        rows, (rows.shape[0], _stride(rows))
-    )
+    if rows.flags.c_contiguous:
+        return rows
+    return np.lib.stride_tricks.as_strided(rows, (rows.shape[0], _stride(rows)))
 
 
 def softmax_cross_entropy(

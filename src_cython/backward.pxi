@@ -102,13 +102,14 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
         columns_of(work.dz_columns, work.z + first * layout.stride, layout.stride, rows,
                    thread, threads)
         if work.tokens == NULL:
-            copy_to_panels(work.x_panels, &work.x, first, rows, 0, thread, threads)
+            copy_to_panels(work.x_panels, &work.x, first, rows, 0, column_size(rows), thread,
+                           threads)
         for t in range(low, high):
             a = max(work.offset[t], first)
             b = min(work.offset[t + 1], first + rows)
             if a < b:
                 copy_to_panels(work.h_panels, &h, slot_before(work, t) + a - work.offset[t], b - a,
-                               a - first, thread, threads)
+                               a - first, column_size(rows), thread, threads)
         barrier_wait(&work.barrier, threads)
         if work.tokens == NULL:
             accumulate(work.dW_hx, work.x.parts * work.x.depth, layout, 0, work.cell.x_gates,
@@ -197,11 +198,11 @@ def backward(list tasks, int threads):
     run_directions(tasks, backward_task, threads)
 
 
-def backward_sizes(Task task):
-    """Sizes of the packed weights and the scratch buffers of the backward pass."""
+def backward_sizes(Task task, ptrdiff_t rows):
+    """Sizes of the packed weights and of the scratch buffers of the backward pass of so many rows."""
     cdef Layout* z = &task.work.z_layout
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
     return {"W_hh_back": height * round_up(z.units, PANEL), "panel": PANEL,
-            "height": height, "dz_columns": z.stride * CHUNK_ROWS,
-            "h_panels": round_up(z.units, PANEL) * CHUNK_ROWS,
-            "x_panels": round_up(task.input_size, PANEL) * CHUNK_ROWS}
+            "height": height, "dz_columns": z.stride * column_size(rows),
+            "h_panels": round_up(z.units, PANEL) * column_size(rows),
+            "x_panels": round_up(task.input_size, PANEL) * column_size(rows)}

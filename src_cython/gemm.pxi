@@ -52,26 +52,33 @@ cdef void project_back(const Rows* dx, ptrdiff_t first, ptrdiff_t rows, const La
 # a time. dz is turned into columns and x into panels, which makes it the same tile as above.
 # Each chunk is summed from zero and then added: the order depends on the rows alone.
 
+cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
+    # Numbers from one column of a chunk of rows to the next, and rows of its panels.
+    return round_up(min(rows, <ptrdiff_t>CHUNK_ROWS), LANES)
+
+
 cdef void columns_of(real* columns, const real* dz, ptrdiff_t dz_stride, ptrdiff_t rows, int thread,
                      int threads) noexcept nogil:
     # columns[m][row] = dz[row][m], this thread's share of the dz_stride columns
     cdef ptrdiff_t vectors = dz_stride // LANES, whole = rows // LANES * LANES
+    cdef ptrdiff_t size = column_size(rows)
     cdef ptrdiff_t vector, i, row, lane
     for vector in range(share(vectors, thread, threads), share(vectors, thread + 1, threads)):
         for i in range(rows // LANES):
             row = i * LANES
-            transpose(columns + vector * LANES * CHUNK_ROWS + row, CHUNK_ROWS,
+            transpose(columns + vector * LANES * size + row, size,
                       dz + row * dz_stride + vector * LANES, dz_stride)
         for row in range(whole, rows):
             for lane in range(LANES):
-                columns[(vector * LANES + lane) * CHUNK_ROWS + row] = (
+                columns[(vector * LANES + lane) * size + row] = (
                     dz[row * dz_stride + vector * LANES + lane])
 
 
 cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
-                                ptrdiff_t at, int thread, int threads) noexcept nogil:
-    # panels[p][at + row][j] = x[first + row][p * PANEL + j], zeros beyond the last column; this
-    # thread's share of the panels
+                                ptrdiff_t at, ptrdiff_t size, int thread,
+                                int threads) noexcept nogil:
+    # panels[p][at + row][j] = x[first + row][p * PANEL + j], zeros beyond the last column, panels
+    # of `size` rows; this thread's share of the panels
     cdef ptrdiff_t columns = x.parts * x.depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef ptrdiff_t panel, row, j, column
@@ -80,7 +87,7 @@ cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, pt
     for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
         for row in range(rows):
             source = x.data + (first + row) * x.stride
-            out = panels + (panel * CHUNK_ROWS + at + row) * PANEL
+            out = panels + (panel * size + at + row) * PANEL
             if x.parts == 1 and (panel + 1) * PANEL <= columns:
                 for j in range(PANEL_VECTORS):
                     store(out + j * LANES, load(source + panel * PANEL + j * LANES))
@@ -98,7 +105,7 @@ cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t low = share(layout.blocks, thread, threads), high
     cdef ptrdiff_t last = share(layout.blocks, thread + 1, threads)
-    cdef ptrdiff_t many = max(<ptrdiff_t>1, 65536 // (height * CHUNK_ROWS))
+    cdef ptrdiff_t many = max(<ptrdiff_t>1, 65536 // (height * column_size(rows)))
     while low < last:
         high = min(low + many, last)
         accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns, panels, rows, low,
@@ -111,7 +118,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             const real* panels, ptrdiff_t rows, ptrdiff_t low,
                             ptrdiff_t high) noexcept nogil:
     cdef ptrdiff_t height = layout.gates * layout.block
-    cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS
+    cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS, size = column_size(rows)
     cdef ptrdiff_t panel, block, i, m, above, r, j, inside, unit, width
     cdef const real* a
     cdef real sums[6 * 64]
@@ -119,7 +126,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
     for panel in range(round_up(columns, PANEL) // PANEL):
         width = min(PANEL, columns - panel * PANEL)
         for block in range(low, high):
-            a = dz_columns + (block * layout.places + first_place) * layout.block * CHUNK_ROWS
+            a = dz_columns + (block * layout.places + first_place) * layout.block * size
             for i in range(tiles):
                 m = height * i // tiles
                 above = height * (i + 1) // tiles
@@ -132,8 +139,8 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             gate_of[inside // layout.block] * layout.units + unit)
                         for j in range(PANEL_VECTORS):
                             expect(out[r] + j * LANES)
-                tile[above - m](sums, PANEL, NULL, 0, a + m * CHUNK_ROWS, CHUNK_ROWS, 1, rows, 0,
-                                panels + panel * CHUNK_ROWS * PANEL, 1)
+                tile[above - m](sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
+                                panels + panel * size * PANEL, 1)
                 for r in range(above - m):
                     if out[r] == NULL:
                         continue
@@ -150,16 +157,16 @@ cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,
                           const int* gate_of, const real* dz_columns, ptrdiff_t rows, int thread,
                           int threads) noexcept nogil:
     # db[m] += sum_row dz[row][m], this thread's share of the blocks
-    cdef ptrdiff_t block, inside, unit, row
+    cdef ptrdiff_t block, inside, unit, row, size = column_size(rows)
     cdef const real* a
     cdef real total
     for block in range(share(layout.blocks, thread, threads),
                        share(layout.blocks, thread + 1, threads)):
-        a = dz_columns + (block * layout.places + first_place) * layout.block * CHUNK_ROWS
+        a = dz_columns + (block * layout.places + first_place) * layout.block * size
         for inside in range(layout.gates * layout.block):
             unit = block * layout.block + inside % layout.block
             if unit < layout.units:
-                total = sum_of(a + inside * CHUNK_ROWS, rows)
+                total = sum_of(a + inside * size, rows)
                 db[gate_of[inside // layout.block] * layout.units + unit] += total
 
 
@@ -232,7 +239,8 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
         rows = min(<ptrdiff_t>CHUNK_ROWS, linear.rows - first)
         columns_of(linear.dy_columns, linear.y + first * layout.stride, layout.stride, rows,
                    thread, threads)
-        copy_to_panels(linear.x_panels, &linear.x, first, rows, 0, thread, threads)
+        copy_to_panels(linear.x_panels, &linear.x, first, rows, 0, column_size(rows), thread,
+                       threads)
         barrier_wait(&linear.barrier, threads)
         accumulate(linear.dW, linear.x.depth, layout, 0, linear.gate_of, linear.dy_columns,
                    linear.x_panels, rows, thread, threads)
@@ -243,13 +251,13 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
         first += rows
 
 
-def linear_sizes(ptrdiff_t in_features, ptrdiff_t out_features):
-    """Row length of y, and the sizes of the packed weights, forward and backward."""
+def linear_sizes(ptrdiff_t in_features, ptrdiff_t out_features, ptrdiff_t rows=0):
+    """Row length of y, sizes of the packed weights, and of the scratch for so many rows."""
     cdef Layout layout = layout_of(out_features, 1, 1)
     return {"y": layout.stride, "W": layout.stride * in_features,
             "W_back": layout.stride * round_up(in_features, PANEL),
-            "dy_columns": layout.stride * CHUNK_ROWS,
-            "x_panels": round_up(in_features, PANEL) * CHUNK_ROWS}
+            "dy_columns": layout.stride * column_size(rows),
+            "x_panels": round_up(in_features, PANEL) * column_size(rows)}
 
 
 def linear_pack(W, b, packed_W, packed_b, packed_W_back):

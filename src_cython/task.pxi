@@ -65,9 +65,9 @@ cdef struct Work:
     real* dW_hh                 # INOUT (gates * hidden_size, hidden_size)
     real* db_x                  # INOUT (gates * hidden_size)
     real* db_h                  # INOUT the same; NULL: nobody wants it
-    real* dz_columns            # SCRATCH (blocks * places * block, CHUNK_ROWS)
-    real* x_panels              # SCRATCH (panels, CHUNK_ROWS, PANEL)
-    real* h_panels              # SCRATCH (panels, CHUNK_ROWS, PANEL)
+    real* dz_columns            # SCRATCH (blocks * places * block, column_size)
+    real* x_panels              # SCRATCH (panels, column_size, PANEL)
+    real* h_panels              # SCRATCH (panels, column_size, PANEL)
     Barrier barrier
 
 
@@ -227,12 +227,15 @@ cdef class Task:
                 "state": self.work.state_stride, "block": z.block, "blocks": z.blocks,
                 "places": z.places}
 
-    def set_weights(self, W_hx, W_hh, b_x, b_h, W_hx_back=None, W_hh_back=None):
-        self.arrays["weights"] = (W_hx, W_hh, b_x, b_h, W_hx_back, W_hh_back)
+    def set_weights(self, W_hx, W_hh, b_x, b_h):
+        self.arrays["weights"] = (W_hx, W_hh, b_x, b_h)
         self.work.W_hx = reals(W_hx)
         self.work.W_hh = reals(W_hh)
         self.work.b_x = reals(b_x)
         self.work.b_h = reals(b_h)
+
+    def set_weights_back(self, W_hx_back, W_hh_back):
+        self.arrays["weights"] = (W_hx_back, W_hh_back)
         self.work.W_hx_back = reals(W_hx_back)
         self.work.W_hh_back = reals(W_hh_back)
 

@@ -89,6 +89,7 @@ class Batch:
             (rows.flat, rows.first, rows.stride, rows.part_stride, None),
             self.rows, rows.parts, rows.depth, 0, engine.get_num_threads(),
         )  # fmt: skip
+
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
         """Return the rows of slots (rows + running, n) that hold the state after each row."""
         if not reverse:

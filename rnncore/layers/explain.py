@@ -41,12 +41,13 @@ def explain(
             f"{batch} x {direction.hidden_size} x {height}; "
             + _sharing(plan, len(directions), threads, wavefront),
         ]
-    packed = sum(
-        d.table_size * (d.input_size + d.hidden_size + 1)
-        + training * d.table_size * (_padded(d.input_size, d) + d.state_size)
-        for directions in layers
-        for d in directions
-    )
+    # Weights for the forward and the backward pass take turns in the same place.
+    packed = 0
+    for direction in (d for directions in layers for d in directions):
+        columns = direction.input_size + direction.hidden_size
+        if training:
+            columns = _padded(direction.input_size, direction) + direction.state_size
+        packed += direction.table_size * (columns + 1)
     if training:
         kept = bytes_kept(layers, steps, batch, False)
     else:

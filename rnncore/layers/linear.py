@@ -85,12 +85,13 @@ class Linear(Module):
     def backward_rows(self, dy: np.ndarray, x: Rows, dx: np.ndarray | None) -> None:
         """Write dy W into dx and add to grads; dy is (x.count, row_size), dx any row length."""
         array = self._workspace.array
+        sizes = self._kernels.linear_sizes(self.in_features, self.out_features, x.count)
         self._kernels.linear_backward(
             dy, x.flat, x.first, x.stride, x.count, self.in_features, self.out_features,
             self._packed["W_back"], dx, 0 if dx is None else dx.shape[1],
             self._grads["weight"], self._grads.get("bias"),
-            array("dy_columns", (self._sizes["dy_columns"],)),
-            array("x_panels", (self._sizes["x_panels"],)), engine.get_num_threads(),
+            array("dy_columns", (sizes["dy_columns"],)),
+            array("x_panels", (sizes["x_panels"],)), engine.get_num_threads(),
         )  # fmt: skip
 
     @property

@@ -98,7 +98,7 @@ class Recurrent(Module):
                     if array is not None:
                         bound = size**-0.5
                         array[...] = self._dropout.generator.uniform(-bound, bound, array.shape)
-        self._packed_versions = {False: -1, True: -1}  # by whether backward's are packed too
+        self._packed, self._packed_version = "", -1  # for which pass, of which version
         self._packing = threading.Lock()
         self._kept: _Kept | None = None
         self._training_workspace = Workspace(dtype)
@@ -165,23 +165,22 @@ class Recurrent(Module):
                     second[-(len(second) // 3) :] = 0
                 array += second
 
-    def _refresh(self, training: bool) -> None:
-        # Pack the weights if they may have changed since they were packed.
+    def _refresh(self, which: str) -> None:
+        # Pack the weights for the forward or the backward pass, if that is not what stands there
+        # or they may have changed since.
         with self._packing:
-            packed = self._packed_versions[training]
-            if not self._stale(packed):
+            if self._packed == which and not self._stale(self._packed_version):
                 return
             for layer, directions in enumerate(self._layers):
                 for d, direction in enumerate(directions):
                     weights = self._weights(layer, d, self._params)
-                    direction.pack(weights)
-                    if training:
-                        both = layer > 0 and len(directions) == 2
-                        parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
-                        direction.pack_back(weights, *parts)
-            self._packed_versions[False] = self._version
-            if training:
-                self._packed_versions[True] = self._version
+                    if which == "forward":
+                        direction.pack(weights)
+                        continue
+                    both = layer > 0 and len(directions) == 2
+                    parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
+                    direction.pack_back(weights, *parts)
+            self._packed, self._packed_version = which, self._version
 
     # Running
 
@@ -445,7 +444,7 @@ class Recurrent(Module):
         workspace: Workspace,
     ) -> Pass:
         """Set up a pass over checked input (T, B, I), or tokens (T, B)."""
-        self._refresh(training)
+        self._refresh("forward")
         run = Pass(batch, workspace, training)
         if tokens:
             run.read_tokens(
@@ -486,6 +485,7 @@ class Recurrent(Module):
         Writes dx (rows, input_size), where it is wanted; returns the gradients of the initial
         states.
         """
+        self._refresh("backward")
         grads = [
             [self._weights(layer, d, self._grads) for d in range(len(directions))]
             for layer, directions in enumerate(self._layers)

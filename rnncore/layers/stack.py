@@ -34,17 +34,21 @@ class Direction:
         self.z_size: int = sizes["z"]
         self.table_size: int = sizes["table"]
         self.state_size: int = sizes["state"]
+        #: W_hx and W_hh for the forward pass or for the backward pass, in turn; b_x and b_h.
         self.packed: dict[str, np.ndarray | None] = {}
+        self._buffers: dict[str, np.ndarray] = {}
 
     def task(self) -> Any:
         """Return a new task of the engine for this direction."""
         return self.kernels.Task(self.cell, self.input_size, self.hidden_size, self.reverse)
 
     def _space(self, name: str, size: int) -> np.ndarray:
-        array = self.packed.get(name)
-        if array is None or array.size != size:
-            array = self.packed[name] = aligned_empty(size, self.dtype)
-        return array
+        array = self._buffers.get(name)
+        if array is None or array.size < size:
+            self._buffers.pop(name, None)
+            array = self._buffers[name] = aligned_empty(size, self.dtype)
+        self.packed[name] = array[:size]
+        return array[:size]
 
     def pack(self, weights: dict[str, np.ndarray | None]) -> None:
         """Pack the weights for the forward pass."""
@@ -61,13 +65,16 @@ class Direction:
         )  # fmt: skip
 
     def pack_back(self, weights: dict[str, np.ndarray | None], parts: int, stride: int) -> None:
-        """Pack the weights for the backward pass; the input stands in parts, `stride` apart."""
+        """Pack the weights for the backward pass, where those for the forward pass were.
+
+        The input stands in parts, `stride` apart.
+        """
         columns = (parts - 1) * stride + self.input_size // parts
         panel = self.kernels.panel
         self.kernels.pack_back(
             self.task(), weights["W_hx"], weights["W_hh"], parts, stride,
-            self._space("W_hx_back", self.table_size * -(-columns // panel) * panel),
-            self._space("W_hh_back", self.table_size * self.state_size),
+            self._space("W_hx", self.table_size * -(-columns // panel) * panel),
+            self._space("W_hh", self.table_size * self.state_size),
             engine.get_num_threads(),
         )  # fmt: skip
 
@@ -87,11 +94,10 @@ class Direction:
                 self.packed["b_x"], engine.get_num_threads(),
             )  # fmt: skip
 
-    def use_weights(self, task: Any, training: bool) -> None:
-        """Hand the packed weights to a task."""
+    def use_weights(self, task: Any) -> None:
+        """Hand the weights packed for the forward pass to a task."""
         packed = self.packed
-        back = (packed["W_hx_back"], packed["W_hh_back"]) if training else (None, None)
-        task.set_weights(packed["W_hx"], packed["W_hh"], packed["b_x"], packed["b_h"], *back)
+        task.set_weights(packed["W_hx"], packed["W_hh"], packed["b_x"], packed["b_h"])
 
 
 @dataclass
@@ -215,7 +221,7 @@ def _prepare(
         task, h, c = _allocate(direction, run, number, d, threads)
         if batch.dense:
             workspace.prepared[number, d] = like, task, h, c
-    direction.use_weights(task, run.training)
+    direction.use_weights(task)
     x = run.inputs[number]
     if x is None:
         task.set_tokens(run.tokens, _table(run, direction, d, "table"))
@@ -345,7 +351,8 @@ def _set_gradients(
         if given is not None:
             buffer[:, :hidden] = batch.in_order(given)
         dstates.append(buffer)
-    sizes = direction.kernels.backward_sizes(task)
+    task.set_weights_back(direction.packed["W_hx"], direction.packed["W_hh"])
+    sizes = direction.kernels.backward_sizes(task, batch.rows)
     db_h = None
     if grads["b_hn"] is not None:
         db_h = _db_h(run, direction, number, d)
@@ -394,7 +401,7 @@ def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bo
     total = 0
     for number, directions in enumerate(layers):
         for direction in directions:
-            back = direction.kernels.backward_sizes(direction.task())
+            back = direction.kernels.backward_sizes(direction.task(), rows)
             states = (rows + batch) * direction.state_size * (1 + direction.has_c)
             total += rows * direction.z_size + states + 2 * batch * direction.state_size
             if number or not tokens:
@@ -430,10 +437,10 @@ def _token_gradients(
             direction.kernels.one_hot_gradient(direction.task(), dtable, grads[d]["W_hx"], run.used)
             continue
         count, width = run.embedding.shape
-        sizes = direction.kernels.backward_sizes(direction.task())
+        sizes = direction.kernels.backward_sizes(direction.task(), count)
         dE = run.workspace.array("dembedding", (count, width))
         direction.kernels.table_backward(
-            direction.task(), dtable, run.embedding, count, direction.packed["W_hx_back"], dE,
+            direction.task(), dtable, run.embedding, count, direction.packed["W_hx"], dE,
             grads[d]["W_hx"], run.workspace.array(("dz_columns", 0, d), (sizes["dz_columns"],)),
             run.workspace.array(("x_panels", 0, d), (sizes["x_panels"],)), threads,
         )  # fmt: skip
