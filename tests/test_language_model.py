@@ -75,6 +75,48 @@ def test_gradients_add_up_until_zeroed() -> None:
     assert once.any()
 
 
+def test_evaluation_between_forward_and_backward_changes_nothing() -> None:
+    model = make(hidden_size=70, dropout=0.3)
+    inputs, targets = chunk(model)
+    gradients = []
+    for evaluates in (False, True):
+        model.dropout.generator.bit_generator.state = np.random.default_rng(3).bit_generator.state
+        model.zero_grad()
+        model.forward(inputs, targets)
+        if evaluates:
+            model.evaluate(*chunk(model, T=40))
+        model.backward()
+        gradients.append(model.flat_grads.copy())
+    assert np.array_equal(*gradients)
+
+
+def test_each_forward_serves_one_backward() -> None:
+    model = make()
+    with pytest.raises(RuntimeError, match="call forward first"):
+        model.backward()
+    model.forward(*chunk(model))
+    model.backward()
+    with pytest.raises(RuntimeError, match="call forward first"):
+        model.backward()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "targets", "words"),
+    [
+        (np.zeros((0, 2), int), np.zeros((0, 2), int), "tokens: expected"),
+        (np.zeros((3, 2), int), np.zeros((2, 3), int), "targets: expected the shape"),
+        (np.zeros((3, 2), int), np.full((3, 2), 999), "targets: expected integers below"),
+        (np.full((3, 2), 999), np.zeros((3, 2), int), "index out of range"),
+    ],
+)
+def test_bad_chunks_name_the_argument(tokens: np.ndarray, targets: np.ndarray, words: str) -> None:
+    model = make()
+    with pytest.raises(ValueError, match=words):
+        model.forward(tokens, targets)
+    with pytest.raises(RuntimeError, match="call forward first"):
+        model.backward()
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_two_chunks_with_carried_state_are_one_long_chunk(settings: dict[str, Any]) -> None:
     model = make(dtype=np.float64, **settings)

@@ -254,6 +254,28 @@ def test_inference_between_forward_and_backward_changes_nothing() -> None:
         assert y.shape == (9, 3, 6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_that_has_served_many_batches_is_as_new(kind: str) -> None:
+    # A layer keeps its buffers, and what it set up over them, from one batch to the next.
+    base = Case(kind, 9, 3, 4, 70, 2, dtype="float32")
+    cases = [
+        base, base, replace(base, T=300), base, replace(base, ragged=True), base,
+        replace(base, B=13), replace(base, T=3, B=9), replace(base, source="one-hot"), base,
+        replace(base, B=13, source="embedding"), replace(base, B=13),
+    ]  # fmt: skip
+    layer = make_layer(base)
+    before = rnncore.get_num_threads()
+    try:
+        for number, case in enumerate(cases):
+            rnncore.set_num_threads(1 + number % 3)
+            given = make_given(case)
+            assert_same_bits(infer(layer, given), infer(make_layer(base), given))
+            assert_same_bits(run(layer, given), run(make_layer(base), given))
+            assert_same_bits(infer(layer, given), infer(make_layer(base), given))
+    finally:
+        rnncore.set_num_threads(before)
+
+
 # Lengths
 
 
@@ -265,6 +287,7 @@ def test_each_sequence_is_as_if_alone(kind: str, bidirectional: bool) -> None:
     results = run(layer, given)
     total = np.zeros_like(layer.flat_grads)
     for b, length in enumerate(given.lengths):
+
         def pick(a: Array, b: int = b) -> Array:
             return a[:, b : b + 1]
 
