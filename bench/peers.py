@@ -7,7 +7,7 @@
 Every side has a process of its own for each thread count, and they are asked in turn. A round
 times every side once; the ratio of a case is the median over rounds of the best peer's time divided
 by the engine's time of the same round, beside its quartiles. A peer that is not installed, or
-fails, is left out and named.
+fails, is left out and named; one whose numbers differ stops the run.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 # The forward pass of a task: project a chunk of steps, then walk through it step by step.
 
 cdef struct Split:
-    # Who does what in the recurrence. Rows are dealt out in tiles, hidden units in runs of blocks;
-    # where units are shared, everybody waits for everybody after each step.
+    # Who does what in the recurrence. Rows are dealt out in tiles, hidden units in runs of blocks.
     ptrdiff_t tiles
     ptrdiff_t tile_rows         # of every tile; the first `taller` have one more
     ptrdiff_t taller
     ptrdiff_t turns             # tiles of this thread
-    bint by_step                # rows become fewer: they are dealt anew, and waited for, each step
+    bint by_step                # sequences end: their rows are dealt anew each step
+    bint waits                  # for everybody after each step: somebody else needs its results
     int row_thread
     int row_threads
     int unit_threads
@@ -42,8 +42,11 @@ cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
         unit_thread, split.unit_threads = thread, threads
     else:
         idle = thread > 0           # one thread is faster
-    split.by_step = (split.row_threads > 1 and work.offset != NULL
-                     and work.offset[work.steps] < work.steps * work.batch)
+    # Dealing anew pays where steps are long and a tenth of the rows is missing.
+    split.by_step = (split.row_threads > 1 and step >= threads * 4096 * LANES
+                     and work.offset != NULL
+                     and 10 * work.offset[work.steps] < 9 * work.steps * work.batch)
+    split.waits = split.by_step or split.unit_threads > 1
     deal_rows(&split, work.batch)
     if idle:
         split.turns = 0
@@ -153,7 +156,7 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
             deal_rows(split, rows_of(work, t))
         forward_step(work, t, z + (work.offset[t] - first) * work.z_layout.stride, split,
                      work.scratch + thread * scratch_size(work))
-        if split.unit_threads > 1 or split.by_step:
+        if split.waits:
             barrier_wait(&work.barrier, threads)
     if not work.training:
         barrier_wait(&work.barrier, threads)

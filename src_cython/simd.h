@@ -144,8 +144,8 @@ INLINE vec within(vec x, real low, real high)
 
 INLINE vec larger(vec a, vec b) { return PICK(max, a, b); }
 
-/* The rounded number of halves of ln2 that a multiple of x holds: n, in the low bits of *n, and as
- * a number. `per` times x, less the number times ln2 (or ln2 / 2), is the small rest. */
+/* `per` times x, rounded to a whole number n: how many ln2 (per = log2 e), or halves of it
+ * (2 log2 e), x holds. Returned as a number, and in the low bits of *n. */
 INLINE vec whole_part(vec x, real per, vec_whole *n)
 {
     vec shifted = x * splat(per) + splat(ROUNDER);

@@ -235,7 +235,7 @@ cdef class Task:
         self.work.b_h = reals(b_h)
 
     def set_weights_back(self, W_hx_back, W_hh_back):
-        self.arrays["weights"] = (W_hx_back, W_hh_back)
+        self.arrays["weights back"] = (W_hx_back, W_hh_back)
         self.work.W_hx_back = reals(W_hx_back)
         self.work.W_hh_back = reals(W_hh_back)
 
@@ -249,6 +249,11 @@ cdef class Task:
         self.work.h = reals(h)
         self.work.c = reals(c)
         self.work.scratch = reals(scratch)
+
+    def forget(self):
+        """Let go of the input and the gradients; a new pass begins with setting them."""
+        for name in ("input", "gradients", "dx"):
+            self.arrays.pop(name, None)
 
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
                   ptrdiff_t part_stride):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -252,6 +253,27 @@ def test_inference_between_forward_and_backward_changes_nothing() -> None:
         for name, array in results.items():
             assert np.array_equal(array, expected[name]), f"{name}, {source}"
         assert y.shape == (9, 3, 6)
+
+
+def test_backward_wants_the_weights_of_forward() -> None:
+    layer = rnncore.GRU(3, 4, seed=0)
+    y, _ = layer.forward(np.ones((2, 1, 3)))
+    layer.load_state_dict(layer.state_dict())
+    with pytest.raises(RuntimeError, match="weights have changed"):
+        layer.backward(np.ones_like(y))
+
+
+def test_a_layer_lets_go_of_what_it_was_given() -> None:
+    layer = rnncore.LSTM(4, 64, seed=0)
+    x = np.ones((5, 2, 4), np.float32)
+    dy = np.ones((5, 2, 64), np.float32)
+    layer(x)
+    layer.forward(x)
+    dx, _ = layer.backward(dy)
+    given = [weakref.ref(array) for array in (x, dy, dx)]
+    del x, dy, dx
+    gc.collect()
+    assert [reference() for reference in given] == [None, None, None]
 
 
 @pytest.mark.parametrize("kind", KINDS)

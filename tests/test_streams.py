@@ -119,3 +119,12 @@ def test_what_does_not_fit_is_refused() -> None:
             call()
     assert stream.process(np.ones((0, 3))).shape == (0, 5)
     assert rnncore.RNN(1, 4, seed=0).stream().step(0.5).shape == (4,)
+
+
+def test_too_many_layers_for_a_stream() -> None:
+    layer = rnncore.RNN(1, 1, num_layers=65, seed=0)
+    with pytest.raises(ValueError, match="at most 64 layers, got 65"):
+        layer.stream()
+    assert rnncore.RNN(1, 1, num_layers=64, seed=0).stream().step(np.ones(1, np.float32)).shape == (
+        1,
+    )

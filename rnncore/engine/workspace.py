@@ -43,7 +43,7 @@ class Workspace:
         if buffer is None or buffer.size < size:
             self.prepared.clear()
             self._buffers.pop(name, None)
-            del buffer  # first, so that the two are never held together
+            del buffer  # first: unless a pass still needs it, the two are never held together
             buffer = self._buffers[name] = aligned_empty(size, self.dtype)
         return buffer[:size].reshape(shape)
 

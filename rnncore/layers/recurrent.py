@@ -28,6 +28,7 @@ from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 from rnncore.layers.segments import Segments
 from rnncore.layers.stack import (
+    MOST_LAYERS,
     Direction,
     Pass,
     States,
@@ -238,7 +239,7 @@ class Recurrent(Module):
             segments = Segments.plan(
                 self._layers, x.shape[0], x.shape[1], memory, tokens, self.dtype
             )
-        kept = _Kept(x, tokens, form, embedding, initial, state is None, segments)
+        kept = _Kept(x, tokens, form, embedding, state is None, segments, self._version)
         if segments is None:
             batch = Batch(x.shape[0], x.shape[1], form.lengths)
             kept.run = self.new_pass(batch, x, tokens, embedding, True, self._training_workspace)
@@ -279,13 +280,13 @@ class Recurrent(Module):
         Raises
         ------
         RuntimeError
-            If `forward` did not come before: each forward serves one backward.
+            If `forward` did not come before, each forward serves one backward; or the weights have
+            changed since.
         ValueError, TypeError
             If a gradient does not fit.
         """
-        kept = self._kept
-        if kept is None:
-            raise RuntimeError("backward: nothing was kept; call forward first, once for each")
+        kept = self._take_kept()
+        self._kept = kept  # until dy and dstate have turned out to fit
         form, (steps, size) = kept.form, kept.x.shape[:2]
         dfinal = check_state(
             "dstate", dstate, self.layer_name, self._sizes, len(self._layers[0]), self._has_c,
@@ -303,12 +304,7 @@ class Recurrent(Module):
             dinitial = self._backward_run(kept.run, dy, dfinal, dx, kept.embedding)
         else:
             dinitial = self._backward_segments(kept, dy, dfinal, dx)
-        if self.learn_initial_state and kept.default_state:
-            for k, letter in enumerate("hc"[: 1 + self._has_c]):
-                for index, end in enumerate(self._ends()):
-                    given = dinitial[k][index]
-                    if given is not None:
-                        self._grads[f"initial_{letter}{end}"] += given.sum(axis=0)
+        self._add_initial(kept, dinitial)
         shaped = self._zeros_for_none(dinitial, size)
         return None if dx is None else form.leave(dx), self._leave_state(shaped, form)
 
@@ -373,7 +369,8 @@ class Recurrent(Module):
         Raises
         ------
         ValueError
-            If the layer is bidirectional: the second direction begins at the end.
+            If the layer is bidirectional, where the second direction begins at the end; or has
+            more than 64 layers.
 
         Examples
         --------
@@ -389,6 +386,11 @@ class Recurrent(Module):
             raise ValueError(
                 "stream: a bidirectional layer cannot be fed step by step; its second direction "
                 "begins at the end of the sequence"
+            )
+        if self.num_layers > MOST_LAYERS:
+            raise ValueError(
+                f"stream: expected at most {MOST_LAYERS} layers, got {self.num_layers}; stack "
+                "several streams instead"
             )
         directions = [directions[0] for directions in self._layers]
         weights = [self._weights(layer, 0, self._params) for layer in range(len(directions))]
@@ -417,8 +419,9 @@ class Recurrent(Module):
         The rows of y, step by step, are good until the next pass.
         """
         x, tokens, form = self._check_input(x, None, embedding)
+        assert form.lengths is None and x.size
         initial = self._initial_state(state, x.shape[1], form)
-        kept = _Kept(x, tokens, form, embedding, initial, state is None, None)
+        kept = _Kept(x, tokens, form, embedding, state is None, None, self._version)
         batch = Batch(x.shape[0], x.shape[1], None)
         run = self.new_pass(batch, x, tokens, embedding, True, self._training_workspace)
         rows, last = self.run_pass(run, initial, True)
@@ -427,10 +430,34 @@ class Recurrent(Module):
 
     def backward_rows(self, dy: np.ndarray) -> None:
         """Add to `grads` what dy (rows, padded_output_size), zeros in the padding, brings."""
-        kept, self._kept = self._kept, None
-        assert kept is not None and kept.run is not None
+        kept = self._take_kept()
+        assert kept.run is not None
+        assert dy.shape == (kept.run.batch.rows, self.padded_output_size)
         nothing: States = [[None] * len(self._sizes)] * 2
-        self.backward_pass(kept.run, dy, nothing, kept.embedding, None)
+        first = self.backward_pass(kept.run, dy, nothing, kept.embedding, None)
+        self._add_initial(kept, first)
+
+    def _take_kept(self) -> _Kept:
+        # What the last forward kept; the weights must be the same still.
+        kept, self._kept = self._kept, None
+        if kept is None:
+            raise RuntimeError("backward: nothing was kept; call forward first, once for each")
+        if kept.version != self._version:
+            raise RuntimeError(
+                "backward: the weights have changed since forward; call backward first, then "
+                "change them"
+            )
+        return kept
+
+    def _add_initial(self, kept: _Kept, dinitial: Sequence[Sequence[np.ndarray | None]]) -> None:
+        # The gradient of a learned initial state, which all sequences share.
+        if not (self.learn_initial_state and kept.default_state):
+            return
+        for k, letter in enumerate("hc"[: 1 + self._has_c]):
+            for index, end in enumerate(self._ends()):
+                given = dinitial[k][index]
+                if given is not None:
+                    self._grads[f"initial_{letter}{end}"] += given.sum(axis=0)
 
     # The passes, over checked arguments
 
@@ -675,10 +702,10 @@ class _Kept:
         tokens: bool,
         form: Form,
         embedding: Embedding | None,
-        initial: States,
         default_state: bool,
         segments: Segments | None,
+        version: int,
     ) -> None:
         self.x, self.tokens, self.form, self.embedding = x, tokens, form, embedding
-        self.initial, self.default_state, self.segments = initial, default_state, segments
+        self.default_state, self.segments, self.version = default_state, segments, version
         self.run: Pass | None = None

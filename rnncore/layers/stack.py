@@ -45,7 +45,6 @@ class Direction:
     def _space(self, name: str, size: int) -> np.ndarray:
         array = self._buffers.get(name)
         if array is None or array.size < size:
-            self._buffers.pop(name, None)
             array = self._buffers[name] = aligned_empty(size, self.dtype)
         self.packed[name] = array[:size]
         return array[:size]
@@ -178,8 +177,17 @@ def forward_stack(
         run.inputs.append(run.output)
     if run.wavefront:
         layers[0][0].kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
+    if not run.training:
+        _forget(run)
     assert run.output is not None
     return run.output, _final_states(layers, run)
+
+
+def _forget(run: Pass) -> None:
+    # Tasks live on in the workspace; the caller's arrays shall not.
+    for tasks in run.tasks:
+        for task in tasks:
+            task.forget()
 
 
 def use_wavefront(
@@ -264,8 +272,8 @@ def _join(directions: list[Direction], run: Pass, number: int, mask: np.ndarray 
             (y, d * size, y.shape[1], size, None), (states, 0, size, size, None), batch.rows, 1,
             size, 0, engine.get_num_threads(),
         )  # fmt: skip
-    if mask is not None:
-        y *= mask
+        if mask is not None:
+            y[:, d * size : d * size + hidden] *= mask[:, d * size : d * size + hidden]
     return Rows(y.reshape(-1), batch.rows, 0, y.shape[1], hidden, len(directions), size)
 
 
@@ -301,11 +309,11 @@ def backward_stack(
                 tasks[d].set_dtable(dtable)
             elif number or dx is not None:
                 width = x.stride if number else x.depth
-                whole = dx
-                if number or d or whole is None:
-                    whole = run.workspace.array(("dx", number, d), (run.batch.rows, width))
-                tasks[d].set_dx(whole, width, width)
-                dxs.append(whole)
+                out = dx if number == d == 0 else None
+                if out is None:
+                    out = run.workspace.array(("dx", number, d), (run.batch.rows, width))
+                tasks[d].set_dx(out, width, width)
+                dxs.append(out)
         dstates.insert(0, pairs)
         if not wavefront:
             kernels.backward(tasks, threads)
@@ -327,6 +335,7 @@ def backward_stack(
                 initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
     if run.tokens is not None:
         _token_gradients(layers[0], run, grads[0], dembedding, threads)
+    _forget(run)
     return initial
 
 

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from rnncore import layers
 from rnncore.data.text import Vocabulary
 from rnncore.engine.workspace import Workspace
+from rnncore.layers.arguments import as_array
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module
 from rnncore.layers.rows import Rows
@@ -139,7 +140,7 @@ class LanguageModel(Module):
         self.rnn = CELLS[cell](
             input_size, hidden_size, num_layers=num_layers, dropout=dropout, **common
         )
-        self.dropout = Dropout(dropout, seed=self.generator)
+        self.dropout = Dropout(dropout, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
         self._workspace = Workspace(self.dtype)
@@ -179,11 +180,15 @@ class LanguageModel(Module):
             Mean of ``-log p(target)`` in nats per character.
         state
         """
-        if not np.size(tokens):
-            raise ValueError(f"tokens: expected (T, B) characters, got none ({np.shape(tokens)})")
+        self._kept = None
+        tokens = as_array("tokens", tokens)
+        if tokens.ndim != 2 or not tokens.size:
+            raise ValueError(
+                f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"
+            )
+        checked = check_targets(targets, tokens.shape, len(self.vocabulary))
         # Everything between the layers stays in rows of the engine.
         rows, state = self.rnn.forward_rows(tokens, state, embedding=self.embedding)
-        checked = check_targets(targets, np.shape(tokens), len(self.vocabulary))
         if self.dropout.p:
             rows = Rows.of(self.dropout.forward(rows.array()))
         logits = self._workspace.array("logits", (rows.count, self.head.row_size))
