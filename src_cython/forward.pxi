@@ -32,18 +32,19 @@ cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
     cdef const Layout* z = &work.z_layout
     cdef int unit_thread = 0
     cdef ptrdiff_t panels = work.state_stride // PANEL
-    # A barrier costs about what two thousand multiply-adds of a vector cost.
-    cdef ptrdiff_t step = z.gates * z.units * z.units * work.batch
+    # A barrier costs some hundred multiply-adds of a vector; a share of a step has to be longer.
+    cdef bint long_steps = (
+        z.gates * z.units * z.units * work.batch >= threads * 1024 * LANES)
     cdef bint idle = False
     split.row_thread, split.row_threads, split.unit_threads = 0, 1, 1
     if work.batch >= 4 * threads:
         split.row_thread, split.row_threads = thread, threads
-    elif panels >= threads and step >= threads * 4096 * LANES:
+    elif panels >= threads and long_steps:
         unit_thread, split.unit_threads = thread, threads
     else:
         idle = thread > 0           # one thread is faster
     # Dealing anew pays where steps are long and a tenth of the rows is missing.
-    split.by_step = (split.row_threads > 1 and step >= threads * 4096 * LANES
+    split.by_step = (split.row_threads > 1 and long_steps
                      and work.offset != NULL
                      and 10 * work.offset[work.steps] < 9 * work.steps * work.batch)
     split.waits = split.by_step or split.unit_threads > 1
