@@ -77,6 +77,7 @@ static struct {
     int sleepers;
     int workers;                    /* threads that exist beside the caller */
     int forked;
+    int processor;                  /* on which the caller runs */
     region work;
     void *argument;
     _Alignas(64) atomic_int ticket; /* region number * MOST_THREADS + threads - 1 */
@@ -90,6 +91,29 @@ static void run_flushing_denormals(region work, void *argument, int thread, int 
     unsigned mode = flush_denormals();
     work(argument, thread, threads);
     restore_denormals(mode);
+}
+
+/* Systems like to wake a thread on the processor of the one that wakes it. There it would wait for
+ * the caller, who waits for it: it moves to another one, and may be moved again from then on. */
+static void leave_to_caller(void)
+{
+#if defined(__linux__) && defined(CPU_CLR)
+    cpu_set_t all, others;
+    if (sched_getcpu() != team.processor || sched_getaffinity(0, sizeof(all), &all)) return;
+    others = all;
+    CPU_CLR(team.processor, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof(others), &others))
+        sched_setaffinity(0, sizeof(all), &all);
+#endif
+}
+
+static int current_processor(void)
+{
+#if defined(__linux__) && defined(CPU_CLR)
+    return sched_getcpu();
+#else
+    return 0;
+#endif
 }
 
 static void *worker(void *number)
@@ -113,6 +137,7 @@ static void *worker(void *number)
         /* The ticket alone says who takes part: the other fields are stable only for those who do. */
         int threads = ticket % MOST_THREADS + 1;
         if (thread < threads) {
+            leave_to_caller();
             run_flushing_denormals(team.work, team.argument, thread, threads);
             atomic_fetch_sub_explicit(&team.running, 1, memory_order_release);
         }
@@ -156,6 +181,7 @@ static void run_region(region work, void *argument, int threads)
     threads = team_grow(threads);
     team.work = work;
     team.argument = argument;
+    team.processor = current_processor();
     atomic_store_explicit(&team.running, threads - 1, memory_order_relaxed);
     int number = atomic_load_explicit(&team.ticket, memory_order_relaxed) / MOST_THREADS + 1;
     if (number > INT32_MAX / MOST_THREADS - 1) number = 1;
