@@ -40,6 +40,9 @@ cdef extern from "panels.h" nogil:
         ptrdiff_t part_stride, const real* panel, ptrdiff_t panels) noexcept nogil
     const tile_kernel tile[7]
 
+cdef extern from "caches.h" nogil:
+    ptrdiff_t cache_bytes(int level)
+
 cdef extern from "threads.h" nogil:
     ctypedef struct Barrier:
         pass

@@ -27,17 +27,29 @@ cdef inline void deal_rows(Split* split, ptrdiff_t rows) noexcept nogil:
     split.turns = split.tiles // split.row_threads
 
 
+cdef bint has_long_steps(const Work* work, int threads) noexcept nogil:
+    # A barrier costs some hundred multiply-adds of a vector; a share of a step has to be longer.
+    cdef const Layout* z = &work.z_layout
+    return z.gates * z.units * z.units * work.batch >= threads * 1024 * LANES
+
+
+cdef bint must_share_weights(const Work* work, int threads) noexcept nogil:
+    # Whether W_hh stays in the second caches only if each holds a share of it, and a fair one.
+    cdef const Layout* z = &work.z_layout
+    return (threads > 1 and work.state_stride // PANEL % threads == 0
+            and has_long_steps(work, threads)
+            and z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE)
+
+
 cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
     cdef Split split
     cdef const Layout* z = &work.z_layout
     cdef int unit_thread = 0
     cdef ptrdiff_t panels = work.state_stride // PANEL
-    # A barrier costs some hundred multiply-adds of a vector; a share of a step has to be longer.
-    cdef bint long_steps = (
-        z.gates * z.units * z.units * work.batch >= threads * 1024 * LANES)
+    cdef bint long_steps = has_long_steps(work, threads)
     cdef bint idle = False
     split.row_thread, split.row_threads, split.unit_threads = 0, 1, 1
-    if work.batch >= 4 * threads:
+    if work.batch >= 4 * threads and not must_share_weights(work, threads):
         split.row_thread, split.row_threads = thread, threads
     elif panels >= threads and long_steps:
         unit_thread, split.unit_threads = thread, threads
@@ -184,20 +196,22 @@ cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
         low = high
 
 
-# The directions of a layer run side by side where there are threads for both.
+# The directions of a layer run side by side where there are threads for both; over few rows only if
+# the weights of each fit one thread's cache.
 
 ctypedef void (*task_kernel)(Work* work, int thread, int threads) noexcept nogil
 
 cdef struct Directions:
     Work* work[2]
     int count
+    bint side_by_side
     task_kernel kernel
 
 
 cdef void directions_region(void* argument, int thread, int threads) noexcept nogil:
     cdef Directions* directions = <Directions*>argument
     cdef int d
-    if directions.count == 2 and threads >= 2:
+    if directions.side_by_side and threads >= 2:
         d = thread % 2
         directions.kernel(directions.work[d], thread // 2, (threads + 1 - d) // 2)
     else:
@@ -229,6 +243,8 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         multiply_adds += work_of(work)
         split = split_team(work, 0, threads)
         shared = shared or split.row_threads > 1 or split.unit_threads > 1
+    directions.side_by_side = directions.count == 2 and (
+        work.batch >= 4 * threads or not must_share_weights(work, threads))
     if not shared and directions.count == 1:
         threads = 1     # a step is too short to be shared: helping with the input does not pay
     with nogil:
@@ -290,6 +306,12 @@ def forward_wavefront(list tasks, int threads):
 def forward(list tasks, int threads):
     """Run the directions of one layer over a batch."""
     run_directions(tasks, forward_task, threads)
+
+
+def shares_weights(Task task, ptrdiff_t batch, int threads):
+    """Whether the threads had better share each step's weights than run layers side by side."""
+    task.work.batch = batch
+    return bool(must_share_weights(&task.work, threads))
 
 
 def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):

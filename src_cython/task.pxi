@@ -77,8 +77,10 @@ cdef enum:
     SHORT_CHUNK_ROWS = 96       # of a product by itself
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3
-    FIRST_CACHE = 24576         # bytes of weights that stay there
     MOST_LAYERS = 64
+
+cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3    # bytes of weights that stay there
+cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2       # likewise
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:

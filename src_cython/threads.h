@@ -70,14 +70,23 @@ INLINE void wait_until_above(atomic_int *counter, int value)
     }
 }
 
+typedef struct {
+    pthread_t thread;
+    int asleep;
+#if defined(__linux__) && defined(CPU_CLR)
+    int sent_away;                  /* from the caller's processor; freed again when it has woken */
+    cpu_set_t processors;           /* that it may use */
+#endif
+} Worker;
+
 static struct {
     pthread_mutex_t busy;           /* held by the caller whose region the team runs */
-    pthread_mutex_t sleep;
+    pthread_mutex_t sleep;          /* over the fields of workers */
     pthread_cond_t wake;
     int sleepers;
     int workers;                    /* threads that exist beside the caller */
+    Worker worker[MOST_THREADS];    /* thread k is worker[k] */
     int forked;
-    int processor;                  /* on which the caller runs */
     region work;
     void *argument;
     _Alignas(64) atomic_int ticket; /* region number * MOST_THREADS + threads - 1 */
@@ -93,32 +102,39 @@ static void run_flushing_denormals(region work, void *argument, int thread, int 
     restore_denormals(mode);
 }
 
-/* Systems like to wake a thread on the processor of the one that wakes it. There it would wait for
- * the caller, who waits for it: it moves to another one, and may be moved again from then on. */
-static void leave_to_caller(void)
+/* Systems like to wake a thread on the processor of the one that wakes it, where it would wait for
+ * the caller, who waits for it. So sleepers are sent to the other processors before they wake. */
+static void send_away(Worker *worker)
 {
 #if defined(__linux__) && defined(CPU_CLR)
-    cpu_set_t all, others;
-    if (sched_getcpu() != team.processor || sched_getaffinity(0, sizeof(all), &all)) return;
-    others = all;
-    CPU_CLR(team.processor, &others);
-    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof(others), &others))
-        sched_setaffinity(0, sizeof(all), &all);
+    cpu_set_t others;
+    if (worker->sent_away
+        || pthread_getaffinity_np(worker->thread, sizeof(others), &worker->processors))
+        return;
+    others = worker->processors;
+    CPU_CLR(sched_getcpu(), &others);
+    if (CPU_COUNT(&others))
+        worker->sent_away = !pthread_setaffinity_np(worker->thread, sizeof(others), &others);
+#else
+    (void)worker;
 #endif
 }
 
-static int current_processor(void)
+static void free_to_move(Worker *worker)
 {
 #if defined(__linux__) && defined(CPU_CLR)
-    return sched_getcpu();
+    if (worker->sent_away)
+        pthread_setaffinity_np(worker->thread, sizeof(cpu_set_t), &worker->processors);
+    worker->sent_away = 0;
 #else
-    return 0;
+    (void)worker;
 #endif
 }
 
 static void *worker(void *number)
 {
     const int thread = (int)(intptr_t)number;
+    Worker *self = &team.worker[thread];
     int seen = 0;
     for (;;) {
         int ticket;
@@ -129,15 +145,17 @@ static void *worker(void *number)
             }
             pthread_mutex_lock(&team.sleep);
             team.sleepers++;
+            self->asleep = 1;
             while (atomic_load(&team.ticket) == seen) pthread_cond_wait(&team.wake, &team.sleep);
+            self->asleep = 0;
             team.sleepers--;
             pthread_mutex_unlock(&team.sleep);
+            free_to_move(self);
         }
         seen = ticket;
         /* The ticket alone says who takes part: the other fields are stable only for those who do. */
         int threads = ticket % MOST_THREADS + 1;
         if (thread < threads) {
-            leave_to_caller();
             run_flushing_denormals(team.work, team.argument, thread, threads);
             atomic_fetch_sub_explicit(&team.running, 1, memory_order_release);
         }
@@ -162,8 +180,9 @@ static int team_grow(int threads)
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     while (team.workers < threads - 1) {
-        pthread_t thread;
-        if (pthread_create(&thread, &detached, worker, (void *)(intptr_t)(team.workers + 1))) break;
+        int thread = team.workers + 1;
+        if (pthread_create(&team.worker[thread].thread, &detached, worker, (void *)(intptr_t)thread))
+            break;
         team.workers++;
     }
     pthread_attr_destroy(&detached);
@@ -181,13 +200,16 @@ static void run_region(region work, void *argument, int threads)
     threads = team_grow(threads);
     team.work = work;
     team.argument = argument;
-    team.processor = current_processor();
     atomic_store_explicit(&team.running, threads - 1, memory_order_relaxed);
     int number = atomic_load_explicit(&team.ticket, memory_order_relaxed) / MOST_THREADS + 1;
     if (number > INT32_MAX / MOST_THREADS - 1) number = 1;
     pthread_mutex_lock(&team.sleep);
     atomic_store(&team.ticket, number * MOST_THREADS + threads - 1);
-    if (team.sleepers) pthread_cond_broadcast(&team.wake);
+    if (team.sleepers) {
+        for (int k = 1; k < threads; k++)
+            if (team.worker[k].asleep) send_away(&team.worker[k]);
+        pthread_cond_broadcast(&team.wake);
+    }
     pthread_mutex_unlock(&team.sleep);
     run_flushing_denormals(work, argument, 0, threads);
     for (int spins = 0; atomic_load_explicit(&team.running, memory_order_acquire); spins++) {

@@ -195,11 +195,16 @@ def use_wavefront(
 ) -> bool:
     """Whether layers run side by side, each a chunk of steps behind the one below.
 
-    Where rows are few a step is too short to be shared among threads, but a stack is not.
+    Where rows are few a step is too short to be shared among threads, but a stack is not. Weights
+    too large for a thread's cache are better shared by all.
     """
-    alone = all(len(directions) == 1 for directions in layers)
-    few = sequences < 4 * threads
-    return 1 < len(layers) <= MOST_LAYERS and threads > 1 and few and alone and not dropout
+    if not 1 < len(layers) <= MOST_LAYERS or threads == 1 or sequences >= 4 * threads or dropout:
+        return False
+    return not any(
+        len(directions) > 1
+        or directions[0].kernels.shares_weights(directions[0].task(), sequences, threads)
+        for directions in layers
+    )
 
 
 def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndarray]]:
