@@ -12,32 +12,43 @@ cdef void clear_padding(const Work* work, real* z, ptrdiff_t rows) noexcept nogi
                    (layout.block - used) * sizeof(real))
 
 
+cdef inline void backward_gates(const Work* work, ptrdiff_t t, ptrdiff_t block, ptrdiff_t row,
+                                ptrdiff_t rows, ptrdiff_t z_stride, ptrdiff_t state_stride,
+                                ptrdiff_t dy_stride) noexcept nogil:
+    # Rows of one block, or blocks of one row: whatever is z_stride apart in z.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t here = row * work.state_stride + block * layout.block
+    cdef ptrdiff_t before = slot_before(work, t) * work.state_stride + here
+    cdef ptrdiff_t after = slot_after(work, t) * work.state_stride + here
+    cdef ptrdiff_t first = work.offset[t] + row
+    work.cell.backward(
+        work.z + first * layout.stride + block * layout.places * layout.block,
+        work.dh + here, work.dc + here,
+        NULL if work.dy == NULL else work.dy + first * work.dy_stride + block * layout.block,
+        work.h + after, work.c + after, work.h + before, work.c + before, rows, layout.block,
+        z_stride, state_stride, dy_stride)
+
+
 cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
     # dz of this thread's rows and units of step t.
     cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
-    cdef ptrdiff_t before = slot_before(work, t) * stride, after = slot_after(work, t) * stride
-    cdef real* z = work.z + work.offset[t] * layout.stride
-    cdef ptrdiff_t block, k, i, row, above, here
+    cdef ptrdiff_t rows = rows_of(work, t), blocks = split.last_block - split.block
+    cdef ptrdiff_t places = layout.places * layout.block
+    cdef ptrdiff_t block, k, i, row, above, r
     for k in range(split.turns):
         i = k * split.row_threads + split.row_thread
         row = tile_begin(split, i)
         above = min(tile_begin(split, i + 1), rows)
-        if row >= above:
-            continue
-        for block in range(split.block, split.last_block):
-            here = row * stride + block * layout.block
-            work.cell.backward(
-                z + row * layout.stride + block * layout.places * layout.block,
-                work.dh + here, work.dc + here,
-                NULL if work.dy == NULL else
-                work.dy + (work.offset[t] + row) * work.dy_stride + block * layout.block,
-                work.h + after + here, work.c + after + here, work.h + before + here,
-                work.c + before + here, above - row, layout.block, layout.stride, stride,
-                work.dy_stride)
-            if (block + 1) * layout.block > layout.units:
-                clear_padding(work, z + row * layout.stride
-                              + block * layout.places * layout.block, above - row)
+        if above - row < blocks:
+            for r in range(row, above):
+                backward_gates(work, t, split.block, r, blocks, places, layout.block, layout.block)
+        elif row < above:
+            for block in range(split.block, split.last_block):
+                backward_gates(work, t, block, row, above - row, layout.stride, work.state_stride,
+                               work.dy_stride)
+        if row < above and split.last_block * layout.block > layout.units:
+            clear_padding(work, work.z + (work.offset[t] + row) * layout.stride
+                          + (layout.blocks - 1) * places, above - row)
 
 
 cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
@@ -47,10 +58,11 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
     cdef ptrdiff_t depth = layout.gates * layout.block
     cdef const real* dz = work.z + work.offset[t] * layout.stride + (
         layout.places - layout.gates) * layout.block
-    cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL, panels = stride // PANEL
-    cdef ptrdiff_t group = group_panels(panel_size, panels) if rows <= FEW_ROWS else 1
-    cdef ptrdiff_t groups = (split.last_panel - split.panel + group - 1) // group
+    cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
+    cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
     cdef ptrdiff_t n, panel, many, k, i, row, above
+    if rows <= FEW_ROWS:
+        group, groups = split.group_back, split.groups_back
     for n in range(groups):
         panel = split.panel + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_panel - panel)
@@ -205,4 +217,4 @@ def backward_sizes(Task task, ptrdiff_t rows):
     return {"W_hh_back": height * round_up(z.units, PANEL), "panel": PANEL,
             "height": height, "dz_columns": z.stride * column_size(rows),
             "h_panels": round_up(z.units, PANEL) * column_size(rows),
-            "x_panels": round_up(task.input_size, PANEL) * column_size(rows)}
+            "x_panels": round_up(task.work.input_size, PANEL) * column_size(rows)}

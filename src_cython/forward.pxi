@@ -17,6 +17,11 @@ cdef struct Split:
     ptrdiff_t last_panel
     ptrdiff_t block
     ptrdiff_t last_block
+    # blocks forward, and panels backward, that few rows take at once; how many times
+    ptrdiff_t group
+    ptrdiff_t groups
+    ptrdiff_t group_back
+    ptrdiff_t groups_back
 
 
 cdef inline void deal_rows(Split* split, ptrdiff_t rows) noexcept nogil:
@@ -39,6 +44,30 @@ cdef bint must_share_weights(const Work* work, int threads) noexcept nogil:
     return (threads > 1 and work.state_stride // PANEL % threads == 0
             and has_long_steps(work, threads)
             and z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE)
+
+
+cdef ptrdiff_t group_panels(ptrdiff_t size, ptrdiff_t panels) noexcept nogil:
+    # Panels, of `size` numbers each, that few rows take at once. Beyond the first cache the fewest
+    # that keep the multiply-adds busy: then the gates of some units run while the weights of the
+    # next arrive, and going there and back finds the most in the cache.
+    cdef ptrdiff_t weights = size * panels * <ptrdiff_t>sizeof(real)
+    if weights <= FIRST_CACHE:
+        return panels
+    if PANEL_VECTORS < 4:
+        return 4
+    # One panel is as fast as the second cache; two are, where half is found in the first one.
+    return 2 if weights <= 3 * FIRST_CACHE and panels >= 4 else 1
+
+
+cdef void set_groups(Split* split, const Layout* z, ptrdiff_t panels) noexcept nogil:
+    cdef ptrdiff_t block_panels = z.gates * z.block // PANEL
+    cdef ptrdiff_t depth = z.blocks * z.gates * z.block
+    split.group = group_panels(z.units * PANEL, z.blocks * block_panels) // block_panels
+    split.group = max(<ptrdiff_t>1, min(split.group, <ptrdiff_t>GROUP_BLOCKS))
+    split.groups = (split.last_block - split.block + split.group - 1) // split.group
+    split.group_back = group_panels(depth * PANEL, panels)
+    split.groups_back = (
+        (split.last_panel - split.panel + split.group_back - 1) // split.group_back)
 
 
 cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
@@ -67,6 +96,7 @@ cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
     split.last_panel = share(panels, unit_thread + 1, split.unit_threads)
     split.block = min(z.blocks, split.panel * (PANEL // z.block))
     split.last_block = min(z.blocks, split.last_panel * (PANEL // z.block))
+    set_groups(&split, z, panels)
     return split
 
 
@@ -78,19 +108,14 @@ cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
     return FEW_ROWS * GROUP_BLOCKS * work.z_layout.gates * work.z_layout.block
 
 
-cdef inline ptrdiff_t group_panels(ptrdiff_t size, ptrdiff_t panels) noexcept nogil:
-    # Panels, of `size` numbers each, that few rows take at once. Beyond the first cache the fewest
-    # that keep the multiply-adds busy: then the gates of some units run while the weights of the
-    # next arrive, and going there and back finds the most in the cache.
-    if size * panels * <ptrdiff_t>sizeof(real) <= FIRST_CACHE:
-        return panels
-    return 1 if PANEL_VECTORS == 4 else 4
-
-
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
-    # Steps a chunk: z stays in the second cache between the projection and the recurrence.
-    cdef ptrdiff_t rows = 65536 // work.z_layout.stride
-    rows = min(max(rows, <ptrdiff_t>48), <ptrdiff_t>CHUNK_ROWS)
+    # Steps a chunk: z stays in the second cache between the projection and the recurrence. Few rows
+    # stay in the first cache, if W_hx is so small that going through it often costs nothing.
+    cdef ptrdiff_t row = work.z_layout.stride * <ptrdiff_t>sizeof(real)
+    cdef ptrdiff_t rows = max(SECOND_CACHE // 2 // row, <ptrdiff_t>48)
+    if work.batch <= FEW_ROWS and row * work.input_size <= FIRST_CACHE // 4:
+        rows = max(FIRST_CACHE // 4 // row, <ptrdiff_t>2 * TILE_ROWS)
+    rows = min(rows, <ptrdiff_t>CHUNK_ROWS)
     return max(<ptrdiff_t>1, rows // max(<ptrdiff_t>1, work.batch))
 
 
@@ -108,22 +133,41 @@ cdef void gather_rows(const Work* work, real* z, ptrdiff_t first, ptrdiff_t rows
                    source + block * width, width * sizeof(real))
 
 
+cdef inline void forward_gates(const Work* work, ptrdiff_t block, ptrdiff_t many, ptrdiff_t row,
+                               ptrdiff_t rows, real* z, const real* recurrent, real* h, real* c,
+                               const real* h_prev, const real* c_prev) noexcept nogil:
+    # Of some rows and blocks. The blocks of a row are evenly apart, as the rows of a block are, so
+    # the cell takes either many rows of one block or many blocks of one row in one call.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t stride = work.state_stride, places = layout.places * layout.block
+    cdef ptrdiff_t width = layout.gates * layout.block, here, r
+    if many == 1:
+        here = row * stride + block * layout.block
+        work.cell.forward(h + here, c + here, z + row * layout.stride + block * places, recurrent,
+                          h_prev + here, c_prev + here, rows, layout.block, layout.stride, width,
+                          stride)
+        return
+    for r in range(rows):
+        here = (row + r) * stride + block * layout.block
+        work.cell.forward(h + here, c + here, z + (row + r) * layout.stride + block * places,
+                          recurrent + r * many * width, h_prev + here, c_prev + here, many,
+                          layout.block, places, width, layout.block)
+
+
 cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* split,
                        real* recurrent) noexcept nogil:
     # This thread's rows and units of step t; z is row 0 of the step.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
-    cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
+    cdef ptrdiff_t width = layout.gates * layout.block, panels = width // PANEL
     cdef const real* h_prev = work.h + slot_before(work, t) * stride
     cdef real* h = work.h + slot_after(work, t) * stride
     cdef const real* c_prev = work.c
     cdef real* c = work.c
-    cdef ptrdiff_t panels = width // PANEL, group = 1
+    cdef ptrdiff_t group = 1, groups = split.last_block - split.block
+    cdef ptrdiff_t n, block, many, k, i, row, above
     if rows <= FEW_ROWS:
-        group = group_panels(layout.units * PANEL, layout.blocks * panels) // panels
-        group = max(<ptrdiff_t>1, min(group, <ptrdiff_t>GROUP_BLOCKS))
-    cdef ptrdiff_t groups = (split.last_block - split.block + group - 1) // group
-    cdef ptrdiff_t n, block, many, k, i, row, above, b, here
+        group, groups = split.group, split.groups
     if work.training and work.c != NULL:
         c_prev = work.c + slot_before(work, t) * stride
         c = work.c + slot_after(work, t) * stride
@@ -141,13 +185,8 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
             tile[above - row](recurrent, many * width,
                               NULL if work.b_h == NULL else work.b_h + block * width, 0,
                               h_prev + row * stride, stride, 1, layout.units, 0,
-                              work.W_hh + block * width * layout.units, many * width // PANEL)
-            for b in range(many):
-                here = row * stride + (block + b) * layout.block
-                work.cell.forward(h + here, c + here,
-                                  z + row * layout.stride + (block + b) * places,
-                                  recurrent + b * width, h_prev + here, c_prev + here,
-                                  above - row, layout.block, layout.stride, many * width, stride)
+                              work.W_hh + block * width * layout.units, many * panels)
+            forward_gates(work, block, many, row, above - row, z, recurrent, h, c, h_prev, c_prev)
 
 
 cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split, int thread,
@@ -317,7 +356,7 @@ def shares_weights(Task task, ptrdiff_t batch, int threads):
 def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):
     """How a dense batch is shared out: threads by rows and by units, tiles, steps a chunk."""
     cdef Work work = task.work
-    cdef ptrdiff_t inputs = 0 if tokens else task.input_size
+    cdef ptrdiff_t inputs = 0 if tokens else task.work.input_size
     cdef ptrdiff_t gates = work.z_layout.gates * work.z_layout.units
     cdef Split split
     work.batch = batch

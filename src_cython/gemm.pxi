@@ -319,7 +319,7 @@ cdef Linear table_of(Task task, embedding, ptrdiff_t vocabulary, table):
     memset(&linear, 0, sizeof(Linear))
     linear.layout = layout_of(z.units, z.gates, z.gates)
     linear.gate_of = task.work.cell.x_gates
-    linear.x = Rows(reals(embedding), task.input_size, 1, task.input_size, 0)
+    linear.x = Rows(reals(embedding), task.work.input_size, 1, task.work.input_size, 0)
     linear.rows = vocabulary
     linear.y = reals(table)
     return linear
@@ -339,7 +339,7 @@ def table_backward(Task task, dtable, embedding, ptrdiff_t vocabulary, packed_W_
     """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
     cdef Linear linear = table_of(task, embedding, vocabulary, dtable)
     linear.W_back = reals(packed_W_hx_back)
-    linear.dx = Rows(reals(dembedding), task.input_size, 1, task.input_size, 0)
+    linear.dx = Rows(reals(dembedding), task.work.input_size, 1, task.work.input_size, 0)
     linear.dW = reals(dW_hx)
     linear.dy_columns = reals(columns)
     linear.x_panels = reals(x_panels)

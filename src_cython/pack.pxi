@@ -126,7 +126,7 @@ def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, 
     """Pack weights (gates * hidden_size, ...) for the forward pass. None is left out."""
     cdef Work* work = &task.work
     cdef Layout* z = &work.z_layout
-    cdef Packing packing = Packing(z, work.cell, task.input_size, reals(packed_W_hx), reals(W_hx),
+    cdef Packing packing = Packing(z, work.cell, task.work.input_size, reals(packed_W_hx), reals(W_hx),
                                    reals(packed_W_hh), reals(W_hh), 1, 0)
     run_packing(pack_region, &packing, threads)
     if b_x is None:
@@ -140,7 +140,7 @@ def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, 
 def pack_back(Task task, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride, packed_W_hx,
               packed_W_hh, int threads):
     """Pack weights for the backward pass; the columns of W_hx stand in parts. None is left out."""
-    cdef Packing packing = Packing(&task.work.z_layout, task.work.cell, task.input_size,
+    cdef Packing packing = Packing(&task.work.z_layout, task.work.cell, task.work.input_size,
                                    reals(packed_W_hx), reals(W_hx), reals(packed_W_hh),
                                    reals(W_hh), parts, part_stride)
     run_packing(pack_back_region, &packing, threads)
@@ -156,7 +156,7 @@ def one_hot_table(Task task, table, W_hx, packed_b_x, tokens):
     cdef const real* b = reals(packed_b_x)
     cdef const ptrdiff_t* token = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
     for n in range(<ptrdiff_t>len(tokens)):
-        spread_gates(out + n * width, W + token[n], task.input_size, b, z, work.cell.x_gates)
+        spread_gates(out + n * width, W + token[n], task.work.input_size, b, z, work.cell.x_gates)
 
 
 def one_hot_gradient(Task task, dtable, dW_hx, tokens):
@@ -168,4 +168,4 @@ def one_hot_gradient(Task task, dtable, dW_hx, tokens):
     cdef real* W = reals(dW_hx)
     cdef const ptrdiff_t* token = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
     for n in range(<ptrdiff_t>len(tokens)):
-        gather_gates(W + token[n], task.input_size, spread + n * width, z, work.cell.x_gates)
+        gather_gates(W + token[n], task.work.input_size, spread + n * width, z, work.cell.x_gates)

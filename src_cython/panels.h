@@ -78,30 +78,31 @@ INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_s
 }
 
 /* Few rows take several panels at once: a processor needs about eight independent chains. */
-#define DEFINE_TILE(ROWS, WIDE)                                                                    \
+#define DEFINE_TILE(ROWS, WIDEST)                                                                  \
     NOINLINE void tile_##ROWS(real *out, ptrdiff_t out_stride, const real *init,                   \
                               ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,            \
                               ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,             \
                               const real *panel, ptrdiff_t panels)                                 \
     {                                                                                              \
         const ptrdiff_t panel_size = parts * depth * PANEL;                                        \
-        ptrdiff_t done = 0;                                                                        \
-        for (; WIDE > 1 && done + WIDE <= panels; done += WIDE)                                    \
-            tile_body(ROWS, WIDE, out + done * PANEL, out_stride,                                  \
-                      init ? init + done * PANEL : NULL, init_stride, a, a_stride, parts, depth,   \
-                      part_stride, panel + done * panel_size);                                     \
-        for (; done < panels; done++)                                                              \
-            tile_body(ROWS, 1, out + done * PANEL, out_stride, init ? init + done * PANEL : NULL,  \
-                      init_stride, a, a_stride, parts, depth, part_stride,                         \
-                      panel + done * panel_size);                                                  \
+        while (panels > 0) {                                                                       \
+            const int wide = panels < WIDEST ? (int)panels : WIDEST;                               \
+            TAKE(ROWS, 4, WIDEST) TAKE(ROWS, 3, WIDEST) TAKE(ROWS, 2, WIDEST) TAKE(ROWS, 1, WIDEST) \
+            out += wide * PANEL, panel += wide * panel_size, panels -= wide;                       \
+            if (init) init += wide * PANEL;                                                        \
+        }                                                                                          \
     }
 
+#define TAKE(ROWS, WIDE, WIDEST)                                                                   \
+    if (WIDE <= WIDEST && wide == WIDE)                                                            \
+        tile_body(ROWS, WIDE, out, out_stride, init, init_stride, a, a_stride, parts, depth,       \
+                  part_stride, panel);
+
+DEFINE_TILE(1, 4)
 #if PANEL_VECTORS == 4
-DEFINE_TILE(1, 2)
-DEFINE_TILE(2, 1)
+DEFINE_TILE(2, 2)
 DEFINE_TILE(3, 1)
 #else
-DEFINE_TILE(1, 4)
 DEFINE_TILE(2, 2)
 DEFINE_TILE(3, 2)
 #endif

@@ -160,13 +160,16 @@ INLINE vec power_of_two(vec_whole n)
     return (vec)((n << SIGNIFICAND_BITS) + ((whole)EXPONENT_BIAS << SIGNIFICAND_BITS));
 }
 
-/* c[0] + c[1] r + c[2] r^2 + ... */
+/* c[0] + c[1] r + c[2] r^2 + ..., by Horner's rule over r^2 and pairs of terms: half as long a chain
+ * as term by term, and it is the chain that a step of a network waits for. */
 INLINE vec polynomial(const real *c, const int terms, vec r)
 {
-    vec sum = splat(c[terms - 1]);
-#pragma GCC unroll 16
-    for (int k = terms - 2; k >= 0; k--)
-        sum = sum * r + splat(c[k]);
+    const int whole_pairs = terms / 2 * 2;
+    vec square = r * r;
+    vec sum = terms % 2 ? splat(c[terms - 1]) : splat(c[terms - 1]) * r + splat(c[terms - 2]);
+#pragma GCC unroll 8
+    for (int k = (terms % 2 ? whole_pairs : whole_pairs - 2) - 2; k >= 0; k -= 2)
+        sum = sum * square + (splat(c[k + 1]) * r + splat(c[k]));
     return sum;
 }
 

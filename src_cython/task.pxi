@@ -32,6 +32,7 @@ cdef struct Rows:
 cdef struct Work:
     const Cell* cell
     Layout z_layout
+    ptrdiff_t input_size
     ptrdiff_t steps
     ptrdiff_t batch             # sequences of step 0
     const ptrdiff_t* offset     # IN (steps + 1): the first row of each step
@@ -79,8 +80,9 @@ cdef enum:
     FEW_ROWS = 3
     MOST_LAYERS = 64
 
-cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3    # bytes of weights that stay there
-cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2       # likewise
+# Bytes that stay in a core's own caches beside what else is there.
+cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3
+cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:
@@ -176,7 +178,6 @@ cdef class Task:
     """One direction of one layer: sizes, weights and buffers, kept alive while it lives."""
 
     cdef Work work
-    cdef readonly ptrdiff_t input_size
     cdef dict arrays
 
     def __init__(self, cell, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse):
@@ -193,7 +194,11 @@ cdef class Task:
         self.work.z_layout = layout_of(hidden_size, self.work.cell.gates, self.work.cell.saved)
         self.work.state_stride = round_up(hidden_size, PANEL)
         self.work.reverse = reverse
-        self.input_size = input_size
+        self.work.input_size = input_size
+
+    @property
+    def input_size(self):
+        return self.work.input_size
 
     @property
     def hidden_size(self):
@@ -261,7 +266,7 @@ cdef class Task:
                   ptrdiff_t part_stride):
         """x is a flat array whose first row begins at `first`."""
         self.arrays["input"] = x
-        self.work.x = Rows(reals(x) + first, stride, parts, self.input_size // parts, part_stride)
+        self.work.x = Rows(reals(x) + first, stride, parts, self.work.input_size // parts, part_stride)
         self.work.tokens = NULL
 
     def set_tokens(self, tokens, table):
