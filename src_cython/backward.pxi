@@ -138,24 +138,18 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
         first += rows
 
 
-cdef inline ptrdiff_t backward_steps(const Work* work) noexcept nogil:
-    # Steps a chunk.
-    return max(<ptrdiff_t>1, CHUNK_ROWS // max(<ptrdiff_t>1, work.batch))
-
-
 cdef inline ptrdiff_t count_chunks(const Work* work) noexcept nogil:
-    cdef ptrdiff_t steps = backward_steps(work)
-    return (work.steps + steps - 1) // steps
+    return (work.steps + work.chunk - 1) // work.chunk
 
 
 cdef void backward_chunk(Work* work, ptrdiff_t number, Split* split, int thread,
                          int threads) noexcept nogil:
     # The number-th chunk in the order of the backward pass.
-    cdef ptrdiff_t steps = backward_steps(work), low, high, k, t
+    cdef ptrdiff_t low, high, k, t
     if not work.reverse:
         number = count_chunks(work) - 1 - number
-    low = number * steps
-    high = min(low + steps, work.steps)
+    low = number * work.chunk
+    high = min(low + work.chunk, work.steps)
     for k in range(high - low):
         t = low + k if work.reverse else high - 1 - k
         if split.by_step:

@@ -119,16 +119,16 @@ cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
     return max(<ptrdiff_t>1, rows // max(<ptrdiff_t>1, work.batch))
 
 
-cdef void gather_rows(const Work* work, real* z, ptrdiff_t first, ptrdiff_t rows, int thread,
-                      int threads) noexcept nogil:
-    # z[row] = table[tokens[first + row]]
+cdef void gather_rows(const Work* work, real* z, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t low,
+                      ptrdiff_t high, int thread, int threads) noexcept nogil:
+    # z[row] = table[tokens[first + row]], blocks low to high of this thread's share of the rows
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t row, block
     cdef const real* source
     for row in range(share(rows, thread, threads), share(rows, thread + 1, threads)):
         source = work.table + work.tokens[first + row] * layout.blocks * width
-        for block in range(layout.blocks):
+        for block in range(low, high):
             memcpy(z + row * layout.stride + block * layout.places * layout.block,
                    source + block * width, width * sizeof(real))
 
@@ -192,16 +192,20 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
 cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split, int thread,
                         int threads) noexcept nogil:
     # Steps low to high: project them all, then recur.
-    cdef ptrdiff_t k, t, first = work.offset[low]
+    cdef ptrdiff_t k, t, first = work.offset[low], rows = work.offset[high] - first
+    cdef ptrdiff_t begin = 0, end = work.z_layout.blocks
+    cdef int thread_of_rows = thread, sharing = threads
     cdef real* z = work.z
     if work.training:
         z = z + first * work.z_layout.stride
+    if split.unit_threads > 1:      # threads keep to their units, and need not wait for z
+        begin, end, thread_of_rows, sharing = split.block, split.last_block, 0, 1
     if work.tokens != NULL:
-        gather_rows(work, z, first, work.offset[high] - first, thread, threads)
+        gather_rows(work, z, first, rows, begin, end, thread_of_rows, sharing)
     else:
-        project(z, &work.z_layout, &work.x, first, work.offset[high] - first, work.W_hx,
-                work.b_x, thread, threads)
-    barrier_wait(&work.barrier, threads)
+        project(z, &work.z_layout, &work.x, first, rows, work.W_hx, work.b_x, begin, end,
+                thread_of_rows, sharing)
+    barrier_wait(&work.barrier, sharing)
     for k in range(high - low):
         t = high - 1 - k if work.reverse else low + k
         if split.by_step:
@@ -210,8 +214,8 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
                      work.scratch + thread * scratch_size(work))
         if split.waits:
             barrier_wait(&work.barrier, threads)
-    if not work.training:
-        barrier_wait(&work.barrier, threads)
+    if not work.training:           # the next chunk overwrites z
+        barrier_wait(&work.barrier, sharing)
 
 
 cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
@@ -235,8 +239,8 @@ cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
         low = high
 
 
-# The directions of a layer run side by side where there are threads for both; over few rows only if
-# the weights of each fit one thread's cache.
+# The directions of a layer run side by side where there are threads for both and the weights of each
+# fit one thread's cache.
 
 ctypedef void (*task_kernel)(Work* work, int thread, int threads) noexcept nogil
 
@@ -282,8 +286,7 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         multiply_adds += work_of(work)
         split = split_team(work, 0, threads)
         shared = shared or split.row_threads > 1 or split.unit_threads > 1
-    directions.side_by_side = directions.count == 2 and (
-        work.batch >= 4 * threads or not must_share_weights(work, threads))
+    directions.side_by_side = directions.count == 2 and not must_share_weights(work, threads)
     if not shared and directions.count == 1:
         threads = 1     # a step is too short to be shared: helping with the input does not pay
     with nogil:

@@ -1,15 +1,16 @@
 # Matrix products over all rows of a chunk, on the tile that the recurrence uses.
 
 cdef void project(real* z, const Layout* layout, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
-                  const real* panels, const real* bias, int thread, int threads) noexcept nogil:
-    # z[row] = x[first + row] W^T + b, this thread's share of `rows` rows; the weights of a block
-    # stay in the first cache while the rows pass by.
+                  const real* panels, const real* bias, ptrdiff_t low, ptrdiff_t high, int thread,
+                  int threads) noexcept nogil:
+    # z[row] = x[first + row] W^T + b, blocks low to high of this thread's share of `rows` rows; the
+    # weights of a block stay in the cache while the rows pass by.
     cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t depth = x.parts * x.depth
     cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t begin = share(tiles, thread, threads), end = share(tiles, thread + 1, threads)
     cdef ptrdiff_t block, i, row, above
-    for block in range(layout.blocks):
+    for block in range(low, high):
         for i in range(begin, end):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
@@ -220,7 +221,7 @@ cdef void linear_forward_region(void* argument, int thread, int threads) noexcep
     while first < end:
         rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
         project(linear.y + first * linear.layout.stride, &linear.layout, &linear.x, first, rows,
-                linear.W, linear.b, 0, 1)
+                linear.W, linear.b, 0, linear.layout.blocks, 0, 1)
         first += rows
 
 

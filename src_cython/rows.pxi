@@ -1,7 +1,8 @@
 # Rows between the caller's arrays and the engine's buffers: gathered, scattered, padded.
 
 cdef struct Place:
-    # Row r begins at data + (place[r], or r) * stride; its parts of `depth` are `part` apart.
+    # Row r begins at data + (place[r], or r) * stride; its parts of `depth` are `part` apart. A
+    # negative place holds zeros.
     real* data
     ptrdiff_t stride
     ptrdiff_t part
@@ -18,7 +19,8 @@ cdef struct Move:
 
 
 cdef inline real* row_at(const Place* place, ptrdiff_t row) noexcept nogil:
-    return place.data + (row if place.place == NULL else place.place[row]) * place.stride
+    cdef ptrdiff_t where = row if place.place == NULL else place.place[row]
+    return NULL if where < 0 else place.data + where * place.stride
 
 
 cdef void move_region(void* argument, int thread, int threads) noexcept nogil:
@@ -36,8 +38,11 @@ cdef void move_region(void* argument, int thread, int threads) noexcept nogil:
         to = row_at(&move.to, row)
         source = row_at(&move.source, row)
         for part in range(move.parts):
-            memcpy(to + part * move.to.part, source + part * move.source.part,
-                   move.depth * sizeof(real))
+            if source == NULL:
+                memset(to + part * move.to.part, 0, move.depth * sizeof(real))
+            else:
+                memcpy(to + part * move.to.part, source + part * move.source.part,
+                       move.depth * sizeof(real))
             if move.padding:
                 memset(to + part * move.to.part + move.depth, 0, move.padding * sizeof(real))
 
@@ -53,7 +58,8 @@ def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t
     """Copy rows of `parts` pieces of `depth` numbers, and put `padding` zeros behind each piece.
 
     `to` and `source` are (array, first, stride, part_stride, places): row r begins at
-    `first + places[r] * stride` of the array, or `first + r * stride` where places is None.
+    `first + places[r] * stride` of the array, or `first + r * stride` where places is None. A row
+    of `source` at a negative place is zeros.
     """
     cdef Move move
     move.to = place_of(to)

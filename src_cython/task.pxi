@@ -35,6 +35,7 @@ cdef struct Work:
     ptrdiff_t input_size
     ptrdiff_t steps
     ptrdiff_t batch             # sequences of step 0
+    ptrdiff_t chunk             # steps a chunk of the backward pass
     const ptrdiff_t* offset     # IN (steps + 1): the first row of each step
     bint reverse
     bint training               # z, h and c of every step are kept
@@ -246,11 +247,14 @@ cdef class Task:
         self.work.W_hx_back = reals(W_hx_back)
         self.work.W_hh_back = reals(W_hh_back)
 
-    def set_batch(self, offset, ptrdiff_t batch, bint training, z, h, c, scratch):
+    def set_batch(self, offset, ptrdiff_t batch, bint training, z, h, c, scratch,
+                  ptrdiff_t chunk=0):
+        """Take a batch and its buffers; a chunk of 0 steps: as many as have CHUNK_ROWS rows."""
         self.arrays["batch"] = (offset, z, h, c, scratch)
         self.work.offset = <const ptrdiff_t*>data(offset, sizeof(ptrdiff_t))
         self.work.steps = len(offset) - 1
         self.work.batch = batch
+        self.work.chunk = chunk or max(<ptrdiff_t>1, CHUNK_ROWS // max(<ptrdiff_t>1, batch))
         self.work.training = training
         self.work.z = reals(z)
         self.work.h = reals(h)

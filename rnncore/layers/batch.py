@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from rnncore import engine
@@ -26,36 +28,71 @@ class Batch:
     running
         Sequences with at least one step.
     order
-        The caller's index of the i-th longest sequence, all `batch` of them.
+        The caller's index of the i-th longest sequence, all `batch` of them. Given for a part of a
+        batch, whose sequences keep the order that they have in the whole.
+    chunk
+        Steps a chunk of the backward pass; 0 leaves that to the engine.
     """
 
-    def __init__(self, steps: int, batch: int, lengths: np.ndarray | None) -> None:
-        self.steps, self.batch = steps, batch
+    def __init__(
+        self,
+        steps: int,
+        batch: int,
+        lengths: np.ndarray | None,
+        order: np.ndarray | None = None,
+        chunk: int = 0,
+    ) -> None:
+        self.steps, self.batch, self.chunk = steps, batch, chunk
         self.dense = lengths is None
+        self.order = order
         self.ends: slice | np.ndarray
-        #: where each row comes from in the caller's (steps, batch); None: it keeps its place
-        self.place_of_row: np.ndarray | None = None
         if lengths is None:
             self.running = batch if steps else 0
             self.rows = steps * batch
             self.offset = np.arange(steps + 1, dtype=np.intp) * batch
             self.ends = slice(self.rows, self.rows + self.running)
             return
-        self.order = np.argsort(-lengths, kind="stable")
+        if self.order is None:
+            self.order = np.argsort(-lengths, kind="stable")
         in_order = lengths[self.order].astype(np.intp)
         self.running = int(np.count_nonzero(lengths))
         longest = int(in_order[0]) if batch else 0
-        # counts[t]: sequences longer than t
+        # sequences longer than t
         counts = np.searchsorted(-in_order, -np.arange(longest), side="left")
         self.offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
         self.rows = int(self.offset[-1])
-        step = np.repeat(np.arange(longest), counts)
-        position = np.arange(self.rows) - self.offset[step]
-        self.place_of_row = step * batch + self.order[position]
-        # the slot that a reverse direction writes at each row, and the last slot of each sequence
+        # the last slot of each sequence
         slot = np.concatenate([[0], self.running + self.offset[:-1]])
-        self.slot_below = slot[step] + position
         self.ends = slot[in_order[: self.running]] + np.arange(self.running)
+
+    @cached_property
+    def _step_and_position(self) -> tuple[np.ndarray, np.ndarray]:
+        # Of each row: its step, and how many sequences of that step are longer.
+        step = np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
+        return step, np.arange(self.rows) - self.offset[step]
+
+    @cached_property
+    def place_of_row(self) -> np.ndarray | None:
+        """Where each row comes from in the caller's (steps, batch); None: it keeps its place."""
+        if self.order is None:
+            return None
+        step, position = self._step_and_position
+        return step * self.batch + self.order[position]
+
+    @cached_property
+    def row_of_place(self) -> np.ndarray | None:
+        """The row of each of these places, -1 where padding is; None likewise."""
+        if self.place_of_row is None:
+            return None
+        rows = np.full(self.steps * self.batch, -1, np.intp)
+        rows[self.place_of_row] = np.arange(self.rows)
+        return rows
+
+    @cached_property
+    def _slot_below(self) -> np.ndarray:
+        # The slot that a reverse direction writes at each row.
+        step, position = self._step_and_position
+        return np.concatenate([[0], self.running + self.offset[:-1]])[step] + position
 
     def tokens(self, x: np.ndarray) -> np.ndarray:
         """Return token ids (steps, batch) as (rows,)."""
@@ -65,10 +102,8 @@ class Batch:
         return np.ascontiguousarray(rows)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return an array (steps, batch, n) for `scatter` to fill: its padding is zero."""
-        # Zeros that come fresh from the system cost nothing where nobody writes.
-        make = np.empty if self.dense and self.rows else np.zeros
-        return make(shape, dtype)
+        """Return an array (steps, batch, n) for `scatter` to fill; zeros where it has no rows."""
+        return (np.empty if self.rows else np.zeros)(shape, dtype)
 
     def gather(self, out: np.ndarray, x: np.ndarray, parts: int = 1) -> None:
         """Write x (steps, batch, n) into out (rows, width), row by row.
@@ -83,18 +118,18 @@ class Batch:
         )  # fmt: skip
 
     def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
-        """Write rows into out (steps, batch, n), from a column on; what is padding stays."""
+        """Write rows into out (steps, batch, n), from a column on, and zeros where padding is."""
         engine.kernels(out.dtype).move_rows(
-            (out, column, out.shape[2], rows.depth, self.place_of_row),
-            (rows.flat, rows.first, rows.stride, rows.part_stride, None),
-            self.rows, rows.parts, rows.depth, 0, engine.get_num_threads(),
+            (out, column, out.shape[2], rows.depth, None),
+            (rows.flat, rows.first, rows.stride, rows.part_stride, self.row_of_place),
+            self.steps * self.batch, rows.parts, rows.depth, 0, engine.get_num_threads(),
         )  # fmt: skip
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
         """Return the rows of slots (rows + running, n) that hold the state after each row."""
         if not reverse:
             return states[self.running :]
-        return states[: self.rows] if self.dense else states[self.slot_below]
+        return states[: self.rows] if self.dense else states[self._slot_below]
 
     def begin(self, states: np.ndarray, reverse: bool, initial: np.ndarray | None) -> None:
         """Put the initial state (batch, n) of each sequence in its slot; None is zero."""
@@ -115,14 +150,14 @@ class Batch:
 
     def in_order(self, values: np.ndarray) -> np.ndarray:
         """Return the rows of values (batch, n) of running sequences, the longest first."""
-        return values if self.dense else values[self.order[: self.running]]
+        return values if self.order is None else values[self.order[: self.running]]
 
     def restore(self, out: np.ndarray, values: np.ndarray) -> None:
         """Write values (running, n), the longest first, into out (batch, n) in the caller's order.
 
         Sequences without a step keep what `out` holds.
         """
-        if self.dense:
+        if self.order is None:
             out[: self.running] = values
         else:
             out[self.order[: self.running]] = values

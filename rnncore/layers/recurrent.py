@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,14 @@ from rnncore.layers.stack import (
     Direction,
     Pass,
     States,
+    Sums,
     backward_stack,
     describe,
     forward_stack,
-    make_table,
-)  # fmt: skip
+    make_tables,
+)
 from rnncore.layers.stream import make_stream, packed_copy
+from rnncore.layers.tokens import Tokens
 
 State = Any
 """h, or (h, c) for an LSTM: arrays (num_layers * directions, B, H)."""
@@ -99,7 +102,7 @@ class Recurrent(Module):
                     if array is not None:
                         bound = size**-0.5
                         array[...] = self._dropout.generator.uniform(-bound, bound, array.shape)
-        self._packed, self._packed_version = "", -1  # for which pass, of which version
+        self._packed: dict[str, int] = {}  # for which pass, of which version
         self._packing = threading.Lock()
         self._kept: _Kept | None = None
         self._training_workspace = Workspace(dtype)
@@ -166,12 +169,15 @@ class Recurrent(Module):
                     second[-(len(second) // 3) :] = 0
                 array += second
 
-    def _refresh(self, which: str) -> None:
+    def _refresh(self, which: str, apart: bool = False) -> None:
         # Pack the weights for the forward or the backward pass, if that is not what stands there
-        # or they may have changed since.
+        # or they may have changed since. The two share a place, unless those for backward shall
+        # stand apart.
         with self._packing:
-            if self._packed == which and not self._stale(self._packed_version):
+            if which in self._packed and not self._stale(self._packed[which]):
                 return
+            if which == "forward" or not apart:
+                self._packed.clear()
             for layer, directions in enumerate(self._layers):
                 for d, direction in enumerate(directions):
                     weights = self._weights(layer, d, self._params)
@@ -180,8 +186,8 @@ class Recurrent(Module):
                         continue
                     both = layer > 0 and len(directions) == 2
                     parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
-                    direction.pack_back(weights, *parts)
-            self._packed, self._packed_version = which, self._version
+                    direction.pack_back(weights, *parts, apart)
+            self._packed[which] = self._version
 
     # Running
 
@@ -201,7 +207,7 @@ class Recurrent(Module):
         except IndexError:
             workspace = Workspace(self.dtype)
         batch = Batch(x.shape[0], x.shape[1], form.lengths)
-        run = self.new_pass(batch, x, tokens, embedding, False, workspace)
+        run, _ = self._new_pass(batch, x, tokens, embedding, False, workspace)
         y, final = self._run(run, initial)
         self._idle_workspaces.append(workspace)
         return form.leave(y), self._leave_state(final, form)
@@ -234,27 +240,16 @@ class Recurrent(Module):
         """
         x, tokens, form = self._check_input(x, lengths, embedding)
         initial = self._initial_state(state, x.shape[1], form)
-        segments = None
-        if memory is not None:
-            segments = Segments.plan(
-                self._layers, x.shape[0], x.shape[1], memory, tokens, self.dtype
+        kept = _Kept(form, x.shape, embedding, state is None, self._version)
+        batch = Batch(x.shape[0], x.shape[1], form.lengths)
+        if memory is None:
+            kept.run, kept.tokens = self._new_pass(
+                batch, x, tokens, embedding, True, self._training_workspace
             )
-        kept = _Kept(x, tokens, form, embedding, state is None, segments, self._version)
-        if segments is None:
-            batch = Batch(x.shape[0], x.shape[1], form.lengths)
-            kept.run = self.new_pass(batch, x, tokens, embedding, True, self._training_workspace)
             y, final = self._run(kept.run, initial)
         else:
-            y = np.zeros((*x.shape[:2], self.output_size), self.dtype)
-            final = self._zeros_for_none(initial, x.shape[1])
-            for number in range(len(segments)):
-                part, batch = segments.batch(number, form.lengths)
-                noise = self._dropout.generator.bit_generator.state if self.dropout else None
-                segments.keep(final, noise)
-                run = self.new_pass(
-                    batch, x[part], tokens, embedding, False, self._training_workspace
-                )
-                y[part], final = self._run(run, final, dropout=True)
+            kept.segments = Segments.plan(self._layers, batch, memory, tokens, self.dtype)
+            y, final = self._forward_segments(kept, batch, x, tokens, initial)
         self._kept = kept
         return form.leave(y), self._leave_state(final, form)
 
@@ -287,7 +282,7 @@ class Recurrent(Module):
         """
         kept = self._take_kept()
         self._kept = kept  # until dy and dstate have turned out to fit
-        form, (steps, size) = kept.form, kept.x.shape[:2]
+        form, (steps, size) = kept.form, kept.shape[:2]
         dfinal = check_state(
             "dstate", dstate, self.layer_name, self._sizes, len(self._layers[0]), self._has_c,
             size, form, self.dtype,
@@ -296,15 +291,16 @@ class Recurrent(Module):
             dy = self._check_dy(dy, form, steps, size)
         self._kept = None
         dx = None
-        if input_gradient and not kept.tokens:
+        if input_gradient and kept.tokens is None:
             make = np.zeros if kept.run is None else kept.run.batch.empty
-            dx = make(kept.x.shape, self.dtype)
-        if kept.segments is None:
-            assert kept.run is not None
-            dinitial = self._backward_run(kept.run, dy, dfinal, dx, kept.embedding)
+            dx = make(kept.shape, self.dtype)
+        sums = self._begin_sums(kept.tokens)
+        if kept.run is not None:
+            self._refresh("backward")
+            dinitial = self._backward_run(kept.run, sums, dy, dfinal, dx)
         else:
-            dinitial = self._backward_segments(kept, dy, dfinal, dx)
-        self._add_initial(kept, dinitial)
+            dinitial = self._backward_segments(kept, sums, dy, dfinal, dx)
+        self._finish_sums(sums, kept, dinitial)
         shaped = self._zeros_for_none(dinitial, size)
         return None if dx is None else form.leave(dx), self._leave_state(shaped, form)
 
@@ -337,7 +333,7 @@ class Recurrent(Module):
         x, tokens, form = self._check_input(x, lengths, embedding)
         initial = self._initial_state(state, x.shape[1], form)
         batch = Batch(x.shape[0], x.shape[1], form.lengths)
-        run = self.new_pass(batch, x, tokens, embedding, True, Workspace(self.dtype))
+        run, _ = self._new_pass(batch, x, tokens, embedding, True, Workspace(self.dtype))
         y, final = self._run(run, initial, dropout=False)
         records = []
         for number, directions in enumerate(self._layers):
@@ -400,7 +396,8 @@ class Recurrent(Module):
             rows = None if embedding is None else embedding._params["weight"]
             vocabulary = self.input_size if rows is None else len(rows)
             table = aligned_empty(vocabulary * layers[0].table_size, self.dtype)
-            layers[0].make_table(table, weights[0]["W_hx"], rows, np.arange(vocabulary))
+            everything = np.arange(vocabulary)
+            layers[0].make_table(table, weights[0]["W_hx"], Tokens(everything, everything, rows))
         h, c = self._initial_state(None, 1, Form("time first"))
         zero = np.zeros(1, self.dtype)
         initial = [
@@ -421,10 +418,12 @@ class Recurrent(Module):
         x, tokens, form = self._check_input(x, None, embedding)
         assert form.lengths is None and x.size
         initial = self._initial_state(state, x.shape[1], form)
-        kept = _Kept(x, tokens, form, embedding, state is None, None, self._version)
+        kept = _Kept(form, x.shape, embedding, state is None, self._version)
         batch = Batch(x.shape[0], x.shape[1], None)
-        run = self.new_pass(batch, x, tokens, embedding, True, self._training_workspace)
-        rows, last = self.run_pass(run, initial, True)
+        run, kept.tokens = self._new_pass(
+            batch, x, tokens, embedding, True, self._training_workspace
+        )
+        rows, last = self._run_stack(run, initial, True)
         kept.run, self._kept = run, kept
         return rows, self._leave_state(self._final(run, initial, last), form)
 
@@ -434,8 +433,10 @@ class Recurrent(Module):
         assert kept.run is not None
         assert dy.shape == (kept.run.batch.rows, self.padded_output_size)
         nothing: States = [[None] * len(self._sizes)] * 2
-        first = self.backward_pass(kept.run, dy, nothing, kept.embedding, None)
-        self._add_initial(kept, first)
+        sums = self._begin_sums(kept.tokens)
+        self._refresh("backward")
+        first = backward_stack(self._layers, kept.run, sums, dy, nothing, None)
+        self._finish_sums(sums, kept, first)
 
     def _take_kept(self) -> _Kept:
         # What the last forward kept; the weights must be the same still.
@@ -449,7 +450,17 @@ class Recurrent(Module):
             )
         return kept
 
-    def _add_initial(self, kept: _Kept, dinitial: Sequence[Sequence[np.ndarray | None]]) -> None:
+    def _begin_sums(self, tokens: Tokens | None) -> Sums:
+        grads = [
+            [self._weights(layer, d, self._grads) for d in range(len(directions))]
+            for layer, directions in enumerate(self._layers)
+        ]
+        return Sums(self._layers, grads, tokens, self._training_workspace)
+
+    def _finish_sums(
+        self, sums: Sums, kept: _Kept, dinitial: Sequence[Sequence[np.ndarray | None]]
+    ) -> None:
+        sums.finish(None if kept.embedding is None else kept.embedding._grads["weight"])
         # The gradient of a learned initial state, which all sequences share.
         if not (self.learn_initial_state and kept.default_state):
             return
@@ -461,7 +472,7 @@ class Recurrent(Module):
 
     # The passes, over checked arguments
 
-    def new_pass(
+    def _new_pass(
         self,
         batch: Batch,
         x: np.ndarray,
@@ -469,17 +480,38 @@ class Recurrent(Module):
         embedding: Embedding | None,
         training: bool,
         workspace: Workspace,
-    ) -> Pass:
-        """Set up a pass over checked input (T, B, I), or tokens (T, B)."""
+    ) -> tuple[Pass, Tokens | None]:
+        # Over features (T, B, I) or token ids (T, B).
         self._refresh("forward")
+        if not tokens:
+            return self._set_up(batch, x, None, training, workspace), None
+        found = self._find_tokens(x, batch, embedding)
+        tables = self._make_tables(found, workspace)
+        return self._set_up(batch, found.places, tables, training, workspace), found
+
+    def _find_tokens(self, ids: np.ndarray, batch: Batch, embedding: Embedding | None) -> Tokens:
+        weight = None if embedding is None else embedding._params["weight"]
+        return Tokens.of(ids, batch, self.input_size, weight)
+
+    def _make_tables(self, tokens: Tokens, workspace: Workspace) -> list[np.ndarray]:
+        directions = self._layers[0]
+        W_hx = [self._weights(0, d, self._params)["W_hx"] for d in range(len(directions))]
+        return make_tables(directions, tokens, W_hx, workspace)
+
+    def _set_up(
+        self,
+        batch: Batch,
+        x: np.ndarray,
+        tables: list[np.ndarray] | None,
+        training: bool,
+        workspace: Workspace,
+    ) -> Pass:
+        # Over features, or with tables over the places (T, B) of tokens in them; with the weights
+        # packed for the forward pass.
         run = Pass(batch, workspace, training)
-        if tokens:
-            run.read_tokens(
-                batch.tokens(x), self.input_size,
-                None if embedding is None else embedding._params["weight"],
-            )  # fmt: skip
-            for d, direction in enumerate(self._layers[0]):
-                make_table(run, direction, d, self._weights(0, d, self._params)["W_hx"])
+        if tables is not None:
+            run.tokens, run.tables = batch.tokens(x), tables
+            run.inputs.append(None)
             return run
         rows = x.reshape(-1, x.shape[2])
         if training or not batch.dense:  # the caller may change x before backward
@@ -488,37 +520,16 @@ class Recurrent(Module):
         run.inputs.append(Rows.of(rows))
         return run
 
-    def run_pass(
+    def _run_stack(
         self, run: Pass, initial: States, dropout: bool
     ) -> tuple[Rows, list[list[np.ndarray]]]:
-        """Run the stack; return the rows of its output, in the workspace, and final states."""
+        # The rows of the output, in the workspace, and final states.
         masks: list[np.ndarray | None] = []
         if dropout and self.dropout:
             for directions in self._layers[:-1]:
                 width = len(directions) * directions[0].state_size
                 masks.append(self._dropout.mask((run.batch.rows, width)))
         return forward_stack(self._layers, run, initial, masks)
-
-    def backward_pass(
-        self,
-        run: Pass,
-        dy: np.ndarray | None,
-        dfinal: States,
-        embedding: Embedding | None,
-        dx: np.ndarray | None,
-    ) -> list[list[np.ndarray]]:
-        """Backpropagate a pass; dy is (rows, padded_output_size), zeros in the padding.
-
-        Writes dx (rows, input_size), where it is wanted; returns the gradients of the initial
-        states.
-        """
-        self._refresh("backward")
-        grads = [
-            [self._weights(layer, d, self._grads) for d in range(len(directions))]
-            for layer, directions in enumerate(self._layers)
-        ]
-        dembedding = None if embedding is None else embedding._grads["weight"]
-        return backward_stack(self._layers, run, grads, dy, dfinal, dembedding, dx)
 
     @property
     def padded_output_size(self) -> int:
@@ -533,7 +544,7 @@ class Recurrent(Module):
         y = batch.empty((batch.steps, batch.batch, self.output_size), self.dtype)
         if not batch.rows:
             return y, self._zeros_for_none(initial, batch.batch)
-        rows, last = self.run_pass(run, initial, run.training if dropout is None else dropout)
+        rows, last = self._run_stack(run, initial, run.training if dropout is None else dropout)
         batch.scatter(y, rows)
         return y, self._final(run, initial, last)
 
@@ -551,12 +562,13 @@ class Recurrent(Module):
     def _backward_run(
         self,
         run: Pass,
+        sums: Sums,
         dy: np.ndarray | None,
         dfinal: States,
         dx: np.ndarray | None,
-        embedding: Embedding | None,
     ) -> States:
-        # Writes dx (T, B, features) where it is wanted; returns the gradient of the initial state.
+        # dy is dL/dy (T, B, features) or None. Adds to sums, writes dx (T, B, features) where it is
+        # wanted; returns the gradient of the initial state.
         batch = run.batch
         if not batch.rows:
             return self._zeros_for_none(dfinal, batch.batch)
@@ -570,16 +582,47 @@ class Recurrent(Module):
         if dx is not None:
             shape = (batch.rows, self.input_size)
             rows = dx.reshape(shape) if batch.dense else run.workspace.array("dx", shape)
-        first = self.backward_pass(run, padded, dfinal, embedding, rows)
+        first = backward_stack(self._layers, run, sums, padded, dfinal, rows)
         if dx is not None and rows is not None and not batch.dense:
             batch.scatter(dx, Rows.of(rows))
         return self._final(run, dfinal, first)
 
-    def _backward_segments(
-        self, kept: _Kept, dy: np.ndarray | None, dfinal: States, dx: np.ndarray | None
-    ) -> States:
-        segments = kept.segments
+    def _forward_segments(
+        self, kept: _Kept, batch: Batch, x: np.ndarray, tokens: bool, initial: States
+    ) -> tuple[np.ndarray, States]:
+        # y (T, B, features) and the final states; what begins each segment is kept.
+        segments, workspace, tables = kept.segments, self._training_workspace, None
         assert segments is not None
+        self._refresh("forward")
+        if tokens:
+            kept.tokens = self._find_tokens(x, batch, kept.embedding)
+            x, tables = kept.tokens.places, self._make_tables(kept.tokens, workspace)
+        kept.x = x
+        y = np.zeros((*x.shape[:2], self.output_size), self.dtype)
+        final = self._zeros_for_none(initial, x.shape[1])
+        for number in range(len(segments)):
+            part, batch = segments.batch(number, kept.form.lengths)
+            noise = self._dropout.generator.bit_generator.state if self.dropout else None
+            segments.keep(final, noise)
+            run = self._set_up(batch, x[part], tables, False, workspace)
+            y[part], final = self._run(run, final, dropout=True)
+        return y, final
+
+    def _backward_segments(
+        self,
+        kept: _Kept,
+        sums: Sums,
+        dy: np.ndarray | None,
+        dfinal: States,
+        dx: np.ndarray | None,
+    ) -> States:
+        # Each segment forward once more, then backward.
+        segments, x, workspace, tables = kept.segments, kept.x, self._training_workspace, None
+        assert segments is not None and x is not None
+        self._refresh("forward")
+        if kept.tokens is not None:
+            tables = self._make_tables(kept.tokens, workspace)
+        self._refresh("backward", apart=True)
         generator = self._dropout.generator.bit_generator
         after = generator.state
         for number in reversed(range(len(segments))):
@@ -587,15 +630,12 @@ class Recurrent(Module):
             initial, noise = segments.kept(number)
             if noise is not None:
                 generator.state = noise
-            run = self.new_pass(
-                batch, kept.x[part], kept.tokens, kept.embedding, True,
-                self._training_workspace,
-            )  # fmt: skip
+            run = self._set_up(batch, x[part], tables, True, workspace)
             if batch.rows:
-                self.run_pass(run, initial, True)
+                self._run_stack(run, initial, True)
             dfinal = self._backward_run(
-                run, None if dy is None else dy[part], dfinal,
-                None if dx is None else dx[part], kept.embedding,
+                run, sums, None if dy is None else dy[part], dfinal,
+                None if dx is None else dx[part],
             )  # fmt: skip
         generator.state = after
         return dfinal
@@ -693,19 +733,16 @@ class Recurrent(Module):
         return explain(self, self._layers, steps, batch, training)
 
 
+@dataclass
 class _Kept:
-    """What `backward` needs of the last `forward`."""
+    """What `backward` needs of the last `forward`: the pass, or what it takes to run it again."""
 
-    def __init__(
-        self,
-        x: np.ndarray,
-        tokens: bool,
-        form: Form,
-        embedding: Embedding | None,
-        default_state: bool,
-        segments: Segments | None,
-        version: int,
-    ) -> None:
-        self.x, self.tokens, self.form, self.embedding = x, tokens, form, embedding
-        self.default_state, self.segments, self.version = default_state, segments, version
-        self.run: Pass | None = None
+    form: Form
+    shape: tuple[int, ...]  # of x, time first
+    embedding: Embedding | None
+    default_state: bool
+    version: int  # of the weights
+    tokens: Tokens | None = None
+    run: Pass | None = None
+    segments: Segments | None = None
+    x: np.ndarray | None = None  # of segments: features (T, B, I), or places of tokens (T, B)

@@ -25,6 +25,8 @@ class Segments:
 
     steps: int
     sequences: int
+    order: np.ndarray | None  # of the sequences, see Batch
+    chunk: int  # steps a chunk of the backward pass
     length: int
     _states: list[np.ndarray] = field(default_factory=list)
     _shapes: list[list[tuple[int, ...]]] = field(default_factory=list)
@@ -34,16 +36,15 @@ class Segments:
     def plan(
         cls,
         layers: list[list[Direction]],
-        steps: int,
-        batch: int,
+        batch: Batch,
         memory: int,
         tokens: bool,
         dtype: np.dtype,
     ) -> Segments:
         """Choose the longest segments that fit into `memory` bytes.
 
-        Segments are whole chunks of the backward pass, so that the gradients of weights are
-        summed in the order of the full pass.
+        Segments are whole chunks of the backward pass over the whole batch, so that the
+        gradients of weights are summed in the order of the full pass.
 
         Raises
         ------
@@ -56,10 +57,11 @@ class Segments:
                 "memory: a bidirectional layer needs the whole sequence at once; leave memory out, "
                 "or use layers of one direction"
             )
-        chunk = max(1, layers[0][0].kernels.chunk_rows // max(1, batch))
-        state = batch * sum(d.state_size * (1 + d.has_c) for layer in layers for d in layer)
-        fixed = bytes_kept(layers, 0, batch, tokens)
-        per_chunk = bytes_kept(layers, chunk, batch, tokens) - fixed
+        steps, sequences = batch.steps, batch.batch
+        chunk = max(1, layers[0][0].kernels.chunk_rows // max(1, batch.running))
+        state = sequences * sum(d.state_size * (1 + d.has_c) for layer in layers for d in layer)
+        fixed = bytes_kept(layers, 0, sequences, tokens)
+        per_chunk = bytes_kept(layers, chunk, sequences, tokens) - fixed
         best, least = 0, 0
         chunks = -(-steps // chunk)
         for count in range(1, chunks + 1):
@@ -70,10 +72,10 @@ class Segments:
                 best = count
         if not best and chunks:
             raise ValueError(
-                f"memory: expected at least {least} bytes for {steps} steps of {batch} sequences, "
-                f"got {memory}; give more, or fewer sequences at a time"
+                f"memory: expected at least {least} bytes for {steps} steps of {sequences} "
+                f"sequences, got {memory}; give more, or fewer sequences at a time"
             )
-        return cls(steps, batch, max(1, best) * chunk)
+        return cls(steps, sequences, batch.order, chunk, max(1, best) * chunk)
 
     def keep(self, states: States, noise: Any) -> None:
         """Keep what the next segment begins with; an array for all states takes least room."""
@@ -103,4 +105,4 @@ class Segments:
         begin = number * self.length
         end = min(begin + self.length, self.steps)
         inside = None if lengths is None else np.clip(lengths - begin, 0, end - begin)
-        return slice(begin, end), Batch(end - begin, self.sequences, inside)
+        return slice(begin, end), Batch(end - begin, self.sequences, inside, self.order, self.chunk)

@@ -11,6 +11,7 @@ from rnncore import engine
 from rnncore.engine.workspace import Workspace, aligned_empty
 from rnncore.layers.batch import Batch
 from rnncore.layers.rows import Rows
+from rnncore.layers.tokens import Tokens
 
 
 class Direction:
@@ -34,8 +35,9 @@ class Direction:
         self.z_size: int = sizes["z"]
         self.table_size: int = sizes["table"]
         self.state_size: int = sizes["state"]
-        #: W_hx and W_hh for the forward pass or for the backward pass, in turn; b_x and b_h.
-        self.packed: dict[str, np.ndarray | None] = {}
+        #: W_hx, W_hh, b_x and b_h for the forward pass; W_hx and W_hh for the backward pass.
+        self.packed: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+        self.packed_back: tuple[np.ndarray, np.ndarray]
         self._buffers: dict[str, np.ndarray] = {}
 
     def task(self) -> Any:
@@ -46,57 +48,53 @@ class Direction:
         array = self._buffers.get(name)
         if array is None or array.size < size:
             array = self._buffers[name] = aligned_empty(size, self.dtype)
-        self.packed[name] = array[:size]
         return array[:size]
 
     def pack(self, weights: dict[str, np.ndarray | None]) -> None:
         """Pack the weights for the forward pass."""
-        b_hn, b_h = weights["b_hn"], None
+        b_hn, b_h, packed_b_h = weights["b_hn"], None, None
         if b_hn is not None:
             b_h = np.zeros(self.gates * self.hidden_size, self.dtype)
             b_h[-self.hidden_size :] = b_hn
-        self.packed["b_h"] = None if b_h is None else self._space("b_h", self.table_size)
-        self.kernels.pack(
-            self.task(), weights["W_hx"], weights["W_hh"], weights["b_h"], b_h,
+            packed_b_h = self._space("b_h", self.table_size)
+        self.packed = (
             self._space("W_hx", self.table_size * self.input_size),
             self._space("W_hh", self.table_size * self.hidden_size),
-            self._space("b_x", self.table_size), self.packed["b_h"], engine.get_num_threads(),
+            self._space("b_x", self.table_size), packed_b_h,
         )  # fmt: skip
-
-    def pack_back(self, weights: dict[str, np.ndarray | None], parts: int, stride: int) -> None:
-        """Pack the weights for the backward pass, where those for the forward pass were.
-
-        The input stands in parts, `stride` apart.
-        """
-        columns = (parts - 1) * stride + self.input_size // parts
-        panel = self.kernels.panel
-        self.kernels.pack_back(
-            self.task(), weights["W_hx"], weights["W_hh"], parts, stride,
-            self._space("W_hx", self.table_size * -(-columns // panel) * panel),
-            self._space("W_hh", self.table_size * self.state_size),
+        self.kernels.pack(
+            self.task(), weights["W_hx"], weights["W_hh"], weights["b_h"], b_h, *self.packed,
             engine.get_num_threads(),
         )  # fmt: skip
 
-    def make_table(
-        self,
-        table: np.ndarray,
-        W_hx: np.ndarray | None,
-        embedding: np.ndarray | None,
-        tokens: np.ndarray,
+    def pack_back(
+        self, weights: dict[str, np.ndarray | None], parts: int, stride: int, apart: bool
     ) -> None:
-        """Write W_hx e_v + b_h for some tokens v, e_v its embedding (given) or one-hot row."""
-        if embedding is None:
-            self.kernels.one_hot_table(self.task(), table, W_hx, self.packed["b_x"], tokens)
+        """Pack the weights for the backward pass; the input stands in parts, `stride` apart.
+
+        They take the place of those for the forward pass, unless they shall stand `apart`.
+        """
+        columns = (parts - 1) * stride + self.input_size // parts
+        panel, end = self.kernels.panel, "_back" * apart
+        self.packed_back = (
+            self._space("W_hx" + end, self.table_size * -(-columns // panel) * panel),
+            self._space("W_hh" + end, self.table_size * self.state_size),
+        )
+        self.kernels.pack_back(
+            self.task(), weights["W_hx"], weights["W_hh"], parts, stride, *self.packed_back,
+            engine.get_num_threads(),
+        )  # fmt: skip
+
+    def make_table(self, table: np.ndarray, W_hx: np.ndarray | None, tokens: Tokens) -> None:
+        """Write W_hx e_v + b_h for the tokens v, e_v its embedding or one-hot row."""
+        packed_W_hx, _, packed_b_x, _ = self.packed
+        if tokens.embedding is None:
+            self.kernels.one_hot_table(self.task(), table, W_hx, packed_b_x, tokens.used)
         else:
             self.kernels.table_forward(
-                self.task(), table, embedding, len(embedding), self.packed["W_hx"],
-                self.packed["b_x"], engine.get_num_threads(),
+                self.task(), table, tokens.embedding, len(tokens.used), packed_W_hx, packed_b_x,
+                engine.get_num_threads(),
             )  # fmt: skip
-
-    def use_weights(self, task: Any) -> None:
-        """Hand the weights packed for the forward pass to a task."""
-        packed = self.packed
-        task.set_weights(packed["W_hx"], packed["W_hh"], packed["b_x"], packed["b_h"])
 
 
 @dataclass
@@ -107,27 +105,13 @@ class Pass:
     workspace: Workspace
     training: bool
     wavefront: bool = False  # layers run side by side
-    tokens: np.ndarray | None = None  # (rows,) intp, places in `used`
-    used: np.ndarray | None = None  # (n,) the tokens that the table holds
-    embedding: np.ndarray | None = None  # (n, features), their vectors
+    tokens: np.ndarray | None = None  # (rows,) intp, places in the table of tokens
+    tables: list[np.ndarray] = field(default_factory=list)  # of each direction of the first layer
     inputs: list[Rows | None] = field(default_factory=list)  # of each layer; None for tokens
     tasks: list[list[Any]] = field(default_factory=list)
     states: list[list[tuple[np.ndarray, np.ndarray | None]]] = field(default_factory=list)
     masks: list[np.ndarray | None] = field(default_factory=list)
     output: Rows | None = None
-
-    def read_tokens(self, rows: np.ndarray, size: int, embedding: np.ndarray | None) -> None:
-        """Make token ids (rows,) the input, one-hot of `size` or through an embedding.
-
-        A vocabulary larger than the batch is not projected whole: the table holds what occurs.
-        """
-        vocabulary = size if embedding is None else len(embedding)
-        if vocabulary <= len(rows):
-            self.tokens, self.used, self.embedding = rows, np.arange(vocabulary), embedding
-        else:
-            self.used, self.tokens = np.unique(rows, return_inverse=True)
-            self.embedding = None if embedding is None else embedding[self.used]
-        self.inputs.append(None)
 
 
 # What the places of `saved` hold after a forward pass; see src_cython/cells.
@@ -226,7 +210,7 @@ def _prepare(
     A dense batch like the one before finds its task ready.
     """
     batch, workspace = run.batch, run.workspace
-    like = (batch.rows, batch.running, run.training, run.wavefront, threads)
+    like = (batch.rows, batch.running, batch.chunk, run.training, run.wavefront, threads)
     known = workspace.prepared.get((number, d)) if batch.dense else None
     if known is not None and known[0] == like:
         task, h, c = known[1:]
@@ -234,10 +218,10 @@ def _prepare(
         task, h, c = _allocate(direction, run, number, d, threads)
         if batch.dense:
             workspace.prepared[number, d] = like, task, h, c
-    direction.use_weights(task)
+    task.set_weights(*direction.packed)
     x = run.inputs[number]
     if x is None:
-        task.set_tokens(run.tokens, _table(run, direction, d, "table"))
+        task.set_tokens(run.tokens, run.tables[d])
     else:
         task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
     return task, h, c
@@ -259,7 +243,7 @@ def _allocate(
         c_rows = slots if run.training else batch.running
         c = array(("c", number, d), (c_rows, direction.state_size))
     scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
-    task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch)
+    task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch, batch.chunk)
     return task, h, c
 
 
@@ -285,18 +269,16 @@ def _join(directions: list[Direction], run: Pass, number: int, mask: np.ndarray 
 def backward_stack(
     layers: list[list[Direction]],
     run: Pass,
-    grads: list[list[dict[str, np.ndarray | None]]],
+    sums: Sums,
     dy: np.ndarray | None,
     dfinal: States,
-    dembedding: np.ndarray | None,
     dx: np.ndarray | None,
 ) -> list[list[np.ndarray]]:
     """Backpropagate through all layers; the pass is used up.
 
     dy is (rows, directions * state_size) with zeros in the padding; dfinal the gradients of the
-    final states. Adds to `grads`, which mirror the weights, and to `dembedding`. Writes the
-    gradient of the input into dx (rows, input_size), where somebody wants it. Returns those of the
-    initial states, the longest sequence first.
+    final states. Adds to `sums`. Writes the gradient of the input into dx (rows, input_size), where
+    somebody wants it. Returns those of the initial states, the longest sequence first.
     """
     kernels, threads = layers[0][0].kernels, engine.get_num_threads()
     wavefront = run.wavefront and kernels.backward_chunks(run.tasks[0][0]) >= 4 * len(layers)
@@ -305,13 +287,9 @@ def backward_stack(
         directions, tasks, x = layers[number], run.tasks[number], run.inputs[number]
         dxs, pairs = [], []
         for d, direction in enumerate(directions):
-            pairs.append(
-                _set_gradients(direction, run, tasks[d], grads[number][d], dy, dfinal, number, d)
-            )
+            pairs.append(_set_gradients(direction, run, tasks[d], sums, dy, dfinal, number, d))
             if x is None:
-                dtable = _table(run, direction, d, "dtable")
-                dtable[...] = 0
-                tasks[d].set_dtable(dtable)
+                tasks[d].set_dtable(sums.dtables[d])
             elif number or dx is not None:
                 width = x.stride if number else x.depth
                 out = dx if number == d == 0 else None
@@ -333,13 +311,8 @@ def backward_stack(
     initial: list[list[np.ndarray]] = [[], []]
     for number, directions in enumerate(layers):
         for d, direction in enumerate(directions):
-            db_hn = grads[number][d]["b_hn"]
-            if db_hn is not None:
-                db_hn += _db_h(run, direction, number, d)[-direction.hidden_size :]
             for k in range(1 + direction.has_c):
                 initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
-    if run.tokens is not None:
-        _token_gradients(layers[0], run, grads[0], dembedding, threads)
     _forget(run)
     return initial
 
@@ -348,7 +321,7 @@ def _set_gradients(
     direction: Direction,
     run: Pass,
     task: Any,
-    grads: dict[str, np.ndarray | None],
+    sums: Sums,
     dy: np.ndarray | None,
     dfinal: States,
     number: int,
@@ -365,26 +338,17 @@ def _set_gradients(
         if given is not None:
             buffer[:, :hidden] = batch.in_order(given)
         dstates.append(buffer)
-    task.set_weights_back(direction.packed["W_hx"], direction.packed["W_hh"])
-    sizes = direction.kernels.backward_sizes(task, batch.rows)
-    db_h = None
-    if grads["b_hn"] is not None:
-        db_h = _db_h(run, direction, number, d)
-        db_h[...] = 0
+    task.set_weights_back(*direction.packed_back)
+    sizes, grads = direction.kernels.backward_sizes(task, batch.rows), sums.grads[number][d]
     task.set_gradients(
         None if dy is None else dy.reshape(-1), d * direction.state_size,
         0 if dy is None else dy.shape[1], dstates[0], dstates[1] if direction.has_c else None,
-        grads["W_hx"], grads["W_hh"], grads["b_h"], db_h,
+        grads["W_hx"], grads["W_hh"], grads["b_h"], sums.db_h.get((number, d)),
         array(("dz_columns", number if run.wavefront else 0, d), (sizes["dz_columns"],)),
         array(("x_panels", number if run.wavefront else 0, d), (sizes["x_panels"],)),
         array(("h_panels", number if run.wavefront else 0, d), (sizes["h_panels"],)),
     )  # fmt: skip
     return dstates[0], dstates[1]
-
-
-def _db_h(run: Pass, direction: Direction, number: int, d: int) -> np.ndarray:
-    """Gradient of all recurrent biases; the parameters keep those of the last gate."""
-    return run.workspace.array(("db_h", number, d), (direction.gates * direction.hidden_size,))
 
 
 def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, list[Rows]]:
@@ -426,37 +390,71 @@ def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bo
     return total * layers[0][0].dtype.itemsize
 
 
-def _table(run: Pass, direction: Direction, d: int, name: str) -> np.ndarray:
-    assert run.used is not None
-    return run.workspace.array((name, d), (len(run.used) * direction.table_size,))
-
-
-def make_table(run: Pass, direction: Direction, d: int, W_hx: np.ndarray | None) -> None:
-    """Project all tokens at once; the rows of a pass over tokens are gathered from there."""
-    assert run.used is not None
-    direction.make_table(_table(run, direction, d, "table"), W_hx, run.embedding, run.used)
-
-
-def _token_gradients(
+def make_tables(
     directions: list[Direction],
-    run: Pass,
-    grads: list[dict[str, np.ndarray | None]],
-    dembedding: np.ndarray | None,
-    threads: int,
-) -> None:
-    """From the gradients of the projected tables to those of W_hx and the embedding."""
+    tokens: Tokens,
+    W_hx: list[np.ndarray | None],
+    workspace: Workspace,
+) -> list[np.ndarray]:
+    """Project all tokens at once; the rows of a pass over tokens are gathered from there."""
+    tables = []
     for d, direction in enumerate(directions):
-        dtable = _table(run, direction, d, "dtable")
-        if run.embedding is None:
-            direction.kernels.one_hot_gradient(direction.task(), dtable, grads[d]["W_hx"], run.used)
-            continue
-        count, width = run.embedding.shape
-        sizes = direction.kernels.backward_sizes(direction.task(), count)
-        dE = run.workspace.array("dembedding", (count, width))
-        direction.kernels.table_backward(
-            direction.task(), dtable, run.embedding, count, direction.packed["W_hx"], dE,
-            grads[d]["W_hx"], run.workspace.array(("dz_columns", 0, d), (sizes["dz_columns"],)),
-            run.workspace.array(("x_panels", 0, d), (sizes["x_panels"],)), threads,
-        )  # fmt: skip
-        if dembedding is not None:
-            dembedding[run.used] += dE
+        table = workspace.array(("table", d), (len(tokens.used) * direction.table_size,))
+        direction.make_table(table, W_hx[d], tokens)
+        tables.append(table)
+    return tables
+
+
+class Sums:
+    """Gradients of the parameters while a backward pass, whole or in segments, adds to them.
+
+    `grads` mirror the weights of each direction of each layer; the engine adds to them itself.
+    What it sums in a layout of its own, the gradients of all recurrent biases and of the table of
+    tokens, `finish` adds to them: once, so that segments give the sums of one pass.
+    """
+
+    def __init__(
+        self,
+        layers: list[list[Direction]],
+        grads: list[list[dict[str, np.ndarray | None]]],
+        tokens: Tokens | None,
+        workspace: Workspace,
+    ) -> None:
+        self.layers, self.grads, self.tokens, self.workspace = layers, grads, tokens, workspace
+        self.db_h: dict[tuple[int, int], np.ndarray] = {}
+        self.dtables: list[np.ndarray] = []
+        for number, directions in enumerate(layers):
+            for d, direction in enumerate(directions):
+                if grads[number][d]["b_hn"] is not None:
+                    size = direction.gates * direction.hidden_size
+                    self.db_h[number, d] = workspace.array(("db_h", number, d), (size,))
+                    self.db_h[number, d][...] = 0
+        if tokens is not None:
+            for d, direction in enumerate(layers[0]):
+                size = len(tokens.used) * direction.table_size
+                self.dtables.append(workspace.array(("dtable", d), (size,)))
+                self.dtables[d][...] = 0
+
+    def finish(self, dembedding: np.ndarray | None) -> None:
+        """Add what is not in `grads` yet; the gradient of the embedding to `dembedding`."""
+        for (number, d), db_h in self.db_h.items():
+            db_hn = self.grads[number][d]["b_hn"]
+            assert db_hn is not None
+            db_hn += db_h[-len(db_hn) :]  # the parameters keep those of the last gate
+        for d, dtable in enumerate(self.dtables):
+            assert self.tokens is not None
+            direction, dW_hx = self.layers[0][d], self.grads[0][d]["W_hx"]
+            task, used, embedding = direction.task(), self.tokens.used, self.tokens.embedding
+            if embedding is None:
+                direction.kernels.one_hot_gradient(task, dtable, dW_hx, used)
+                continue
+            array, (count, width) = self.workspace.array, embedding.shape
+            sizes = direction.kernels.backward_sizes(task, count)
+            dE = array(("dembedding", 0), (count, width))
+            direction.kernels.table_backward(
+                task, dtable, embedding, count, direction.packed_back[0], dE, dW_hx,
+                array(("dz_columns", 0, d), (sizes["dz_columns"],)),
+                array(("x_panels", 0, d), (sizes["x_panels"],)), engine.get_num_threads(),
+            )  # fmt: skip
+            if dembedding is not None:
+                dembedding[used] += dE

@@ -36,7 +36,7 @@ def make_stream(
             if state is not None:
                 state[...] = 0
         task = direction.task()
-        direction.use_weights(task)
+        task.set_weights(*direction.packed)
         task.set_batch(
             offset, 1, False, aligned_empty(chunk * direction.z_size, dtype), h, c,
             aligned_empty(size["scratch"], dtype),

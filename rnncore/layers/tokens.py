@@ -1,0 +1,43 @@
+"""Token ids as input: rows of a table that holds what each token contributes to a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnncore.layers.batch import Batch
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a batch, each a place in a table of the tokens that occur.
+
+    Attributes
+    ----------
+    places
+        (T, B) intp; what padding holds does not count.
+    used
+        (n,) The token of each row of the table.
+    embedding
+        (n, features) Their vectors; None: tokens are one-hot.
+    """
+
+    places: np.ndarray
+    used: np.ndarray
+    embedding: np.ndarray | None
+
+    @classmethod
+    def of(cls, ids: np.ndarray, batch: Batch, size: int, embedding: np.ndarray | None) -> Tokens:
+        """Take ids (T, B), one-hot of `size` or rows of an embedding.
+
+        A vocabulary larger than the batch is not projected whole: the table holds what occurs.
+        """
+        vocabulary = size if embedding is None else len(embedding)
+        if vocabulary <= batch.rows:
+            return cls(ids, np.arange(vocabulary), embedding)
+        used, rows = np.unique(batch.tokens(ids), return_inverse=True)
+        places = rows.astype(np.intp).reshape(ids.shape) if batch.dense else np.zeros_like(ids)
+        if batch.place_of_row is not None:
+            places.reshape(-1)[batch.place_of_row] = rows
+        return cls(places, used, None if embedding is None else embedding[used])
