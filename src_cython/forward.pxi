@@ -38,12 +38,20 @@ cdef bint has_long_steps(const Work* work, int threads) noexcept nogil:
     return z.gates * z.units * z.units * work.batch >= threads * 1024 * LANES
 
 
-cdef bint must_share_weights(const Work* work, int threads) noexcept nogil:
-    # Whether W_hh stays in the second caches only if each holds a share of it, and a fair one.
+cdef bint loses_rows(const Work* work) noexcept nogil:
+    # Sequences end: a tenth of the rows of a dense batch is missing.
+    return work.offset != NULL and 10 * work.offset[work.steps] < 9 * work.steps * work.batch
+
+
+cdef bint shares_units(const Work* work, int threads) noexcept nogil:
+    # Whether threads had better share the hidden units of a step than its rows, where that is fair:
+    # W_hh stays in the second caches only if each holds a part of it, or rows become too few.
     cdef const Layout* z = &work.z_layout
-    return (threads > 1 and work.state_stride // PANEL % threads == 0
-            and has_long_steps(work, threads)
-            and z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE)
+    if (threads == 1 or work.state_stride // PANEL % threads
+            or not has_long_steps(work, threads)):
+        return False
+    return (z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE
+            or loses_rows(work))
 
 
 cdef ptrdiff_t group_panels(ptrdiff_t size, ptrdiff_t panels) noexcept nogil:
@@ -78,16 +86,13 @@ cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
     cdef bint long_steps = has_long_steps(work, threads)
     cdef bint idle = False
     split.row_thread, split.row_threads, split.unit_threads = 0, 1, 1
-    if work.batch >= 4 * threads and not must_share_weights(work, threads):
+    if work.batch >= 4 * threads and not shares_units(work, threads):
         split.row_thread, split.row_threads = thread, threads
     elif panels >= threads and long_steps:
         unit_thread, split.unit_threads = thread, threads
     else:
         idle = thread > 0           # one thread is faster
-    # Dealing anew pays where steps are long and a tenth of the rows is missing.
-    split.by_step = (split.row_threads > 1 and long_steps
-                     and work.offset != NULL
-                     and 10 * work.offset[work.steps] < 9 * work.steps * work.batch)
+    split.by_step = split.row_threads > 1 and long_steps and loses_rows(work)
     split.waits = split.by_step or split.unit_threads > 1
     deal_rows(&split, work.batch)
     if idle:
@@ -286,7 +291,7 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         multiply_adds += work_of(work)
         split = split_team(work, 0, threads)
         shared = shared or split.row_threads > 1 or split.unit_threads > 1
-    directions.side_by_side = directions.count == 2 and not must_share_weights(work, threads)
+    directions.side_by_side = directions.count == 2 and not shares_units(work, threads)
     if not shared and directions.count == 1:
         threads = 1     # a step is too short to be shared: helping with the input does not pay
     with nogil:
@@ -350,10 +355,10 @@ def forward(list tasks, int threads):
     run_directions(tasks, forward_task, threads)
 
 
-def shares_weights(Task task, ptrdiff_t batch, int threads):
-    """Whether the threads had better share each step's weights than run layers side by side."""
+def prefers_units(Task task, ptrdiff_t batch, int threads):
+    """Whether the threads had better share each step of a dense batch than each run a layer."""
     task.work.batch = batch
-    return bool(must_share_weights(&task.work, threads))
+    return bool(shares_units(&task.work, threads))
 
 
 def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):

@@ -186,7 +186,7 @@ def use_wavefront(
         return False
     return not any(
         len(directions) > 1
-        or directions[0].kernels.shares_weights(directions[0].task(), sequences, threads)
+        or directions[0].kernels.prefers_units(directions[0].task(), sequences, threads)
         for directions in layers
     )
 
