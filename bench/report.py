@@ -4,9 +4,9 @@
     python bench/demo.py --output demo.json
     python bench/report.py --demo demo.json
 
-About twelve minutes on two cores that have nothing else to do. --peers and --limits read the JSON
-of earlier runs instead of measuring. The short table also replaces what stands in README.md between
-<!-- performance --> and <!-- /performance -->.
+About a quarter of an hour on two cores that have nothing else to do. --peers and --limits read the
+JSON of earlier runs instead of measuring. The short table also replaces what stands in README.md
+between <!-- performance --> and <!-- /performance -->.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import costs
 import footprint
 import limits as machine_limits
 import peers
@@ -188,6 +189,23 @@ def footprint_section(footprint: Footprint) -> str:
     )
 
 
+def costs_section(rows: list[dict[str, Any]]) -> str:
+    """Return what features cost beside the plain form of the same work."""
+    cells: dict[str, list[str]] = {}  # by feature
+    for row in rows:
+        text = f"{row['ratio']:.2f}x ({row['low']:.2f} to {row['high']:.2f})"
+        missed = row["aim"] is not None and row["ratio"] > row["aim"]
+        aim = "" if row["aim"] is None else f"{row['aim']:.2f}x"
+        cells.setdefault(row["name"], [aim]).append(f"{text}, missed" if missed else text)
+    header = [threads_in_words(n) for n in dict.fromkeys(row["threads"] for row in rows)]
+    return (
+        "Time of the feature divided by that of the plain form, LSTM (T, B, I, H), by "
+        "`bench/costs.py`.\n\n"
+        + table(["feature / plain form", "at most", *header],
+                [[name, *texts] for name, texts in cells.items()])
+    )  # fmt: skip
+
+
 def demo_section(demo: dict[str, Any] | None) -> str:
     if demo is None:
         return (
@@ -206,6 +224,7 @@ def page(
     results: dict[str, Any],
     limits: dict[str, Any],
     footprint: Footprint,
+    features: list[dict[str, Any]],
     demo: dict[str, Any] | None,
 ) -> str:
     rows, machine, versions = results["rows"], results["machine"], results["versions"]
@@ -261,6 +280,10 @@ The fastest is in bold. "Aim" is the ratio that was set as the goal, on processo
 
 {memory_section(rows)}
 
+### What features cost
+
+{costs_section(features)}
+
 ### First calls
 
 {first_call_section(rows)}
@@ -295,9 +318,10 @@ for these and stay far below.
 ```sh
 python -m pip install -r bench/requirements-peers.txt    # any of them may be missing
 python bench/demo.py                                     # four minutes, on an idle machine
-python bench/report.py --demo demo.json                  # about twelve minutes, likewise
+python bench/report.py --demo demo.json                  # a quarter of an hour, likewise
 python bench/report.py --quick                           # a smoke run, nothing to rely on
 python bench/peers.py --threads 1 --only "batch: LSTM"   # some cases
+python bench/costs.py                                    # what features cost
 python -m pytest bench --benchmark-json=now.json         # against NumPy; to compare two commits
 ```
 """
@@ -393,7 +417,8 @@ def main() -> None:
     add_limits(rows, limits)
 
     options.output.mkdir(exist_ok=True)
-    text = page(results, limits, footprint.measure(), demo)
+    features = costs.measure(options.threads, 0.1 if options.quick else costs.SECONDS)
+    text = page(results, limits, footprint.measure(), features, demo)
     (options.output / "performance.md").write_text(text)
     put_into_readme(options.output.parent / "README.md", short_table(rows))
     print(short_table(rows))

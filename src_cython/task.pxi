@@ -262,8 +262,8 @@ cdef class Task:
         self.work.scratch = reals(scratch)
 
     def forget(self):
-        """Let go of the input and the gradients; a new pass begins with setting them."""
-        for name in ("input", "gradients", "dx"):
+        """Let go of the input, the gradients and states elsewhere; a new pass sets them first."""
+        for name in ("input", "states", "gradients", "dx"):
             self.arrays.pop(name, None)
 
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
@@ -277,6 +277,11 @@ cdef class Task:
         self.arrays["input"] = (tokens, table)
         self.work.tokens = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
         self.work.table = reals(table)
+
+    def set_states(self, h):
+        """Have h of every step elsewhere than `set_batch` said."""
+        self.arrays["states"] = h
+        self.work.h = reals(h)
 
     def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dh, dc, dW_hx, dW_hh, db_x,
                       db_h, dz_columns, x_panels, h_panels):

@@ -736,6 +736,22 @@ def test_record_keeps_what_backward_needs() -> None:
     assert np.array_equal(dx, expected["dx"])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_belong_to_the_caller(kind: str) -> None:
+    # 64 hidden units are whole panels in every build: the states are the output, without a copy.
+    layer, given = (
+        make(Case(kind, 5, 3, 4, 64, dtype="float32")) for make in (make_layer, make_given)
+    )
+    y, state = layer(given.x)
+    before, states = y.copy(), [array.copy() for array in named_states("", state).values()]
+    layer(2 * given.x)
+    assert np.array_equal(y, before) and y.flags.c_contiguous and y.flags.writeable
+    y[...] = 0
+    for array, unchanged in zip(named_states("", state).values(), states, strict=True):
+        assert np.array_equal(array, unchanged)
+    assert np.array_equal(layer(given.x)[0], before)
+
+
 # Long sequences in little memory
 
 

@@ -541,10 +541,21 @@ class Recurrent(Module):
     ) -> tuple[np.ndarray, States]:
         # y (T, B, features) and the final states.
         batch = run.batch
-        y = batch.empty((batch.steps, batch.batch, self.output_size), self.dtype)
+        shape = (batch.steps, batch.batch, self.output_size)
         if not batch.rows:
-            return y, self._zeros_for_none(initial, batch.batch)
-        rows, last = self._run_stack(run, initial, run.training if dropout is None else dropout)
+            return np.zeros(shape, self.dtype), self._zeros_for_none(initial, batch.batch)
+        dropout = run.training if dropout is None else dropout
+        one_direction = len(self._layers[-1]) == 1
+        unpadded = one_direction and self.padded_output_size == self.output_size
+        if unpadded and batch.dense and not run.training:
+            # h is the output as it stands, if nobody needs it for backward.
+            first = batch.running * self.output_size
+            h = aligned_empty(first + batch.rows * self.output_size, self.dtype)
+            run.states_out = h.reshape(-1, self.output_size)
+            _, last = self._run_stack(run, initial, dropout)
+            return h[first:].reshape(shape), self._final(run, initial, last)
+        y = batch.empty(shape, self.dtype)
+        rows, last = self._run_stack(run, initial, dropout)
         batch.scatter(y, rows)
         return y, self._final(run, initial, last)
 

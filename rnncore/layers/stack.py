@@ -112,6 +112,7 @@ class Pass:
     states: list[list[tuple[np.ndarray, np.ndarray | None]]] = field(default_factory=list)
     masks: list[np.ndarray | None] = field(default_factory=list)
     output: Rows | None = None
+    states_out: np.ndarray | None = None  # the last layer's h, (slots, H), where it is the output
 
 
 # What the places of `saved` hold after a forward pass; see src_cython/cells.
@@ -139,7 +140,7 @@ def forward_stack(
         tasks, states = [], []
         for d, direction in enumerate(directions):
             index = number * len(directions) + d
-            task, h, c = _prepare(direction, run, number, d, threads)
+            task, h, c = _prepare(direction, run, number, d, len(layers) - 1, threads)
             batch.begin(h, direction.reverse, initial[0][index])
             if c is not None:
                 start = initial[1][index]
@@ -203,21 +204,27 @@ def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndar
 
 
 def _prepare(
-    direction: Direction, run: Pass, number: int, d: int, threads: int
+    direction: Direction, run: Pass, number: int, d: int, last: int, threads: int
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     """Set up the task of one direction; return it with its h and c.
 
     A dense batch like the one before finds its task ready.
     """
     batch, workspace = run.batch, run.workspace
-    like = (batch.rows, batch.running, batch.chunk, run.training, run.wavefront, threads)
+    out = run.states_out if number == last else None
+    like = (batch.rows, batch.running, batch.chunk, run.training, run.wavefront, threads,
+            out is None)  # fmt: skip
     known = workspace.prepared.get((number, d)) if batch.dense else None
     if known is not None and known[0] == like:
         task, h, c = known[1:]
     else:
-        task, h, c = _allocate(direction, run, number, d, threads)
+        task, h, c = _allocate(direction, run, number, d, threads, out)
         if batch.dense:
-            workspace.prepared[number, d] = like, task, h, c
+            workspace.prepared[number, d] = like, task, None if h is out else h, c
+    if out is not None:
+        h = out
+        task.set_states(h)
+    assert h is not None
     task.set_weights(*direction.packed)
     x = run.inputs[number]
     if x is None:
@@ -228,7 +235,7 @@ def _prepare(
 
 
 def _allocate(
-    direction: Direction, run: Pass, number: int, d: int, threads: int
+    direction: Direction, run: Pass, number: int, d: int, threads: int, h: np.ndarray | None
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     batch, array = run.batch, run.workspace.array
     task = direction.task()
@@ -237,7 +244,8 @@ def _allocate(
     slots = batch.rows + batch.running
     z_of = number if run.training or run.wavefront else 0  # one chunk serves all layers in turn
     z = array(("z", z_of, d), (z_rows, direction.z_size))
-    h = array(("h", number, d), (slots, direction.state_size))
+    if h is None:
+        h = array(("h", number, d), (slots, direction.state_size))
     c = None
     if direction.has_c:
         c_rows = slots if run.training else batch.running

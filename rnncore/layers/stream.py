@@ -49,10 +49,14 @@ def make_stream(
         else:
             task.set_input(h, 0, direction.input_size, 1, 0)  # the stream points it to each x
         tasks.append((task, h))
-    return kernels.Stream(
+    stream = kernels.Stream(
         [task for task, _ in tasks], chunk, tokens, vocabulary, initial, dtype,
         lambda: make_stream(layers, initial, vocabulary, table),
     )  # fmt: skip
+    # Whoever feeds a stream in real time shall not wait for memory at the first step.
+    stream.step(0 if vocabulary else np.zeros(layers[0].input_size, dtype))
+    stream.reset()
+    return stream
 
 
 def packed_copy(
