@@ -244,8 +244,8 @@ cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
         low = high
 
 
-# The directions of a layer run side by side where there are threads for both and the weights of each
-# fit one thread's cache.
+# The directions of a layer run side by side where there are threads for both, unless these had
+# better share each direction's units.
 
 ctypedef void (*task_kernel)(Work* work, int thread, int threads) noexcept nogil
 
@@ -371,7 +371,8 @@ def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):
     threads = worthwhile(threads, steps * batch * gates * (work.z_layout.units + inputs))
     split = split_team(&work, 0, threads)
     return {"row_threads": split.row_threads, "unit_threads": split.unit_threads,
-            "tiles": split.tiles, "chunk": forward_chunk(&work)}
+            "tiles": split.tiles, "chunk": forward_chunk(&work),
+            "shares_units": bool(shares_units(&work, threads))}
 
 
 def forward_sizes(Task task, ptrdiff_t batch, int threads):

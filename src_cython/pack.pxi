@@ -126,7 +126,7 @@ def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, 
     """Pack weights (gates * hidden_size, ...) for the forward pass. None is left out."""
     cdef Work* work = &task.work
     cdef Layout* z = &work.z_layout
-    cdef Packing packing = Packing(z, work.cell, task.work.input_size, reals(packed_W_hx), reals(W_hx),
+    cdef Packing packing = Packing(z, work.cell, work.input_size, reals(packed_W_hx), reals(W_hx),
                                    reals(packed_W_hh), reals(W_hh), 1, 0)
     run_packing(pack_region, &packing, threads)
     if b_x is None:

@@ -77,7 +77,8 @@ INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_s
             store(out + r * out_stride + v * LANES, sum[r][v]);
 }
 
-/* Few rows take several panels at once: a processor needs about eight independent chains. */
+/* Few rows take several panels at once, so that there are the eight or more independent chains that
+ * keep a processor's multiply-adds busy. */
 #define DEFINE_TILE(ROWS, WIDEST)                                                                  \
     NOINLINE void tile_##ROWS(real *out, ptrdiff_t out_stride, const real *init,                   \
                               ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,            \
@@ -87,7 +88,10 @@ INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_s
         const ptrdiff_t panel_size = parts * depth * PANEL;                                        \
         while (panels > 0) {                                                                       \
             const int wide = panels < WIDEST ? (int)panels : WIDEST;                               \
-            TAKE(ROWS, 4, WIDEST) TAKE(ROWS, 3, WIDEST) TAKE(ROWS, 2, WIDEST) TAKE(ROWS, 1, WIDEST) \
+            TAKE(ROWS, 4, WIDEST)                                                                  \
+            TAKE(ROWS, 3, WIDEST)                                                                  \
+            TAKE(ROWS, 2, WIDEST)                                                                  \
+            TAKE(ROWS, 1, WIDEST)                                                                  \
             out += wide * PANEL, panel += wide * panel_size, panels -= wide;                       \
             if (init) init += wide * PANEL;                                                        \
         }                                                                                          \
@@ -99,11 +103,10 @@ INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_s
                   part_stride, panel);
 
 DEFINE_TILE(1, 4)
-#if PANEL_VECTORS == 4
 DEFINE_TILE(2, 2)
+#if PANEL_VECTORS == 4
 DEFINE_TILE(3, 1)
 #else
-DEFINE_TILE(2, 2)
 DEFINE_TILE(3, 2)
 #endif
 DEFINE_TILE(4, 1)

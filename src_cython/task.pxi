@@ -73,7 +73,7 @@ cdef struct Work:
     Barrier barrier
 
 
-# Rows that the projection, and the sums of the weight gradients, take at a time.
+# Rows that the projection takes at a time at most, and the sums of the weight gradients.
 cdef enum:
     CHUNK_ROWS = 256
     SHORT_CHUNK_ROWS = 96       # of a product by itself

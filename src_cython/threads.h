@@ -81,7 +81,7 @@ typedef struct {
 
 static struct {
     pthread_mutex_t busy;           /* held by the caller whose region the team runs */
-    pthread_mutex_t sleep;          /* over the fields of workers */
+    pthread_mutex_t sleep;          /* over who is asleep; a sleeper's fields are the caller's */
     pthread_cond_t wake;
     int sleepers;
     int workers;                    /* threads that exist beside the caller */

@@ -752,6 +752,28 @@ def test_outputs_belong_to_the_caller(kind: str) -> None:
     assert np.array_equal(layer(given.x)[0], before)
 
 
+@pytest.mark.parametrize("memory", [None, 10**7])
+def test_token_ids_may_change_after_forward(memory: int | None) -> None:
+    gradients = []
+    for spoil in (False, True):
+        layer = rnncore.LSTM(7, 8, seed=0)
+        ids = np.random.default_rng(0).integers(0, 7, (30, 2))
+        y, _ = layer.forward(ids, memory=memory)
+        if spoil:
+            ids[...] = 10**6
+        layer.backward(np.ones_like(y))
+        gradients.append(layer.flat_grads)
+    assert np.array_equal(*gradients)
+
+
+def test_an_embedding_stays_as_it_is_until_backward() -> None:
+    layer, table = rnncore.GRU(4, 8, seed=0), rnncore.Embedding(5, 4, seed=0)
+    y, _ = layer.forward(np.array([[0], [3]]), embedding=table)
+    table.load_state_dict(table.state_dict())
+    with pytest.raises(RuntimeError, match="the embedding has changed since forward"):
+        layer.backward(np.ones_like(y))
+
+
 # Long sequences in little memory
 
 

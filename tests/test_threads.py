@@ -43,6 +43,10 @@ SHAPES = [
     Case("lstm", 40, 20, 12, 24, source="one-hot"),
     Case("gru", 40, 20, 12, 24, source="embedding"),
     Case("rnn_tanh", 1, 1, 1, 1),
+    # units are shared though there are rows for all: large weights, sequences that end
+    Case("lstm", 5, 17, 9, 768),
+    Case("gru", 4, 9, 70, 1024, bidirectional=True, source="one-hot"),
+    Case("lstm", 60, 24, 9, 256, ragged=True),
 ]
 
 
@@ -94,8 +98,9 @@ def test_the_shapes_take_the_paths(dtype: str) -> None:
         assert plan(case)["row_threads"] == 2, case
     for case in SHAPES[3:6]:
         assert plan(case)["unit_threads"] == 2, case
+    assert all(plan(case)["shares_units"] for case in SHAPES[-3:-1])
     assert plan(Case("rnn_tanh", 1, 1, 1, 1)) | {"chunk": 0} == {
-        "row_threads": 1, "unit_threads": 1, "tiles": 1, "chunk": 0
+        "row_threads": 1, "unit_threads": 1, "tiles": 1, "chunk": 0, "shares_units": False
     }  # fmt: skip
 
 

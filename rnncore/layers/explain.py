@@ -73,7 +73,7 @@ def _sharing(plan: dict[str, int], directions: int, threads: int, wavefront: boo
         return "one thread, as set"
     if wavefront:
         return "the layers run side by side, each a chunk of steps behind the one below"
-    if directions == 2:
+    if directions == 2 and not plan["shares_units"]:
         return f"the two directions run side by side on {threads} threads"
     if plan["row_threads"] > 1:
         return f"{plan['row_threads']} threads share the sequences, {plan['tiles']} tiles in all"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -228,10 +228,11 @@ class Recurrent(Module):
         x, state, lengths, embedding
             See the class.
         memory
-            Bytes that may be kept for backward, beside x, y and the weights. Then only the states
-            at the borders of segments are kept, and backward runs each segment again (Chen et al.,
-            Training deep nets with sublinear memory cost, 2016). Gradients are those of the full
-            pass. x must not change before backward. None keeps everything.
+            Bytes that may be kept for backward, beside x, y, the weights and, for tokens, a table
+            of what each contributes. Then only the states at the borders of segments are kept, and
+            backward runs each segment again (Chen et al., Training deep nets with sublinear memory
+            cost, 2016). Gradients are those of the full pass, to the bit. x must not change before
+            backward. None keeps everything.
 
         Raises
         ------
@@ -448,6 +449,11 @@ class Recurrent(Module):
                 "backward: the weights have changed since forward; call backward first, then "
                 "change them"
             )
+        if kept.embedding is not None and kept.embedding_version != kept.embedding._version:
+            raise RuntimeError(
+                "backward: the embedding has changed since forward; call backward first, then "
+                "change it"
+            )
         return kept
 
     def _begin_sums(self, tokens: Tokens | None) -> Sums:
@@ -511,6 +517,8 @@ class Recurrent(Module):
         run = Pass(batch, workspace, training)
         if tables is not None:
             run.tokens, run.tables = batch.tokens(x), tables
+            if training and np.shares_memory(run.tokens, x):
+                run.tokens = run.tokens.copy()  # the caller may change x before backward
             run.inputs.append(None)
             return run
         rows = x.reshape(-1, x.shape[2])
@@ -607,7 +615,8 @@ class Recurrent(Module):
         self._refresh("forward")
         if tokens:
             kept.tokens = self._find_tokens(x, batch, kept.embedding)
-            x, tables = kept.tokens.places, self._make_tables(kept.tokens, workspace)
+            # A copy: ids that were checked shall not change.
+            x, tables = kept.tokens.places.copy(), self._make_tables(kept.tokens, workspace)
         kept.x = x
         y = np.zeros((*x.shape[:2], self.output_size), self.dtype)
         final = self._zeros_for_none(initial, x.shape[1])
@@ -753,7 +762,11 @@ class _Kept:
     embedding: Embedding | None
     default_state: bool
     version: int  # of the weights
+    embedding_version: int = field(init=False)
     tokens: Tokens | None = None
     run: Pass | None = None
     segments: Segments | None = None
     x: np.ndarray | None = None  # of segments: features (T, B, I), or places of tokens (T, B)
+
+    def __post_init__(self) -> None:
+        self.embedding_version = -1 if self.embedding is None else self.embedding._version

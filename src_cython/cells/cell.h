@@ -2,8 +2,9 @@
  *
  * The engine does the matrix work; a cell turns pre-activations into activations, for a few rows
  * and one block of `units` hidden units at a time. A row is a sequence, or one of several blocks of
- * the same sequence; within a row, gates stand one after another, each `units` long, so unit u of gate k is at
- * [k * units + u]. `units` is a multiple of LANES, and lanes beyond the hidden size hold zeros.
+ * the same sequence; within a row, gates stand one after another, each `units` long, so unit u of
+ * gate k is at [k * units + u]. `units` is a multiple of LANES, and lanes beyond the hidden size
+ * hold zeros.
  */
 #ifndef RNNCORE_CELL_H
 #define RNNCORE_CELL_H
