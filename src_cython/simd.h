@@ -164,11 +164,11 @@ INLINE vec power_of_two(vec_whole n)
  * as term by term, and it is the chain that a step of a network waits for. */
 INLINE vec polynomial(const real *c, const int terms, vec r)
 {
-    const int whole_pairs = terms / 2 * 2;
+    const int last = (terms - 1) / 2 * 2;
     vec square = r * r;
-    vec sum = terms % 2 ? splat(c[terms - 1]) : splat(c[terms - 1]) * r + splat(c[terms - 2]);
+    vec sum = last + 1 < terms ? splat(c[last + 1]) * r + splat(c[last]) : splat(c[last]);
 #pragma GCC unroll 8
-    for (int k = (terms % 2 ? whole_pairs : whole_pairs - 2) - 2; k >= 0; k -= 2)
+    for (int k = last - 2; k >= 0; k -= 2)
         sum = sum * square + (splat(c[k + 1]) * r + splat(c[k]));
     return sum;
 }

@@ -270,7 +270,8 @@ cdef class Task:
                   ptrdiff_t part_stride):
         """x is a flat array whose first row begins at `first`."""
         self.arrays["input"] = x
-        self.work.x = Rows(reals(x) + first, stride, parts, self.work.input_size // parts, part_stride)
+        self.work.x = Rows(reals(x) + first, stride, parts, self.work.input_size // parts,
+                           part_stride)
         self.work.tokens = NULL
 
     def set_tokens(self, tokens, table):

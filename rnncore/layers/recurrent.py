@@ -516,9 +516,9 @@ class Recurrent(Module):
         # packed for the forward pass.
         run = Pass(batch, workspace, training)
         if tables is not None:
-            run.tokens, run.tables = batch.tokens(x), tables
-            if training and np.shares_memory(run.tokens, x):
-                run.tokens = run.tokens.copy()  # the caller may change x before backward
+            ids = batch.tokens(x)
+            run.tokens = ids.copy() if training else ids  # the caller may change x before backward
+            run.tables = tables
             run.inputs.append(None)
             return run
         rows = x.reshape(-1, x.shape[2])

@@ -211,7 +211,7 @@ def _prepare(
     A dense batch like the one before finds its task ready.
     """
     batch, workspace = run.batch, run.workspace
-    out = run.states_out if number == last else None
+    out = run.states_out if number == last else None  # h of its own, where it is the output
     like = (batch.rows, batch.running, batch.chunk, run.training, run.wavefront, threads,
             out is None)  # fmt: skip
     known = workspace.prepared.get((number, d)) if batch.dense else None
