@@ -12,10 +12,10 @@ cdef void clear_padding(const Work* work, real* z, ptrdiff_t rows) noexcept nogi
                    (layout.block - used) * sizeof(real))
 
 
-cdef inline void backward_gates(const Work* work, ptrdiff_t t, ptrdiff_t block, ptrdiff_t row,
-                                ptrdiff_t rows, ptrdiff_t z_stride, ptrdiff_t state_stride,
-                                ptrdiff_t dy_stride) noexcept nogil:
-    # Rows of one block, or blocks of one row: whatever is z_stride apart in z.
+cdef inline void backward_gates(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t block,
+                                ptrdiff_t row, ptrdiff_t rows, ptrdiff_t z_stride,
+                                ptrdiff_t state_stride, ptrdiff_t dy_stride) noexcept nogil:
+    # Rows of one block, or blocks of one row: whatever is z_stride apart in z. dy begins at the first.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t here = row * work.state_stride + block * layout.block
     cdef ptrdiff_t before = slot_before(work, t) * work.state_stride + here
@@ -24,28 +24,31 @@ cdef inline void backward_gates(const Work* work, ptrdiff_t t, ptrdiff_t block, 
     work.cell.backward(
         work.z + first * layout.stride + block * layout.places * layout.block,
         work.dh + here, work.dc + here,
-        NULL if work.dy == NULL else work.dy + first * work.dy_stride + block * layout.block,
-        work.h + after, work.c + after, work.h + before, work.c + before, rows, layout.block,
+        dy, work.h + after, work.c + after, work.h + before, work.c + before, rows, layout.block,
         z_stride, state_stride, dy_stride)
 
 
-cdef void backward_step(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
-    # dz of this thread's rows and units of step t.
+cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t dy_stride,
+                        const Split* split) noexcept nogil:
+    # dz of this thread's rows and units of step t; dy is row 0 of the step.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t rows = rows_of(work, t), blocks = split.last_block - split.block
     cdef ptrdiff_t places = layout.places * layout.block
-    cdef ptrdiff_t block, k, i, row, above, r
+    cdef ptrdiff_t block, k, i, row, above, r, unit
     for k in range(split.turns):
         i = k * split.row_threads + split.row_thread
         row = tile_begin(split, i)
         above = min(tile_begin(split, i + 1), rows)
         if above - row < blocks:
+            unit = split.block * layout.block
             for r in range(row, above):
-                backward_gates(work, t, split.block, r, blocks, places, layout.block, layout.block)
+                backward_gates(work, t, NULL if dy == NULL else dy + r * dy_stride + unit,
+                               split.block, r, blocks, places, layout.block, layout.block)
         elif row < above:
             for block in range(split.block, split.last_block):
-                backward_gates(work, t, block, row, above - row, layout.stride, work.state_stride,
-                               work.dy_stride)
+                unit = block * layout.block
+                backward_gates(work, t, NULL if dy == NULL else dy + row * dy_stride + unit, block,
+                               row, above - row, layout.stride, work.state_stride, dy_stride)
         if row < above and split.last_block * layout.block > layout.units:
             clear_padding(work, work.z + (work.offset[t] + row) * layout.stride
                           + (layout.blocks - 1) * places, above - row)
@@ -104,9 +107,16 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
     cdef ptrdiff_t places = layout.places - layout.gates
     cdef ptrdiff_t rows, t, a, b
     cdef Rows h = Rows(work.h, work.state_stride, 1, layout.units, 0)
-    if work.dx.data != NULL:
-        project_back(&work.dx, first, end - first, layout, work.z + first * layout.stride,
-                     work.W_hx_back, thread, threads)
+    cdef real* dx = work.dx.data
+    if dx != NULL:
+        dx = work.dx_rows if work.dx.placed else dx + first * work.dx.stride
+        project_back(dx, work.dx.stride, work.dx.depth, end - first, layout,
+                     work.z + first * layout.stride, work.W_hx_back, thread, threads)
+    if dx != NULL and work.dx.placed:
+        barrier_wait(&work.barrier, threads)
+        for t in range(low, high):
+            put_rows(work, &work.dx, dx + (work.offset[t] - first) * work.dx.stride,
+                     work.dx.stride, t, thread, threads)
     if work.tokens != NULL:
         scatter_rows(work, first, end - first, thread, threads)
     while first < end:
@@ -145,16 +155,25 @@ cdef inline ptrdiff_t count_chunks(const Work* work) noexcept nogil:
 cdef void backward_chunk(Work* work, ptrdiff_t number, Split* split, int thread,
                          int threads) noexcept nogil:
     # The number-th chunk in the order of the backward pass.
-    cdef ptrdiff_t low, high, k, t
+    cdef ptrdiff_t low, high, k, t, first = 0, stride = work.dy_stride
+    cdef const real* dy = work.dy
+    cdef const real* dy_t = NULL
     if not work.reverse:
         number = count_chunks(work) - 1 - number
     low = number * work.chunk
     high = min(low + work.chunk, work.steps)
+    if work.dy_rows != NULL:
+        dy, stride, first = work.dy_rows, work.state_stride, work.offset[low]
+        take_rows(work, work.dy_rows, stride, work.dy, work.dy_stride, work.z_layout.units, low,
+                  high, thread, threads)
+        barrier_wait(&work.barrier, threads)
     for k in range(high - low):
         t = low + k if work.reverse else high - 1 - k
         if split.by_step:
             deal_rows(split, rows_of(work, t))
-        backward_step(work, t, split)
+        if dy != NULL:
+            dy_t = dy + (work.offset[t] - first) * stride
+        backward_step(work, t, dy_t, stride, split)
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
         backward_step_h(work, t, split)

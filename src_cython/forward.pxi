@@ -196,11 +196,13 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* spli
 
 cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split, int thread,
                         int threads) noexcept nogil:
-    # Steps low to high: project them all, then recur.
+    # Steps low to high: project them all, recur, and leave the outputs where they are wanted.
     cdef ptrdiff_t k, t, first = work.offset[low], rows = work.offset[high] - first
     cdef ptrdiff_t begin = 0, end = work.z_layout.blocks
     cdef int thread_of_rows = thread, sharing = threads
     cdef real* z = work.z
+    cdef Rows x = work.x
+    cdef ptrdiff_t x_first = first
     if work.training:
         z = z + first * work.z_layout.stride
     if split.unit_threads > 1:      # threads keep to their units, and need not wait for z
@@ -208,7 +210,13 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
     if work.tokens != NULL:
         gather_rows(work, z, first, rows, begin, end, thread_of_rows, sharing)
     else:
-        project(z, &work.z_layout, &work.x, first, rows, work.W_hx, work.b_x, begin, end,
+        if work.x_rows != NULL:
+            x = Rows(work.x_rows, work.input_size, 1, work.input_size, 0)
+            x_first = 0
+            take_rows(work, work.x_rows, x.stride, work.x.data, work.x.stride, x.depth, low, high,
+                      thread, threads)
+            barrier_wait(&work.barrier, threads)
+        project(z, &work.z_layout, &x, x_first, rows, work.W_hx, work.b_x, begin, end,
                 thread_of_rows, sharing)
     barrier_wait(&work.barrier, sharing)
     for k in range(high - low):
@@ -219,8 +227,12 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
                      work.scratch + thread * scratch_size(work))
         if split.waits:
             barrier_wait(&work.barrier, threads)
-    if not work.training:           # the next chunk overwrites z
-        barrier_wait(&work.barrier, sharing)
+    if not split.waits and (work.y.data != NULL or not work.training):
+        barrier_wait(&work.barrier, threads)    # the next chunk overwrites z
+    if work.y.data != NULL:
+        for t in range(low, high):
+            put_rows(work, &work.y, work.h + slot_after(work, t) * work.state_stride,
+                     work.state_stride, t, thread, threads)
 
 
 cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:

@@ -20,13 +20,14 @@ cdef void project(real* z, const Layout* layout, const Rows* x, ptrdiff_t first,
                 x.parts, x.depth, x.part_stride, panels + block * width * depth, width // PANEL)
 
 
-cdef void project_back(const Rows* dx, ptrdiff_t first, ptrdiff_t rows, const Layout* layout,
-                       const real* dz, const real* panels, int thread, int threads) noexcept nogil:
-    # dx[first + row] = dz[row] W, this thread's share of the rows. dz begins at the first of the
-    # `gates` places that count.
+cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t rows,
+                       const Layout* layout, const real* dz, const real* panels, int thread,
+                       int threads) noexcept nogil:
+    # dx[row] = dz[row] W, this thread's share of the rows. dz begins at the first of the `gates`
+    # places that count.
     cdef ptrdiff_t depth = layout.gates * layout.block
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
-    cdef ptrdiff_t whole = dx.depth // PANEL, rest = dx.depth % PANEL
+    cdef ptrdiff_t whole = columns // PANEL, rest = columns % PANEL
     cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t begin = share(tiles, thread, threads), end = share(tiles, thread + 1, threads)
     cdef ptrdiff_t panel, i, row, above, r
@@ -36,9 +37,9 @@ cdef void project_back(const Rows* dx, ptrdiff_t first, ptrdiff_t rows, const La
         for i in range(begin, end):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
-            out = dx.data + (first + row) * dx.stride + panel * PANEL
+            out = dx + row * stride + panel * PANEL
             if panel < whole:
-                tile[above - row](out, dx.stride, NULL, 0, dz + row * layout.stride, layout.stride,
+                tile[above - row](out, stride, NULL, 0, dz + row * layout.stride, layout.stride,
                                   layout.blocks, depth, layout.places * layout.block,
                                   panels + panel * panel_size, 1)
                 continue
@@ -46,7 +47,7 @@ cdef void project_back(const Rows* dx, ptrdiff_t first, ptrdiff_t rows, const La
                               layout.blocks, depth, layout.places * layout.block,
                               panels + panel * panel_size, 1)
             for r in range(above - row):
-                memcpy(out + r * dx.stride, edge + r * PANEL, rest * sizeof(real))
+                memcpy(out + r * stride, edge + r * PANEL, rest * sizeof(real))
 
 
 # Weight gradients: dW[m][j] += sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
@@ -205,7 +206,8 @@ cdef struct Linear:
     real* y
     # backward
     const real* W_back
-    Rows dx
+    real* dx
+    ptrdiff_t dx_stride
     real* dW
     real* db
     real* dy_columns
@@ -230,10 +232,10 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
     cdef Layout* layout = &linear.layout
     cdef ptrdiff_t first = share(linear.rows, thread, threads)
     cdef ptrdiff_t end = share(linear.rows, thread + 1, threads), rows
-    while linear.dx.data != NULL and first < end:
+    while linear.dx != NULL and first < end:
         rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
-        project_back(&linear.dx, first, rows, layout, linear.y + first * layout.stride,
-                     linear.W_back, 0, 1)
+        project_back(linear.dx + first * linear.dx_stride, linear.dx_stride, linear.x.depth, rows,
+                     layout, linear.y + first * layout.stride, linear.W_back, 0, 1)
         first += rows
     first = 0
     while first < linear.rows:
@@ -306,7 +308,8 @@ def linear_backward(dy, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows,
     linear.rows = rows
     linear.y = reals(dy)
     linear.W_back = reals(packed_W_back)
-    linear.dx = Rows(reals(dx), dx_stride, 1, in_features, 0)
+    linear.dx = reals(dx)
+    linear.dx_stride = dx_stride
     linear.dW = reals(dW)
     linear.db = reals(db)
     linear.dy_columns = reals(dy_columns)
@@ -340,7 +343,8 @@ def table_backward(Task task, dtable, embedding, ptrdiff_t vocabulary, packed_W_
     """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
     cdef Linear linear = table_of(task, embedding, vocabulary, dtable)
     linear.W_back = reals(packed_W_hx_back)
-    linear.dx = Rows(reals(dembedding), task.work.input_size, 1, task.work.input_size, 0)
+    linear.dx = reals(dembedding)
+    linear.dx_stride = task.work.input_size
     linear.dW = reals(dW_hx)
     linear.dy_columns = reals(columns)
     linear.x_panels = reals(x_panels)

@@ -1,5 +1,40 @@
 # Rows between the caller's arrays and the engine's buffers: gathered, scattered, padded.
 
+cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const real* given,
+                    ptrdiff_t stride, ptrdiff_t depth, ptrdiff_t low, ptrdiff_t high, int thread,
+                    int threads) noexcept nogil:
+    # The caller's rows of the steps low to high, zeros behind them; this thread's share.
+    cdef ptrdiff_t t, i, count, place
+    for t in range(low, high):
+        count = rows_of(work, t)
+        for i in range(share(count, thread, threads), share(count, thread + 1, threads)):
+            place = work.offset[t] + i if work.order == NULL else (
+                t * work.sequences + work.order[i])
+            memcpy(out + i * out_stride, given + place * stride, depth * sizeof(real))
+            if depth < out_stride:
+                memset(out + i * out_stride + depth, 0, (out_stride - depth) * sizeof(real))
+        out = out + count * out_stride
+
+
+cdef void put_rows(const Work* work, const Target* target, const real* rows, ptrdiff_t stride,
+                   ptrdiff_t t, int thread, int threads) noexcept nogil:
+    # The rows of step t, and zeros in its padding, to where they go; this thread's share.
+    cdef ptrdiff_t i, count = rows_of(work, t), places = count
+    cdef real* out = target.data + work.offset[t] * target.stride
+    cdef real* to
+    if target.placed:
+        places = work.sequences
+        out = target.data + t * places * target.stride
+    for i in range(share(places, thread, threads), share(places, thread + 1, threads)):
+        to = out + (work.order[i] if target.placed else i) * target.stride
+        if i < count:
+            memcpy(to, rows + i * stride, target.depth * sizeof(real))
+        else:
+            memset(to, 0, target.depth * sizeof(real))
+
+
+# The same for whole arrays at once, of any rows.
+
 cdef struct Place:
     # Row r begins at data + (place[r], or r) * stride; its parts of `depth` are `part` apart. A
     # negative place holds zeros.
@@ -14,7 +49,6 @@ cdef struct Move:
     ptrdiff_t rows
     ptrdiff_t parts
     ptrdiff_t depth
-    ptrdiff_t padding           # zeros that follow each part
     bint in_one_piece
 
 
@@ -43,8 +77,6 @@ cdef void move_region(void* argument, int thread, int threads) noexcept nogil:
             else:
                 memcpy(to + part * move.to.part, source + part * move.source.part,
                        move.depth * sizeof(real))
-            if move.padding:
-                memset(to + part * move.to.part + move.depth, 0, move.padding * sizeof(real))
 
 
 cdef Place place_of(tuple where):
@@ -54,8 +86,8 @@ cdef Place place_of(tuple where):
 
 
 def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t depth,
-              ptrdiff_t padding, int threads):
-    """Copy rows of `parts` pieces of `depth` numbers, and put `padding` zeros behind each piece.
+              int threads):
+    """Copy rows of `parts` pieces of `depth` numbers.
 
     `to` and `source` are (array, first, stride, part_stride, places): row r begins at
     `first + places[r] * stride` of the array, or `first + r * stride` where places is None. A row
@@ -64,9 +96,9 @@ def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t
     cdef Move move
     move.to = place_of(to)
     move.source = place_of(source)
-    move.rows, move.parts, move.depth, move.padding = rows, parts, depth, padding
+    move.rows, move.parts, move.depth = rows, parts, depth
     move.in_one_piece = (
-        parts == 1 and padding == 0 and move.to.place == NULL
+        parts == 1 and move.to.place == NULL
         and move.source.place == NULL and move.to.stride == depth and move.source.stride == depth)
     with nogil:
         run_region(move_region, &move, worthwhile(threads, rows * parts * depth * 16))

@@ -29,6 +29,15 @@ cdef struct Rows:
     ptrdiff_t part_stride
 
 
+cdef struct Target:
+    # Where rows of `depth` numbers go, `stride` apart: one after another, or to the caller's places,
+    # whose padding becomes zeros.
+    real* data
+    ptrdiff_t stride
+    ptrdiff_t depth
+    bint placed
+
+
 cdef struct Work:
     const Cell* cell
     Layout z_layout
@@ -40,8 +49,13 @@ cdef struct Work:
     bint reverse
     bint training               # z, h and c of every step are kept
     ptrdiff_t state_stride
+    # The caller's arrays have `sequences` places a step, and row i of a step is in place order[i];
+    # the last places of that list are padding. NULL: row i is in place i.
+    ptrdiff_t sequences
+    const ptrdiff_t* order      # IN (sequences)
     # input: features, or rows of the projected table chosen by tokens
     Rows x
+    real* x_rows                # SCRATCH (rows of a chunk, input_size); NULL: x stands in rows
     const ptrdiff_t* tokens     # IN (rows)
     const real* table           # IN (vocabulary, blocks, gates, block)
     # packed weights
@@ -56,12 +70,16 @@ cdef struct Work:
     real* h                     # (slots, state_stride)
     real* c                     # the same; inference keeps (batch, state_stride)
     real* scratch               # (threads, scratch_size)
+    Target y                    # OUT h_t; data NULL: nobody wants it elsewhere
     # gradients
-    const real* dy              # IN (rows, dy_stride); NULL is zero
+    const real* dy              # IN dy_stride apart; NULL is zero
     ptrdiff_t dy_stride
+    real* dy_rows               # SCRATCH (rows of a chunk, state_stride); NULL: dy stands in rows,
+                                # zeros beyond the hidden size
     real* dh                    # INOUT (batch, state_stride): dL/dh_last, then dL/dh_0
     real* dc                    # the same for c
-    Rows dx                     # OUT (rows, input_size); data NULL: nobody wants it
+    Target dx                   # OUT; data NULL: nobody wants it
+    real* dx_rows               # SCRATCH (rows of a chunk, depth), where dx goes to places
     real* dtable                # INOUT (vocabulary, blocks, gates, block)
     real* dW_hx                 # INOUT (gates * hidden_size, input_size)
     real* dW_hh                 # INOUT (gates * hidden_size, hidden_size)
@@ -261,21 +279,33 @@ cdef class Task:
         self.work.c = reals(c)
         self.work.scratch = reals(scratch)
 
-    def forget(self):
-        """Let go of the input, the gradients and states elsewhere; a new pass sets them first."""
-        for name in ("input", "states", "gradients", "dx"):
+    def set_order(self, order):
+        """Say in which of the caller's places each row of a step is; all sequences are in order."""
+        self.arrays["order"] = order
+        self.work.order = <const ptrdiff_t*>data(order, sizeof(ptrdiff_t))
+        self.work.sequences = len(order)
+
+    def forget(self, bint keep_input=False):
+        """Let go of arrays that are not the engine's; a new pass sets them first."""
+        for name in ("states", "y", "gradients", "dx"):
             self.arrays.pop(name, None)
+        if not keep_input:
+            self.arrays.pop("input", None)
+        self.work.y.data = NULL
 
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
-                  ptrdiff_t part_stride):
-        """x is a flat array whose first row begins at `first`."""
-        self.arrays["input"] = x
+                  ptrdiff_t part_stride, x_rows=None):
+        """x is a flat array whose first row begins at `first`, or stands at the caller's places:
+        then x_rows has room for the rows of a chunk."""
+        self.arrays["input"] = (x, x_rows)
+        self.work.x_rows = reals(x_rows)
         self.work.x = Rows(reals(x) + first, stride, parts, self.work.input_size // parts,
                            part_stride)
         self.work.tokens = NULL
 
     def set_tokens(self, tokens, table):
         self.arrays["input"] = (tokens, table)
+        self.work.x_rows = NULL
         self.work.tokens = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
         self.work.table = reals(table)
 
@@ -284,12 +314,19 @@ cdef class Task:
         self.arrays["states"] = h
         self.work.h = reals(h)
 
-    def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dh, dc, dW_hx, dW_hh, db_x,
-                      db_h, dz_columns, x_panels, h_panels):
-        self.arrays["gradients"] = (dy, dh, dc, dW_hx, dW_hh, db_x, db_h, dz_columns, x_panels,
+    def set_output(self, y, ptrdiff_t first, ptrdiff_t stride, bint placed):
+        """Have h of every step written to y as well, from column `first` on."""
+        self.arrays["y"] = y
+        self.work.y = Target(reals(y) + first, stride, self.work.z_layout.units, placed)
+
+    def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dy_rows, dh, dc, dW_hx, dW_hh,
+                      db_x, db_h, dz_columns, x_panels, h_panels):
+        """dy stands in rows, or as the caller has it: then dy_rows has room for a chunk."""
+        self.arrays["gradients"] = (dy, dy_rows, dh, dc, dW_hx, dW_hh, db_x, db_h, dz_columns, x_panels,
                                     h_panels)
         self.work.dy = NULL if dy is None else reals(dy) + first
         self.work.dy_stride = dy_stride
+        self.work.dy_rows = reals(dy_rows)
         self.work.dh = reals(dh)
         self.work.dc = reals(dc)
         self.work.dW_hx = reals(dW_hx)
@@ -302,10 +339,12 @@ cdef class Task:
         self.work.dx.data = NULL
         self.work.dtable = NULL
 
-    def set_dx(self, dx, ptrdiff_t stride, ptrdiff_t columns):
-        """The gradient of the features, (rows, columns) with rows `stride` apart."""
-        self.arrays["dx"] = dx
-        self.work.dx = Rows(reals(dx), stride, 1, columns, 0)
+    def set_dx(self, dx, ptrdiff_t columns, dx_rows=None):
+        """The gradient of the features, in rows, or in the caller's places: then dx_rows has room
+        for a chunk."""
+        self.arrays["dx"] = (dx, dx_rows)
+        self.work.dx = Target(reals(dx), columns, columns, dx_rows is not None)
+        self.work.dx_rows = reals(dx_rows)
 
     def set_dtable(self, dtable):
         """The gradient of the projected table, to which the tokens' gradients are added."""

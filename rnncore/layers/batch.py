@@ -25,6 +25,8 @@ class Batch:
     ----------
     rows
         Steps of all sequences together.
+    longest
+        Steps of the longest sequence; those beyond are padding for all.
     running
         Sequences with at least one step.
     order
@@ -46,6 +48,7 @@ class Batch:
         self.dense = lengths is None
         self.order = order
         self.ends: slice | np.ndarray
+        self.longest = steps
         if lengths is None:
             self.running = batch if steps else 0
             self.rows = steps * batch
@@ -56,9 +59,9 @@ class Batch:
             self.order = np.argsort(-lengths, kind="stable")
         in_order = lengths[self.order].astype(np.intp)
         self.running = int(np.count_nonzero(lengths))
-        longest = int(in_order[0]) if batch else 0
+        self.longest = int(in_order[0]) if batch else 0
         # sequences longer than t
-        counts = np.searchsorted(-in_order, -np.arange(longest), side="left")
+        counts = np.searchsorted(-in_order, -np.arange(self.longest), side="left")
         self.offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
         self.rows = int(self.offset[-1])
         # the last slot of each sequence
@@ -105,16 +108,12 @@ class Batch:
         """Return an array (steps, batch, n) for `scatter` to fill; zeros where it has no rows."""
         return (np.empty if self.rows else np.zeros)(shape, dtype)
 
-    def gather(self, out: np.ndarray, x: np.ndarray, parts: int = 1) -> None:
-        """Write x (steps, batch, n) into out (rows, width), row by row.
-
-        The n numbers are in `parts`; each fills the first of its share of the width, zeros the
-        rest.
-        """
-        depth, place = x.shape[2] // parts, out.shape[1] // parts
+    def gather(self, out: np.ndarray, x: np.ndarray) -> None:
+        """Write x (steps, batch, n) into out (rows, n), row by row."""
+        width = x.shape[2]
         engine.kernels(out.dtype).move_rows(
-            (out, 0, out.shape[1], place, None), (x, 0, x.shape[2], depth, self.place_of_row),
-            self.rows, parts, depth, place - depth, engine.get_num_threads(),
+            (out, 0, width, 0, None), (x, 0, width, 0, self.place_of_row),
+            self.rows, 1, width, engine.get_num_threads(),
         )  # fmt: skip
 
     def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
@@ -122,7 +121,7 @@ class Batch:
         engine.kernels(out.dtype).move_rows(
             (out, column, out.shape[2], rows.depth, None),
             (rows.flat, rows.first, rows.stride, rows.part_stride, self.row_of_place),
-            self.steps * self.batch, rows.parts, rows.depth, 0, engine.get_num_threads(),
+            self.steps * self.batch, rows.parts, rows.depth, engine.get_num_threads(),
         )  # fmt: skip
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:

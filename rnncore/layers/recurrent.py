@@ -424,15 +424,15 @@ class Recurrent(Module):
         run, kept.tokens = self._new_pass(
             batch, x, tokens, embedding, True, self._training_workspace
         )
-        rows, last = self._run_stack(run, initial, True)
+        rows, last = self._run_stack(run, initial, True, None)
         kept.run, self._kept = run, kept
         return rows, self._leave_state(self._final(run, initial, last), form)
 
-    def backward_rows(self, dy: np.ndarray) -> None:
-        """Add to `grads` what dy (rows, padded_output_size), zeros in the padding, brings."""
+    def backward_rows(self, dy: Rows) -> None:
+        """Add to `grads` what dy brings, in rows as those of y with zeros in the padding."""
         kept = self._take_kept()
         assert kept.run is not None
-        assert dy.shape == (kept.run.batch.rows, self.padded_output_size)
+        assert dy.count == kept.run.batch.rows and dy.stride == self.padded_output_size
         nothing: States = [[None] * len(self._sizes)] * 2
         sums = self._begin_sums(kept.tokens)
         self._refresh("backward")
@@ -521,23 +521,24 @@ class Recurrent(Module):
             run.tables = tables
             run.inputs.append(None)
             return run
-        rows = x.reshape(-1, x.shape[2])
-        if training or not batch.dense:  # the caller may change x before backward
+        if training:  # the caller may change x before backward
             rows = workspace.array("x", (batch.rows, x.shape[2]))
             batch.gather(rows, x)
-        run.inputs.append(Rows.of(rows))
+            run.inputs.append(Rows.of(rows))
+        else:
+            run.inputs.append(Rows.of(x, placed=not batch.dense))
         return run
 
     def _run_stack(
-        self, run: Pass, initial: States, dropout: bool
+        self, run: Pass, initial: States, dropout: bool, y: np.ndarray | None
     ) -> tuple[Rows, list[list[np.ndarray]]]:
-        # The rows of the output, in the workspace, and final states.
+        # The rows of the output, in y (T, B, features) or in the workspace, and final states.
         masks: list[np.ndarray | None] = []
         if dropout and self.dropout:
             for directions in self._layers[:-1]:
                 width = len(directions) * directions[0].state_size
                 masks.append(self._dropout.mask((run.batch.rows, width)))
-        return forward_stack(self._layers, run, initial, masks)
+        return forward_stack(self._layers, run, initial, masks, y)
 
     @property
     def padded_output_size(self) -> int:
@@ -560,11 +561,11 @@ class Recurrent(Module):
             first = batch.running * self.output_size
             h = aligned_empty(first + batch.rows * self.output_size, self.dtype)
             run.states_out = h.reshape(-1, self.output_size)
-            _, last = self._run_stack(run, initial, dropout)
+            _, last = self._run_stack(run, initial, dropout, None)
             return h[first:].reshape(shape), self._final(run, initial, last)
-        y = batch.empty(shape, self.dtype)
-        rows, last = self._run_stack(run, initial, dropout)
-        batch.scatter(y, rows)
+        y = np.empty(shape, self.dtype)
+        y[batch.longest :] = 0
+        _, last = self._run_stack(run, initial, dropout, y)
         return y, self._final(run, initial, last)
 
     def _final(self, run: Pass, initial: States, last: list[list[np.ndarray]]) -> States:
@@ -591,19 +592,10 @@ class Recurrent(Module):
         batch = run.batch
         if not batch.rows:
             return self._zeros_for_none(dfinal, batch.batch)
-        padded = None
-        if dy is not None and batch.dense and self.padded_output_size == self.output_size:
-            padded = dy.reshape(batch.rows, self.output_size)
-        elif dy is not None:
-            padded = run.workspace.array("dy", (batch.rows, self.padded_output_size))
-            batch.gather(padded, dy, len(self._layers[-1]))
-        rows = None
+        given = None if dy is None else Rows.of(dy, len(self._layers[-1]), not batch.dense)
         if dx is not None:
-            shape = (batch.rows, self.input_size)
-            rows = dx.reshape(shape) if batch.dense else run.workspace.array("dx", shape)
-        first = backward_stack(self._layers, run, sums, padded, dfinal, rows)
-        if dx is not None and rows is not None and not batch.dense:
-            batch.scatter(dx, Rows.of(rows))
+            dx[batch.longest :] = 0
+        first = backward_stack(self._layers, run, sums, given, dfinal, dx)
         return self._final(run, dfinal, first)
 
     def _forward_segments(
@@ -652,7 +644,7 @@ class Recurrent(Module):
                 generator.state = noise
             run = self._set_up(batch, x[part], tables, True, workspace)
             if batch.rows:
-                self._run_stack(run, initial, True)
+                self._run_stack(run, initial, True, None)
             dfinal = self._backward_run(
                 run, sums, None if dy is None else dy[part], dfinal,
                 None if dx is None else dx[part],

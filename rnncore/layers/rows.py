@@ -13,6 +13,9 @@ class Rows:
 
     The parts of the output of a bidirectional layer are its directions: each stands in a place
     padded to whole panels, so that nothing has to be moved between layers.
+
+    Rows that are `placed` stand as the caller has them, in steps of all sequences, not as the engine
+    orders them (see `Batch`).
     """
 
     flat: np.ndarray
@@ -22,16 +25,21 @@ class Rows:
     depth: int
     parts: int = 1
     part_stride: int = 0
+    placed: bool = False
 
     @property
     def features(self) -> int:
         """Numbers in a row, padding not counted."""
         return self.parts * self.depth
 
+    def padded(self) -> np.ndarray:
+        """Return the rows with all that lies between them, a view (count, stride)."""
+        rows = self.flat[self.first : self.first + self.count * self.stride]
+        return rows.reshape(self.count, self.stride)
+
     def array(self) -> np.ndarray:
         """Return the rows as an array (count, features); a view where there is one part."""
-        rows = self.flat[self.first : self.first + self.count * self.stride]
-        rows = rows.reshape(self.count, self.stride)
+        rows = self.padded()
         if self.parts == 1:
             return rows[:, : self.depth]
         places = rows[:, : self.parts * self.part_stride]
@@ -40,6 +48,8 @@ class Rows:
         )
 
     @classmethod
-    def of(cls, array: np.ndarray) -> Rows:
-        """Describe a contiguous array (count, features)."""
-        return cls(array.reshape(-1), array.shape[0], 0, array.shape[1], array.shape[1])
+    def of(cls, array: np.ndarray, parts: int = 1, placed: bool = False) -> Rows:
+        """Describe a contiguous array (..., features)."""
+        width = array.shape[-1]
+        depth, count = width // parts, array.size // width
+        return cls(array.reshape(-1), count, 0, width, depth, parts, depth, placed)

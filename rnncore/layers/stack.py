@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,6 @@ class Pass:
     tasks: list[list[Any]] = field(default_factory=list)
     states: list[list[tuple[np.ndarray, np.ndarray | None]]] = field(default_factory=list)
     masks: list[np.ndarray | None] = field(default_factory=list)
-    output: Rows | None = None
     states_out: np.ndarray | None = None  # the last layer's h, (slots, H), where it is the output
 
 
@@ -128,11 +127,13 @@ def forward_stack(
     run: Pass,
     initial: States,
     masks: list[np.ndarray | None],
+    y: np.ndarray | None,
 ) -> tuple[Rows, list[list[np.ndarray]]]:
     """Run all layers over a batch; run.inputs[0] or run.tokens is what the first one reads.
 
-    Returns the rows of the last layer's output and the final states, each (running, H) with the
-    longest sequence first. `masks` are multiplied with the outputs of each layer but the last.
+    Writes the output to y (steps, batch, features), if that is given. Returns its rows, and the
+    final states, each (running, H) with the longest sequence first. `masks` are multiplied with the
+    outputs of each layer but the last.
     """
     batch, threads = run.batch, engine.get_num_threads()
     run.wavefront = use_wavefront(layers, batch.running, bool(masks), threads)
@@ -140,7 +141,7 @@ def forward_stack(
         tasks, states = [], []
         for d, direction in enumerate(directions):
             index = number * len(directions) + d
-            task, h, c = _prepare(direction, run, number, d, len(layers) - 1, threads)
+            task, h, c = _prepare(direction, run, number, d, number == len(layers) - 1, threads)
             batch.begin(h, direction.reverse, initial[0][index])
             if c is not None:
                 start = initial[1][index]
@@ -152,27 +153,30 @@ def forward_stack(
                         c[:, : direction.hidden_size] = batch.in_order(start)
             tasks.append(task)
             states.append((h, c))
-        if not run.wavefront:
-            directions[0].kernels.forward(tasks, threads)
         run.tasks.append(tasks)
         run.states.append(states)
         mask = masks[number] if number < len(masks) else None
         run.masks.append(mask)
-        run.output = _join(directions, run, number, mask)
-        run.inputs.append(run.output)
+        last = number + 1 == len(layers)
+        output = _set_output(directions, run, number, y if last else None, mask is not None)
+        if not last:
+            run.inputs.append(output)
+        if not run.wavefront:
+            directions[0].kernels.forward(tasks, threads)
+        if mask is not None:
+            output.padded()[...] *= mask
     if run.wavefront:
         layers[0][0].kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
-    if not run.training:
-        _forget(run)
-    assert run.output is not None
-    return run.output, _final_states(layers, run)
+    _forget(run)
+    return output, _final_states(layers, run)
 
 
 def _forget(run: Pass) -> None:
-    # Tasks live on in the workspace; the caller's arrays shall not.
+    # Tasks live on in the workspace, and those of a training pass until backward; the caller's
+    # arrays shall not.
     for tasks in run.tasks:
         for task in tasks:
-            task.forget()
+            task.forget(run.training)
 
 
 def use_wavefront(
@@ -204,14 +208,14 @@ def _final_states(layers: list[list[Direction]], run: Pass) -> list[list[np.ndar
 
 
 def _prepare(
-    direction: Direction, run: Pass, number: int, d: int, last: int, threads: int
+    direction: Direction, run: Pass, number: int, d: int, last: bool, threads: int
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     """Set up the task of one direction; return it with its h and c.
 
     A dense batch like the one before finds its task ready.
     """
     batch, workspace = run.batch, run.workspace
-    out = run.states_out if number == last else None  # h of its own, where it is the output
+    out = run.states_out if last else None  # h of its own, where it is the output
     like = (batch.rows, batch.running, batch.chunk, run.training, run.wavefront, threads,
             out is None)  # fmt: skip
     known = workspace.prepared.get((number, d)) if batch.dense else None
@@ -230,7 +234,11 @@ def _prepare(
     if x is None:
         task.set_tokens(run.tokens, run.tables[d])
     else:
-        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
+        x_rows = None
+        if x.placed:
+            count = direction.kernels.forward_sizes(task, batch.running, threads)["z_rows"]
+            x_rows = workspace.array(("x_rows", d), (min(batch.rows, count) * x.depth,))
+        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride, x_rows)
     return task, h, c
 
 
@@ -252,41 +260,45 @@ def _allocate(
         c = array(("c", number, d), (c_rows, direction.state_size))
     scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch, batch.chunk)
+    if batch.order is not None:
+        task.set_order(batch.order)
     return task, h, c
 
 
-def _join(directions: list[Direction], run: Pass, number: int, mask: np.ndarray | None) -> Rows:
-    """Rows of a layer's output, its directions side by side."""
-    batch, size = run.batch, directions[0].state_size
-    hidden = directions[0].hidden_size
-    if len(directions) == 1 and mask is None:
+def _set_output(
+    directions: list[Direction], run: Pass, number: int, y: np.ndarray | None, masked: bool
+) -> Rows:
+    """Tell the tasks of a layer where its output goes, the directions side by side; return that."""
+    batch, count, hidden = run.batch, len(directions), directions[0].hidden_size
+    size, tasks = directions[0].state_size, run.tasks[number]
+    if y is not None:
+        output = Rows.of(y, count, not batch.dense)
+    elif count == 1 and not masked:
         h = run.states[number][0][0]
-        return Rows(h.reshape(-1), batch.rows, batch.running * size, size, hidden)
-    y = run.workspace.array(("y", number), (batch.rows, len(directions) * size))
-    for d, (direction, (h, _)) in enumerate(zip(directions, run.states[number], strict=True)):
-        states = batch.outputs(h, direction.reverse)
-        direction.kernels.move_rows(
-            (y, d * size, y.shape[1], size, None), (states, 0, size, size, None), batch.rows, 1,
-            size, 0, engine.get_num_threads(),
-        )  # fmt: skip
-        if mask is not None:
-            y[:, d * size : d * size + hidden] *= mask[:, d * size : d * size + hidden]
-    return Rows(y.reshape(-1), batch.rows, 0, y.shape[1], hidden, len(directions), size)
+        return Rows(h.reshape(-1), batch.rows, batch.running * size, size, hidden, 1, size)
+    else:
+        flat = run.workspace.array(("y", number), (batch.rows * count * size,))
+        flat.reshape(-1, size)[:, hidden:] = 0
+        output = Rows(flat, batch.rows, 0, count * size, hidden, count, size)
+    for d, task in enumerate(tasks):
+        task.set_output(output.flat, d * output.part_stride, output.stride, output.placed)
+    return output
 
 
 def backward_stack(
     layers: list[list[Direction]],
     run: Pass,
     sums: Sums,
-    dy: np.ndarray | None,
+    dy: Rows | None,
     dfinal: States,
     dx: np.ndarray | None,
 ) -> list[list[np.ndarray]]:
     """Backpropagate through all layers; the pass is used up.
 
-    dy is (rows, directions * state_size) with zeros in the padding; dfinal the gradients of the
-    final states. Adds to `sums`. Writes the gradient of the input into dx (rows, input_size), where
-    somebody wants it. Returns those of the initial states, the longest sequence first.
+    The parts of dy are the directions, and where these are padded to whole panels the padding holds
+    zeros; dfinal are the gradients of the final states. Adds to `sums`. Writes the gradient of the
+    input into dx (steps, batch, input_size), where somebody wants it. Returns those of the initial
+    states, the longest sequence first.
     """
     kernels, threads = layers[0][0].kernels, engine.get_num_threads()
     wavefront = run.wavefront and kernels.backward_chunks(run.tasks[0][0]) >= 4 * len(layers)
@@ -299,12 +311,7 @@ def backward_stack(
             if x is None:
                 tasks[d].set_dtable(sums.dtables[d])
             elif number or dx is not None:
-                width = x.stride if number else x.depth
-                out = dx if number == d == 0 else None
-                if out is None:
-                    out = run.workspace.array(("dx", number, d), (run.batch.rows, width))
-                tasks[d].set_dx(out, width, width)
-                dxs.append(out)
+                dxs.append(_set_dx(run, tasks[d], x, None if number else dx, number, d))
         dstates.insert(0, pairs)
         if not wavefront:
             kernels.backward(tasks, threads)
@@ -313,7 +320,8 @@ def backward_stack(
             mask = run.masks[number - 1] if number else None
             if mask is not None:
                 dxs[0] *= mask
-        dy = dxs[0] if dxs else None
+        if number and x is not None:
+            dy = replace(x, flat=dxs[0].reshape(-1), first=0)
     if wavefront:
         kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
     initial: list[list[np.ndarray]] = [[], []]
@@ -325,12 +333,36 @@ def backward_stack(
     return initial
 
 
+def _chunk_rows(kernels: Any, batch: Batch) -> int:
+    # Rows of the longest chunk of the backward pass.
+    steps = batch.chunk or max(1, kernels.chunk_rows // batch.running)
+    return min(batch.rows, steps * batch.running)
+
+
+def _set_dx(
+    run: Pass, task: Any, x: Rows, dx: np.ndarray | None, number: int, d: int
+) -> np.ndarray:
+    """Tell a task where the gradient of its input goes, rows or `dx` of the caller; return that."""
+    batch, array, width = run.batch, run.workspace.array, x.stride
+    if dx is None or batch.dense:
+        shape = (batch.rows, width)
+        out = array(("dx", number, d), shape) if dx is None or d else dx.reshape(shape)
+        task.set_dx(out.reshape(-1), width)
+        return out
+    # Both directions write all steps that have rows.
+    shape = (batch.longest * batch.batch, width)
+    out = array(("dx", number, d), shape) if d else dx[: batch.longest].reshape(shape)
+    dx_rows = array(("dx_rows", d), (_chunk_rows(engine.kernels(dx.dtype), batch) * width,))
+    task.set_dx(out.reshape(-1), width, dx_rows)
+    return out
+
+
 def _set_gradients(
     direction: Direction,
     run: Pass,
     task: Any,
     sums: Sums,
-    dy: np.ndarray | None,
+    dy: Rows | None,
     dfinal: States,
     number: int,
     d: int,
@@ -348,9 +380,15 @@ def _set_gradients(
         dstates.append(buffer)
     task.set_weights_back(*direction.packed_back)
     sizes, grads = direction.kernels.backward_sizes(task, batch.rows), sums.grads[number][d]
+    first = stride = 0
+    flat = dy_rows = None
+    if dy is not None:
+        flat, first, stride = dy.flat, dy.first + d * dy.part_stride, dy.stride
+        if dy.placed or dy.part_stride < direction.state_size:
+            count = _chunk_rows(direction.kernels, batch)
+            dy_rows = array(("dy_rows", d), (count * direction.state_size,))
     task.set_gradients(
-        None if dy is None else dy.reshape(-1), d * direction.state_size,
-        0 if dy is None else dy.shape[1], dstates[0], dstates[1] if direction.has_c else None,
+        flat, first, stride, dy_rows, dstates[0], dstates[1] if direction.has_c else None,
         grads["W_hx"], grads["W_hh"], grads["b_h"], sums.db_h.get((number, d)),
         array(("dz_columns", number if run.wavefront else 0, d), (sizes["dz_columns"],)),
         array(("x_panels", number if run.wavefront else 0, d), (sizes["x_panels"],)),

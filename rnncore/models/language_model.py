@@ -208,7 +208,8 @@ class LanguageModel(Module):
         self.head.backward_rows(dlogits, rows, dy)
         if self.dropout.p:
             dy[:, : rows.depth] = self.dropout.backward(dy[:, : rows.depth])
-        self.rnn.backward_rows(dy)
+        width = dy.shape[1]
+        self.rnn.backward_rows(Rows(dy.reshape(-1), rows.count, 0, width, rows.depth, 1, width))
 
     def evaluate(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
