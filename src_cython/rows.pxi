@@ -1,36 +1,44 @@
 # Rows between the caller's arrays and the engine's buffers: gathered, scattered, padded.
 
+# A step's places are passed one after another, which the caller's arrays reward; rows are in the
+# cache.
+
 cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const real* given,
                     ptrdiff_t stride, ptrdiff_t depth, ptrdiff_t low, ptrdiff_t high, int thread,
                     int threads) noexcept nogil:
     # The caller's rows of the steps low to high, zeros behind them; this thread's share.
-    cdef ptrdiff_t t, i, count, place
+    cdef ptrdiff_t t, i, place, count, places
+    cdef real* to
     for t in range(low, high):
         count = rows_of(work, t)
-        for i in range(share(count, thread, threads), share(count, thread + 1, threads)):
-            place = work.offset[t] + i if work.order == NULL else (
-                t * work.sequences + work.order[i])
-            memcpy(out + i * out_stride, given + place * stride, depth * sizeof(real))
+        places = count if work.row_of_place == NULL else work.sequences
+        for place in range(share(places, thread, threads), share(places, thread + 1, threads)):
+            i = place if work.row_of_place == NULL else work.row_of_place[place]
+            if i >= count:
+                continue
+            to = out + i * out_stride
+            memcpy(to, given + (t * places + place) * stride, depth * sizeof(real))
             if depth < out_stride:
-                memset(out + i * out_stride + depth, 0, (out_stride - depth) * sizeof(real))
+                memset(to + depth, 0, (out_stride - depth) * sizeof(real))
         out = out + count * out_stride
 
 
 cdef void put_rows(const Work* work, const Target* target, const real* rows, ptrdiff_t stride,
                    ptrdiff_t t, int thread, int threads) noexcept nogil:
     # The rows of step t, and zeros in its padding, to where they go; this thread's share.
-    cdef ptrdiff_t i, count = rows_of(work, t), places = count
-    cdef real* out = target.data + work.offset[t] * target.stride
-    cdef real* to
+    cdef ptrdiff_t i, place, count = rows_of(work, t), places = count
+    cdef real* to = target.data + work.offset[t] * target.stride
     if target.placed:
         places = work.sequences
-        out = target.data + t * places * target.stride
-    for i in range(share(places, thread, threads), share(places, thread + 1, threads)):
-        to = out + (work.order[i] if target.placed else i) * target.stride
+        to = target.data + t * places * target.stride
+    to = to + share(places, thread, threads) * target.stride
+    for place in range(share(places, thread, threads), share(places, thread + 1, threads)):
+        i = work.row_of_place[place] if target.placed else place
         if i < count:
             memcpy(to, rows + i * stride, target.depth * sizeof(real))
         else:
             memset(to, 0, target.depth * sizeof(real))
+        to = to + target.stride
 
 
 # The same for whole arrays at once, of any rows.

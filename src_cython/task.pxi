@@ -49,10 +49,10 @@ cdef struct Work:
     bint reverse
     bint training               # z, h and c of every step are kept
     ptrdiff_t state_stride
-    # The caller's arrays have `sequences` places a step, and row i of a step is in place order[i];
-    # the last places of that list are padding. NULL: row i is in place i.
+    # The caller's arrays have `sequences` places a step. Which row of a step each of them is, or
+    # would be: beyond the last row is padding. NULL: row i is in place i.
     ptrdiff_t sequences
-    const ptrdiff_t* order      # IN (sequences)
+    const ptrdiff_t* row_of_place   # IN (sequences)
     # input: features, or rows of the projected table chosen by tokens
     Rows x
     real* x_rows                # SCRATCH (rows of a chunk, input_size); NULL: x stands in rows
@@ -279,11 +279,11 @@ cdef class Task:
         self.work.c = reals(c)
         self.work.scratch = reals(scratch)
 
-    def set_order(self, order):
-        """Say in which of the caller's places each row of a step is; all sequences are in order."""
-        self.arrays["order"] = order
-        self.work.order = <const ptrdiff_t*>data(order, sizeof(ptrdiff_t))
-        self.work.sequences = len(order)
+    def set_places(self, row_of_place):
+        """Say which row of a step each sequence of the caller's is, those without a row too."""
+        self.arrays["places"] = row_of_place
+        self.work.row_of_place = <const ptrdiff_t*>data(row_of_place, sizeof(ptrdiff_t))
+        self.work.sequences = len(row_of_place)
 
     def forget(self, bint keep_input=False):
         """Let go of arrays that are not the engine's; a new pass sets them first."""

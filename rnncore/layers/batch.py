@@ -69,6 +69,14 @@ class Batch:
         self.ends = slot[in_order[: self.running]] + np.arange(self.running)
 
     @cached_property
+    def rank(self) -> np.ndarray:
+        """How many sequences are longer than each of the caller's, or as long and before it."""
+        assert self.order is not None
+        rank = np.empty_like(self.order)
+        rank[self.order] = np.arange(self.batch)
+        return rank
+
+    @cached_property
     def _step_and_position(self) -> tuple[np.ndarray, np.ndarray]:
         # Of each row: its step, and how many sequences of that step are longer.
         step = np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))

@@ -261,7 +261,7 @@ def _allocate(
     scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch, batch.chunk)
     if batch.order is not None:
-        task.set_order(batch.order)
+        task.set_places(batch.rank)
     return task, h, c
 
 
