@@ -1,14 +1,14 @@
 # Backpropagation through time: walk back through a chunk of steps, then add what the chunk
 # contributes to the gradients of the input and the weights while it is in the cache.
 
-cdef void clear_padding(const Work* work, real* z, ptrdiff_t rows) noexcept nogil:
+cdef void clear_padding(const Work* work, real* z, ptrdiff_t z_stride, ptrdiff_t rows) noexcept nogil:
     # Beyond the last hidden unit an infinite input has left NaN (0 times infinity): z is the last
     # block of some rows, whose padding must not reach the sums over all units.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t row, place, used = layout.units - (layout.blocks - 1) * layout.block
     for row in range(rows):
         for place in range(layout.places):
-            memset(z + row * layout.stride + place * layout.block + used, 0,
+            memset(z + row * z_stride + place * layout.block + used, 0,
                    (layout.block - used) * sizeof(real))
 
 
@@ -32,54 +32,53 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
                         const Split* split) noexcept nogil:
     # dz of this thread's rows and units of step t; dy is row 0 of the step.
     cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t rows = rows_of(work, t), blocks = split.last_block - split.block
+    cdef ptrdiff_t blocks = split.last_block - split.block, apart = split.row_threads
     cdef ptrdiff_t places = layout.places * layout.block
-    cdef ptrdiff_t block, k, i, row, above, r, unit
-    for k in range(split.turns):
-        i = k * split.row_threads + split.row_thread
-        row = tile_begin(split, i)
-        above = min(tile_begin(split, i + 1), rows)
-        if above - row < blocks:
+    cdef ptrdiff_t block, i, row, rows, k, r, unit
+    for i in range(split.tiles):
+        row = split.row_thread + tile_begin(split, i) * apart
+        rows = tile_begin(split, i + 1) - tile_begin(split, i)
+        if rows < blocks:
             unit = split.block * layout.block
-            for r in range(row, above):
+            for k in range(rows):
+                r = row + k * apart
                 backward_gates(work, t, NULL if dy == NULL else dy + r * dy_stride + unit,
                                split.block, r, blocks, places, layout.block, layout.block)
-        elif row < above:
+        else:
             for block in range(split.block, split.last_block):
                 unit = block * layout.block
                 backward_gates(work, t, NULL if dy == NULL else dy + row * dy_stride + unit, block,
-                               row, above - row, layout.stride, work.state_stride, dy_stride)
-        if row < above and split.last_block * layout.block > layout.units:
+                               row, rows, layout.stride * apart, work.state_stride * apart,
+                               dy_stride * apart)
+        if split.last_block * layout.block > layout.units:
             clear_padding(work, work.z + (work.offset[t] + row) * layout.stride
-                          + (layout.blocks - 1) * places, above - row)
+                          + (layout.blocks - 1) * places, layout.stride * apart, rows)
 
 
 cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
     # z_h = W_hh h_prev, so dh_prev += dz_h W_hh, for this thread's rows and units.
     cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
+    cdef ptrdiff_t stride = work.state_stride * split.row_threads
+    cdef ptrdiff_t z_stride = layout.stride * split.row_threads
     cdef ptrdiff_t depth = layout.gates * layout.block
-    cdef const real* dz = work.z + work.offset[t] * layout.stride + (
+    cdef const real* dz = work.z + (work.offset[t] + split.row_thread) * layout.stride + (
         layout.places - layout.gates) * layout.block
+    cdef real* dh = work.dh + split.row_thread * work.state_stride
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
     cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
-    cdef ptrdiff_t n, panel, many, k, i, row, above
-    if rows <= FEW_ROWS:
+    cdef ptrdiff_t n, panel, many, i, row
+    if split.own <= FEW_ROWS:
         group, groups = split.group_back, split.groups_back
     for n in range(groups):
         panel = split.panel + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_panel - panel)
-        for k in range(split.turns):
-            i = k * split.row_threads + split.row_thread
+        for i in range(split.tiles):
             row = tile_begin(split, i)
-            above = min(tile_begin(split, i + 1), rows)
-            if row >= above:
-                continue
-            tile[above - row](work.dh + row * stride + panel * PANEL, stride,
-                              work.dh + row * stride + panel * PANEL, stride,
-                              dz + row * layout.stride, layout.stride, layout.blocks, depth,
-                              layout.places * layout.block, work.W_hh_back + panel * panel_size,
-                              many)
+            tile[tile_begin(split, i + 1) - row](
+                dh + row * stride + panel * PANEL, stride,
+                dh + row * stride + panel * PANEL, stride, dz + row * z_stride, z_stride,
+                layout.blocks, depth, layout.places * layout.block,
+                work.W_hh_back + panel * panel_size, many)
 
 
 cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,
@@ -110,13 +109,15 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
     cdef real* dx = work.dx.data
     if dx != NULL:
         dx = work.dx_rows if work.dx.placed else dx + first * work.dx.stride
-        project_back(dx, work.dx.stride, work.dx.depth, end - first, layout,
-                     work.z + first * layout.stride, work.W_hx_back, thread, threads)
+        project_back(dx + thread * work.dx.stride, threads * work.dx.stride, work.dx.depth,
+                     (end - first - thread + threads - 1) // threads, layout,
+                     work.z + (first + thread) * layout.stride, threads * layout.stride,
+                     work.W_hx_back)
     if dx != NULL and work.dx.placed:
         barrier_wait(&work.barrier, threads)
         for t in range(low, high):
             put_rows(work, &work.dx, dx + (work.offset[t] - first) * work.dx.stride,
-                     work.dx.stride, t, thread, threads)
+                     work.dx.stride, t, 0, work.dx.depth, thread, threads)
     if work.tokens != NULL:
         scatter_rows(work, first, end - first, thread, threads)
     while first < end:
@@ -152,9 +153,9 @@ cdef inline ptrdiff_t count_chunks(const Work* work) noexcept nogil:
     return (work.steps + work.chunk - 1) // work.chunk
 
 
-cdef void backward_chunk(Work* work, ptrdiff_t number, Split* split, int thread,
-                         int threads) noexcept nogil:
+cdef void backward_chunk(Work* work, ptrdiff_t number, int thread, int threads) noexcept nogil:
     # The number-th chunk in the order of the backward pass.
+    cdef Split split
     cdef ptrdiff_t low, high, k, t, first = 0, stride = work.dy_stride
     cdef const real* dy = work.dy
     cdef const real* dy_t = NULL
@@ -162,46 +163,42 @@ cdef void backward_chunk(Work* work, ptrdiff_t number, Split* split, int thread,
         number = count_chunks(work) - 1 - number
     low = number * work.chunk
     high = min(low + work.chunk, work.steps)
+    split = split_team(work, rows_of(work, low), thread, threads)
     if work.dy_rows != NULL:
         dy, stride, first = work.dy_rows, work.state_stride, work.offset[low]
-        take_rows(work, work.dy_rows, stride, work.dy, work.dy_stride, work.z_layout.units, low,
-                  high, thread, threads)
-        barrier_wait(&work.barrier, threads)
+        take_rows(work, work.dy_rows, stride, work.dy, work.dy_stride, low, high,
+                  first_unit(work, &split), last_unit(work, &split),
+                  split.last_block * work.z_layout.block, False, split.row_thread,
+                  split.row_threads)
     for k in range(high - low):
         t = low + k if work.reverse else high - 1 - k
-        if split.by_step:
-            deal_rows(split, rows_of(work, t))
+        deal_rows(&split, rows_of(work, t))
         if dy != NULL:
             dy_t = dy + (work.offset[t] - first) * stride
-        backward_step(work, t, dy_t, stride, split)
+        backward_step(work, t, dy_t, stride, &split)
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
-        backward_step_h(work, t, split)
-        if split.by_step:
-            barrier_wait(&work.barrier, threads)
+        backward_step_h(work, t, &split)
     barrier_wait(&work.barrier, threads)
     contribute(work, low, high, thread, threads)
 
 
 cdef void backward_task(Work* work, int thread, int threads) noexcept nogil:
-    cdef Split split = split_team(work, thread, threads)
     for number in range(count_chunks(work)):
-        backward_chunk(work, number, &split, thread, threads)
+        backward_chunk(work, number, thread, threads)
 
 
 # A stack from the top, each layer a chunk behind the one above.
 
 cdef void backward_wavefront_region(void* argument, int thread, int threads) noexcept nogil:
     cdef Wavefront* wave = <Wavefront*>argument
-    cdef Split alone
     cdef int chunk, k, layer
     for chunk in range(<int>count_chunks(wave.work[0])):
         for k in range((wave.count - thread + threads - 1) // threads):
             layer = thread + k * threads
             if layer > 0:
                 wait_until_above(&wave.done[layer - 1], chunk)
-            alone = split_team(wave.work[layer], 0, 1)
-            backward_chunk(wave.work[layer], chunk, &alone, 0, 1)
+            backward_chunk(wave.work[layer], chunk, 0, 1)
             raise_to(&wave.done[layer], chunk + 1)
 
 

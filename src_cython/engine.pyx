@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
     const ptrdiff_t LANES
     vec load(const real* p)
     void store(real* p, vec v)
+    void store_past(real* p, vec v)
     vec splat(real s)
     vec larger(vec a, vec b)
     void expect(const real* p)

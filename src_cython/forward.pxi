@@ -1,16 +1,18 @@
 # The forward pass of a task: project a chunk of steps, then walk through it step by step.
 
 cdef struct Split:
-    # Who does what in the recurrence. Rows are dealt out in tiles, hidden units in runs of blocks.
-    ptrdiff_t tiles
-    ptrdiff_t tile_rows         # of every tile; the first `taller` have one more
-    ptrdiff_t taller
-    ptrdiff_t turns             # tiles of this thread
-    bint by_step                # sequences end: their rows are dealt anew each step
-    bint waits                  # for everybody after each step: somebody else needs its results
+    # Who does what. Either threads share the rows: thread k has the rows k, k + threads, ... of every
+    # step, from its input to its output, and waits for nobody. Or they share the hidden units, in
+    # runs of blocks, and wait for each other once a step.
     int row_thread
     int row_threads
     int unit_threads
+    # this thread's rows of a step, in tiles of tile_rows; the first `taller` have one more
+    ptrdiff_t rows              # of the step that the tiles are for
+    ptrdiff_t own
+    ptrdiff_t tiles
+    ptrdiff_t tile_rows
+    ptrdiff_t taller
     # this thread's units; whole panels, so that the thread that computes dh of some units is the
     # one that turns it into their dz
     ptrdiff_t panel
@@ -24,34 +26,61 @@ cdef struct Split:
     ptrdiff_t groups_back
 
 
+cdef inline ptrdiff_t own_rows(const Split* split, ptrdiff_t rows) noexcept nogil:
+    if split.row_threads == 1:
+        return rows
+    return (rows - split.row_thread + split.row_threads - 1) // split.row_threads
+
+
+cdef inline ptrdiff_t first_unit(const Work* work, const Split* split) noexcept nogil:
+    return split.block * work.z_layout.block
+
+
+cdef inline ptrdiff_t last_unit(const Work* work, const Split* split) noexcept nogil:
+    return min(split.last_block * work.z_layout.block, work.z_layout.units)
+
+
+cdef inline ptrdiff_t rows_in(const Split* split, ptrdiff_t rows, ptrdiff_t apart) noexcept nogil:
+    # How many rows a step has in a matrix: those of all threads, or, if these are not apart, its own.
+    return own_rows(split, rows) if apart == 1 else rows
+
+
 cdef inline void deal_rows(Split* split, ptrdiff_t rows) noexcept nogil:
-    split.tiles = round_up(max(<ptrdiff_t>1, (rows + TILE_ROWS - 1) // TILE_ROWS),
-                           split.row_threads)
-    split.tile_rows = rows // split.tiles
-    split.taller = rows % split.tiles
-    split.turns = split.tiles // split.row_threads
+    if rows == split.rows:
+        return
+    split.rows = rows
+    split.own = own_rows(split, rows)
+    split.tiles = (split.own + TILE_ROWS - 1) // TILE_ROWS
+    if split.tiles > 0:
+        split.tile_rows = split.own // split.tiles
+        split.taller = split.own % split.tiles
 
 
-cdef bint has_long_steps(const Work* work, int threads) noexcept nogil:
+cdef inline ptrdiff_t tile_begin(const Split* split, ptrdiff_t i) noexcept nogil:
+    return i * split.tile_rows + min(i, split.taller)
+
+
+cdef bint has_long_steps(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
     # A barrier costs some hundred multiply-adds of a vector; a share of a step has to be longer.
     cdef const Layout* z = &work.z_layout
-    return z.gates * z.units * z.units * work.batch >= threads * 1024 * LANES
+    return z.gates * z.units * z.units * rows >= threads * 1024 * LANES
 
 
-cdef bint loses_rows(const Work* work) noexcept nogil:
-    # Sequences end: a tenth of the rows of a dense batch is missing.
-    return work.offset != NULL and 10 * work.offset[work.steps] < 9 * work.steps * work.batch
-
-
-cdef bint shares_units(const Work* work, int threads) noexcept nogil:
-    # Whether threads had better share the hidden units of a step than its rows, where that is fair:
-    # W_hh stays in the second caches only if each holds a part of it, or rows become too few.
+cdef bint splits_weights(const Work* work, int threads) noexcept nogil:
+    # W_hh stays in the second caches only if each holds a part of it, and that is fair.
     cdef const Layout* z = &work.z_layout
-    if (threads == 1 or work.state_stride // PANEL % threads
-            or not has_long_steps(work, threads)):
+    return (threads > 1 and work.state_stride // PANEL % threads == 0
+            and z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE)
+
+
+cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
+    # Whether threads had better share the hidden units of steps of so many rows than the rows, which
+    # are too few to keep the multiply-adds of all of them busy.
+    if threads == 1 or not has_long_steps(work, rows, threads):
         return False
-    return (z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE
-            or loses_rows(work))
+    if rows < 4 * threads and work.state_stride // PANEL >= threads:
+        return True
+    return splits_weights(work, threads)
 
 
 cdef ptrdiff_t group_panels(ptrdiff_t size, ptrdiff_t panels) noexcept nogil:
@@ -78,35 +107,24 @@ cdef void set_groups(Split* split, const Layout* z, ptrdiff_t panels) noexcept n
         (split.last_panel - split.panel + split.group_back - 1) // split.group_back)
 
 
-cdef Split split_team(const Work* work, int thread, int threads) noexcept nogil:
+cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads) noexcept nogil:
+    # For steps of so many rows.
     cdef Split split
-    cdef const Layout* z = &work.z_layout
-    cdef int unit_thread = 0
     cdef ptrdiff_t panels = work.state_stride // PANEL
-    cdef bint long_steps = has_long_steps(work, threads)
-    cdef bint idle = False
-    split.row_thread, split.row_threads, split.unit_threads = 0, 1, 1
-    if work.batch >= 4 * threads and not shares_units(work, threads):
-        split.row_thread, split.row_threads = thread, threads
-    elif panels >= threads and long_steps:
+    cdef int unit_thread = 0
+    memset(&split, 0, sizeof(Split))
+    split.row_thread, split.row_threads, split.unit_threads = thread, threads, 1
+    if shares_units(work, rows, threads):
+        split.row_thread, split.row_threads = 0, 1
         unit_thread, split.unit_threads = thread, threads
-    else:
-        idle = thread > 0           # one thread is faster
-    split.by_step = split.row_threads > 1 and long_steps and loses_rows(work)
-    split.waits = split.by_step or split.unit_threads > 1
-    deal_rows(&split, work.batch)
-    if idle:
-        split.turns = 0
+    split.rows = -1
+    deal_rows(&split, rows)
     split.panel = share(panels, unit_thread, split.unit_threads)
     split.last_panel = share(panels, unit_thread + 1, split.unit_threads)
-    split.block = min(z.blocks, split.panel * (PANEL // z.block))
-    split.last_block = min(z.blocks, split.last_panel * (PANEL // z.block))
-    set_groups(&split, z, panels)
+    split.block = min(work.z_layout.blocks, split.panel * (PANEL // work.z_layout.block))
+    split.last_block = min(work.z_layout.blocks, split.last_panel * (PANEL // work.z_layout.block))
+    set_groups(&split, &work.z_layout, panels)
     return split
-
-
-cdef inline ptrdiff_t tile_begin(const Split* split, ptrdiff_t i) noexcept nogil:
-    return i * split.tile_rows + min(i, split.taller)
 
 
 cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
@@ -124,136 +142,199 @@ cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
     return max(<ptrdiff_t>1, rows // max(<ptrdiff_t>1, work.batch))
 
 
-cdef void gather_rows(const Work* work, real* z, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t low,
-                      ptrdiff_t high, int thread, int threads) noexcept nogil:
-    # z[row] = table[tokens[first + row]], blocks low to high of this thread's share of the rows
+cdef inline ptrdiff_t most_of(const Work* work, ptrdiff_t t, int threads) noexcept nogil:
+    # Rows of step t that one thread has at most.
+    cdef ptrdiff_t rows = rows_of(work, t)
+    return rows if threads == 1 else (rows + threads - 1) // threads
+
+
+cdef inline ptrdiff_t most_own(const Work* work, int threads) noexcept nogil:
+    # Rows of a chunk that one thread has at most.
+    return min(forward_chunk(work), work.steps) * ((work.batch + threads - 1) // threads)
+
+
+cdef inline ptrdiff_t most_rows(const Work* work, int threads) noexcept nogil:
+    # Rows of a chunk that all have at most, at least threads * most_own.
+    return min(forward_chunk(work), work.steps) * (work.batch + threads - 1)
+
+
+cdef void gather_rows(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t t,
+                      const Split* split) noexcept nogil:
+    # z[row] = table[tokens[row]], this thread's rows and blocks of step t; z is its first row.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t width = layout.gates * layout.block
-    cdef ptrdiff_t row, block
+    cdef ptrdiff_t k, block
     cdef const real* source
-    for row in range(share(rows, thread, threads), share(rows, thread + 1, threads)):
-        source = work.table + work.tokens[first + row] * layout.blocks * width
-        for block in range(low, high):
-            memcpy(z + row * layout.stride + block * layout.places * layout.block,
+    for k in range(own_rows(split, rows_of(work, t))):
+        source = work.table + layout.blocks * width * work.tokens[
+            work.offset[t] + split.row_thread + k * split.row_threads]
+        for block in range(split.block, split.last_block):
+            memcpy(z + k * z_apart * layout.stride + block * layout.places * layout.block,
                    source + block * width, width * sizeof(real))
 
 
-cdef inline void forward_gates(const Work* work, ptrdiff_t block, ptrdiff_t many, ptrdiff_t row,
-                               ptrdiff_t rows, real* z, const real* recurrent, real* h, real* c,
-                               const real* h_prev, const real* c_prev) noexcept nogil:
+cdef inline void forward_gates(const Work* work, ptrdiff_t block, ptrdiff_t many, ptrdiff_t rows,
+                               real* z, ptrdiff_t z_stride, const real* recurrent, real* h, real* c,
+                               const real* h_prev, const real* c_prev,
+                               ptrdiff_t stride) noexcept nogil:
     # Of some rows and blocks. The blocks of a row are evenly apart, as the rows of a block are, so
     # the cell takes either many rows of one block or many blocks of one row in one call.
     cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t stride = work.state_stride, places = layout.places * layout.block
-    cdef ptrdiff_t width = layout.gates * layout.block, here, r
+    cdef ptrdiff_t places = layout.places * layout.block, width = layout.gates * layout.block
+    cdef ptrdiff_t here, r
     if many == 1:
-        here = row * stride + block * layout.block
-        work.cell.forward(h + here, c + here, z + row * layout.stride + block * places, recurrent,
-                          h_prev + here, c_prev + here, rows, layout.block, layout.stride, width,
-                          stride)
+        here = block * layout.block
+        work.cell.forward(h + here, c + here, z + block * places, recurrent, h_prev + here,
+                          c_prev + here, rows, layout.block, z_stride, width, stride)
         return
     for r in range(rows):
-        here = (row + r) * stride + block * layout.block
-        work.cell.forward(h + here, c + here, z + (row + r) * layout.stride + block * places,
+        here = r * stride + block * layout.block
+        work.cell.forward(h + here, c + here, z + r * z_stride + block * places,
                           recurrent + r * many * width, h_prev + here, c_prev + here, many,
                           layout.block, places, width, layout.block)
 
 
-cdef void forward_step(const Work* work, ptrdiff_t t, real* z, const Split* split,
+cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart, Split* split,
                        real* recurrent) noexcept nogil:
-    # This thread's rows and units of step t; z is row 0 of the step.
+    # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
     cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t rows = rows_of(work, t), stride = work.state_stride
+    cdef ptrdiff_t stride = work.state_stride, apart = stride * split.row_threads
     cdef ptrdiff_t width = layout.gates * layout.block, panels = width // PANEL
-    cdef const real* h_prev = work.h + slot_before(work, t) * stride
-    cdef real* h = work.h + slot_after(work, t) * stride
-    cdef const real* c_prev = work.c
-    cdef real* c = work.c
+    cdef ptrdiff_t z_stride = z_apart * layout.stride, first = split.row_thread * stride
+    cdef const real* h_prev = work.h + slot_before(work, t) * stride + first
+    cdef real* h = work.h + slot_after(work, t) * stride + first
+    cdef const real* c_prev = work.c + first
+    cdef real* c = work.c + first
     cdef ptrdiff_t group = 1, groups = split.last_block - split.block
-    cdef ptrdiff_t n, block, many, k, i, row, above
-    if rows <= FEW_ROWS:
+    cdef ptrdiff_t n, block, many, i, row, rows
+    deal_rows(split, rows_of(work, t))
+    if split.own <= FEW_ROWS:
         group, groups = split.group, split.groups
     if work.training and work.c != NULL:
-        c_prev = work.c + slot_before(work, t) * stride
-        c = work.c + slot_after(work, t) * stride
+        c_prev = work.c + slot_before(work, t) * stride + first
+        c = work.c + slot_after(work, t) * stride + first
     for n in range(groups):
         # There and back: the weights that a step reads last are the first that the next one reads.
         block = split.block + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_block - block)
-        for k in range(split.turns):
-            i = k * split.row_threads + split.row_thread
+        for i in range(split.tiles):
             row = tile_begin(split, i)
-            above = min(tile_begin(split, i + 1), rows)
-            if row >= above:
-                continue
+            rows = tile_begin(split, i + 1) - row
             # W_hh h_prev (+ b_hh)
-            tile[above - row](recurrent, many * width,
-                              NULL if work.b_h == NULL else work.b_h + block * width, 0,
-                              h_prev + row * stride, stride, 1, layout.units, 0,
-                              work.W_hh + block * width * layout.units, many * panels)
-            forward_gates(work, block, many, row, above - row, z, recurrent, h, c, h_prev, c_prev)
+            tile[rows](recurrent, many * width,
+                       NULL if work.b_h == NULL else work.b_h + block * width, 0,
+                       h_prev + row * apart, apart, 1, layout.units, 0,
+                       work.W_hh + block * width * layout.units, many * panels)
+            forward_gates(work, block, many, rows, z + row * z_stride, z_stride, recurrent,
+                          h + row * apart, c + row * apart, h_prev + row * apart,
+                          c_prev + row * apart, apart)
+
+
+cdef inline bint is_even(const Work* work, ptrdiff_t low, ptrdiff_t high,
+                         const Split* split) noexcept nogil:
+    # Whether this thread's rows of all these steps are evenly apart.
+    cdef ptrdiff_t rows = rows_of(work, low)
+    return split.row_threads == 1 or (
+        rows % split.row_threads == 0
+        and work.offset[high] - work.offset[low] == (high - low) * rows)
+
+
+cdef void project_steps(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t low, ptrdiff_t high,
+                        const Split* split, int thread, int threads) noexcept nogil:
+    # z = W_hx x + b of this thread's rows and units; z is its first row.
+    cdef const Layout* layout = &work.z_layout
+    cdef Rows x = work.x, x_t
+    cdef ptrdiff_t x_apart = split.row_threads, rows = 0, t, block
+    cdef real* z_t
+    if work.x_rows == NULL:
+        x.data = x.data + (work.offset[low] + split.row_thread) * x.stride
+    else:
+        x_apart = 1
+        x.data = work.x_rows + thread * most_rows(work, threads) * x.stride
+        take_rows(work, x.data, x.stride, work.x.data, x.stride, low, high, 0, x.depth, x.depth,
+                  True, split.row_thread, split.row_threads)
+    if is_even(work, low, high, split) or (x_apart == 1 and z_apart == 1):
+        for t in range(low, high):
+            rows += own_rows(split, rows_of(work, t))
+        project(z, z_apart, layout, &x, x_apart, rows, work.W_hx, work.b_x, split.block,
+                split.last_block)
+        return
+    for block in range(split.block, split.last_block):
+        x_t, z_t = x, z
+        for t in range(low, high):
+            rows = rows_of(work, t)
+            project(z_t, z_apart, layout, &x_t, x_apart, own_rows(split, rows), work.W_hx, work.b_x,
+                    block, block + 1)
+            x_t.data = x_t.data + rows_in(split, rows, x_apart) * x.stride
+            z_t = z_t + rows_in(split, rows, z_apart) * layout.stride
 
 
 cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split, int thread,
                         int threads) noexcept nogil:
-    # Steps low to high: project them all, recur, and leave the outputs where they are wanted.
-    cdef ptrdiff_t k, t, first = work.offset[low], rows = work.offset[high] - first
-    cdef ptrdiff_t begin = 0, end = work.z_layout.blocks
-    cdef int thread_of_rows = thread, sharing = threads
+    # Steps low to high: project them all, recur, and leave the outputs where they are wanted. In
+    # training z stands by rows; in inference each thread has a place for its own rows of a chunk.
+    cdef ptrdiff_t z_apart = split.row_threads if work.training else 1
+    cdef ptrdiff_t k, t, rows, stride = work.z_layout.stride
     cdef real* z = work.z
-    cdef Rows x = work.x
-    cdef ptrdiff_t x_first = first
+    cdef real* z_t
     if work.training:
-        z = z + first * work.z_layout.stride
-    if split.unit_threads > 1:      # threads keep to their units, and need not wait for z
-        begin, end, thread_of_rows, sharing = split.block, split.last_block, 0, 1
-    if work.tokens != NULL:
-        gather_rows(work, z, first, rows, begin, end, thread_of_rows, sharing)
+        z = z + (work.offset[low] + split.row_thread) * stride
     else:
-        if work.x_rows != NULL:
-            x = Rows(work.x_rows, work.input_size, 1, work.input_size, 0)
-            x_first = 0
-            take_rows(work, work.x_rows, x.stride, work.x.data, work.x.stride, x.depth, low, high,
-                      thread, threads)
-            barrier_wait(&work.barrier, threads)
-        project(z, &work.z_layout, &x, x_first, rows, work.W_hx, work.b_x, begin, end,
-                thread_of_rows, sharing)
-    barrier_wait(&work.barrier, sharing)
+        z = z + split.row_thread * most_own(work, threads) * stride
+    z_t = z
+    if work.tokens == NULL:
+        project_steps(work, z, z_apart, low, high, split, thread, threads)
+    else:
+        for t in range(low, high):
+            gather_rows(work, z_t, z_apart, t, split)
+            z_t = z_t + rows_in(split, rows_of(work, t), z_apart) * stride
+    if not work.reverse:
+        z_t = z
+    elif work.tokens == NULL:
+        for t in range(low, high):
+            z_t = z_t + rows_in(split, rows_of(work, t), z_apart) * stride
     for k in range(high - low):
         t = high - 1 - k if work.reverse else low + k
-        if split.by_step:
-            deal_rows(split, rows_of(work, t))
-        forward_step(work, t, z + (work.offset[t] - first) * work.z_layout.stride, split,
-                     work.scratch + thread * scratch_size(work))
-        if split.waits:
+        deal_rows(split, rows_of(work, t))
+        rows = rows_in(split, split.rows, z_apart)
+        if work.reverse:
+            z_t = z_t - rows * stride
+        forward_step(work, t, z_t, z_apart, split, work.scratch + thread * scratch_size(work))
+        if not work.reverse:
+            z_t = z_t + rows * stride
+        if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
-    if not split.waits and (work.y.data != NULL or not work.training):
-        barrier_wait(&work.barrier, threads)    # the next chunk overwrites z
-    if work.y.data != NULL:
-        for t in range(low, high):
+        if work.y.data != NULL:
             put_rows(work, &work.y, work.h + slot_after(work, t) * work.state_stride,
-                     work.state_stride, t, thread, threads)
+                     work.state_stride, t, first_unit(work, split), last_unit(work, split),
+                     split.row_thread, split.row_threads)
 
 
 cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
     # As many steps a chunk as have the rows of forward_chunk: more, where sequences have ended.
-    cdef Split split = split_team(work, thread, threads)
-    cdef ptrdiff_t most = forward_chunk(work) * work.batch
-    cdef ptrdiff_t low = 0, high = work.steps
-    if work.reverse:
-        while high > 0:
-            low = high - 1
-            while low > 0 and work.offset[high] - work.offset[low - 1] <= most:
+    cdef Split split = split_team(work, work.batch, thread, threads)
+    cdef ptrdiff_t most = most_own(work, threads), low = 0, high = work.steps, rows
+    while (high if work.reverse else work.steps - low) > 0:
+        rows = 0
+        if work.reverse:
+            low = high
+            while low > 0 and (low == high or rows + most_of(work, low - 1, threads) <= most):
                 low -= 1
-            forward_steps(work, low, high, &split, thread, threads)
+                rows += most_of(work, low, threads)
+        else:
             high = low
-        return
-    while low < work.steps:
-        high = low + 1
-        while high < work.steps and work.offset[high + 1] - work.offset[low] <= most:
-            high += 1
+            while high < work.steps and (
+                    low == high or rows + most_of(work, high, threads) <= most):
+                rows += most_of(work, high, threads)
+                high += 1
+        if shares_units(work, rows_of(work, low), threads) != (split.unit_threads > 1):
+            barrier_wait(&work.barrier, threads)
+            split = split_team(work, rows_of(work, low), thread, threads)
         forward_steps(work, low, high, &split, thread, threads)
-        low = high
+        if work.reverse:
+            high = low
+        else:
+            low = high
 
 
 # The directions of a layer run side by side where there are threads for both, unless these had
@@ -290,7 +371,6 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
     cdef Directions directions
     cdef Task task
     cdef Work* work = NULL
-    cdef Split split
     cdef bint shared = False
     cdef ptrdiff_t multiply_adds = 0
     directions.count = len(tasks)
@@ -301,11 +381,10 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         memset(&work.barrier, 0, sizeof(Barrier))
         directions.work[d] = work
         multiply_adds += work_of(work)
-        split = split_team(work, 0, threads)
-        shared = shared or split.row_threads > 1 or split.unit_threads > 1
-    directions.side_by_side = directions.count == 2 and not shares_units(work, threads)
+        shared = shared or work.batch > 1 or shares_units(work, work.batch, threads)
+    directions.side_by_side = directions.count == 2 and not splits_weights(work, threads)
     if not shared and directions.count == 1:
-        threads = 1     # a step is too short to be shared: helping with the input does not pay
+        threads = 1
     with nogil:
         run_region(directions_region, &directions, worthwhile(threads, multiply_adds))
 
@@ -330,7 +409,7 @@ cdef void wavefront_region(void* argument, int thread, int threads) noexcept nog
             layer = thread + k * threads
             if layer > 0:
                 wait_until_above(&wave.done[layer - 1], chunk)
-            alone = split_team(wave.work[layer], 0, 1)
+            alone = split_team(wave.work[layer], wave.work[layer].batch, 0, 1)
             forward_steps(wave.work[layer], low, high, &alone, 0, 1)
             raise_to(&wave.done[layer], chunk + 1)
         low = high
@@ -367,28 +446,29 @@ def forward(list tasks, int threads):
     run_directions(tasks, forward_task, threads)
 
 
-def prefers_units(Task task, ptrdiff_t batch, int threads):
-    """Whether the threads had better share each step of a dense batch than each run a layer."""
-    task.work.batch = batch
-    return bool(shares_units(&task.work, threads))
+def splits(Task task, int threads):
+    """Whether the threads had better share the weights of each step than each run a layer."""
+    return bool(splits_weights(&task.work, threads))
 
 
 def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):
     """How a dense batch is shared out: threads by rows and by units, tiles, steps a chunk."""
     cdef Work work = task.work
     cdef ptrdiff_t inputs = 0 if tokens else task.work.input_size
-    cdef ptrdiff_t gates = work.z_layout.gates * work.z_layout.units
+    cdef ptrdiff_t gates = work.z_layout.gates * work.z_layout.units, tiles = 0
     cdef Split split
     work.batch = batch
     threads = worthwhile(threads, steps * batch * gates * (work.z_layout.units + inputs))
-    split = split_team(&work, 0, threads)
-    return {"row_threads": split.row_threads, "unit_threads": split.unit_threads,
-            "tiles": split.tiles, "chunk": forward_chunk(&work),
-            "shares_units": bool(shares_units(&work, threads))}
+    for thread in range(threads):
+        split = split_team(&work, batch, thread, threads)
+        tiles += split.tiles
+    return {"row_threads": min(split.row_threads, max(batch, 1)),
+            "unit_threads": split.unit_threads, "tiles": tiles // split.unit_threads,
+            "chunk": forward_chunk(&work), "splits_weights": bool(splits_weights(&work, threads))}
 
 
-def forward_sizes(Task task, ptrdiff_t batch, int threads):
-    """Rows of z that inference needs, and the size of the scratch buffer."""
-    task.work.batch = batch
-    cdef ptrdiff_t rows = forward_chunk(&task.work) * task.work.batch
-    return {"z_rows": rows, "scratch": threads * scratch_size(&task.work)}
+def forward_sizes(Task task, ptrdiff_t steps, ptrdiff_t batch, int threads):
+    """Rows that inference needs room for in z, and in x_rows; the size of the scratch."""
+    task.work.batch, task.work.steps = batch, steps
+    cdef ptrdiff_t rows = most_rows(&task.work, threads)    # enough for fewer threads as well
+    return {"rows": rows, "x_rows": threads * rows, "scratch": threads * scratch_size(&task.work)}

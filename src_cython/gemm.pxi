@@ -1,49 +1,47 @@
 # Matrix products over all rows of a chunk, on the tile that the recurrence uses.
 
-cdef void project(real* z, const Layout* layout, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
-                  const real* panels, const real* bias, ptrdiff_t low, ptrdiff_t high, int thread,
-                  int threads) noexcept nogil:
-    # z[row] = x[first + row] W^T + b, blocks low to high of this thread's share of `rows` rows; the
-    # weights of a block stay in the cache while the rows pass by.
+cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* x,
+                  ptrdiff_t x_apart, ptrdiff_t rows, const real* panels, const real* bias,
+                  ptrdiff_t low, ptrdiff_t high) noexcept nogil:
+    # z[row * z_apart] = x[row * x_apart] W^T + b, blocks low to high; the weights of a block stay in
+    # the cache while the rows pass by.
     cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t depth = x.parts * x.depth
     cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef ptrdiff_t begin = share(tiles, thread, threads), end = share(tiles, thread + 1, threads)
+    cdef ptrdiff_t z_stride = z_apart * layout.stride, x_stride = x_apart * x.stride
     cdef ptrdiff_t block, i, row, above
     for block in range(low, high):
-        for i in range(begin, end):
+        for i in range(tiles):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
             tile[above - row](
-                z + row * layout.stride + block * layout.places * layout.block, layout.stride,
-                bias + block * width, 0, x.data + (first + row) * x.stride, x.stride,
+                z + row * z_stride + block * layout.places * layout.block, z_stride,
+                bias + block * width, 0, x.data + row * x_stride, x_stride,
                 x.parts, x.depth, x.part_stride, panels + block * width * depth, width // PANEL)
 
 
 cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t rows,
-                       const Layout* layout, const real* dz, const real* panels, int thread,
-                       int threads) noexcept nogil:
-    # dx[row] = dz[row] W, this thread's share of the rows. dz begins at the first of the `gates`
-    # places that count.
+                       const Layout* layout, const real* dz, ptrdiff_t dz_stride,
+                       const real* panels) noexcept nogil:
+    # dx[row] = dz[row] W. dz begins at the first of the `gates` places that count.
     cdef ptrdiff_t depth = layout.gates * layout.block
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
     cdef ptrdiff_t whole = columns // PANEL, rest = columns % PANEL
     cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef ptrdiff_t begin = share(tiles, thread, threads), end = share(tiles, thread + 1, threads)
     cdef ptrdiff_t panel, i, row, above, r
     cdef real edge[6 * 64]
     cdef real* out
     for panel in range(whole + (rest > 0)):
-        for i in range(begin, end):
+        for i in range(tiles):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
             out = dx + row * stride + panel * PANEL
             if panel < whole:
-                tile[above - row](out, stride, NULL, 0, dz + row * layout.stride, layout.stride,
+                tile[above - row](out, stride, NULL, 0, dz + row * dz_stride, dz_stride,
                                   layout.blocks, depth, layout.places * layout.block,
                                   panels + panel * panel_size, 1)
                 continue
-            tile[above - row](edge, PANEL, NULL, 0, dz + row * layout.stride, layout.stride,
+            tile[above - row](edge, PANEL, NULL, 0, dz + row * dz_stride, dz_stride,
                               layout.blocks, depth, layout.places * layout.block,
                               panels + panel * panel_size, 1)
             for r in range(above - row):
@@ -220,10 +218,13 @@ cdef void linear_forward_region(void* argument, int thread, int threads) noexcep
     cdef Linear* linear = <Linear*>argument
     cdef ptrdiff_t first = share(linear.rows, thread, threads)
     cdef ptrdiff_t end = share(linear.rows, thread + 1, threads), rows
+    cdef Rows x = linear.x
+    x.data = x.data + first * x.stride
     while first < end:
         rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
-        project(linear.y + first * linear.layout.stride, &linear.layout, &linear.x, first, rows,
-                linear.W, linear.b, 0, linear.layout.blocks, 0, 1)
+        project(linear.y + first * linear.layout.stride, 1, &linear.layout, &x, 1, rows, linear.W,
+                linear.b, 0, linear.layout.blocks)
+        x.data = x.data + rows * x.stride
         first += rows
 
 
@@ -235,7 +236,7 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
     while linear.dx != NULL and first < end:
         rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
         project_back(linear.dx + first * linear.dx_stride, linear.dx_stride, linear.x.depth, rows,
-                     layout, linear.y + first * layout.stride, linear.W_back, 0, 1)
+                     layout, linear.y + first * layout.stride, layout.stride, linear.W_back)
         first += rows
     first = 0
     while first < linear.rows:

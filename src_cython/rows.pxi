@@ -1,44 +1,59 @@
 # Rows between the caller's arrays and the engine's buffers: gathered, scattered, padded.
 
 # A step's places are passed one after another, which the caller's arrays reward; rows are in the
-# cache.
+# cache. A thread moves the rows k, k + threads, ... of a step, and of each the columns first to last.
 
 cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const real* given,
-                    ptrdiff_t stride, ptrdiff_t depth, ptrdiff_t low, ptrdiff_t high, int thread,
+                    ptrdiff_t stride, ptrdiff_t low, ptrdiff_t high, ptrdiff_t first,
+                    ptrdiff_t last, ptrdiff_t end, bint close, int thread,
                     int threads) noexcept nogil:
-    # The caller's rows of the steps low to high, zeros behind them; this thread's share.
-    cdef ptrdiff_t t, i, place, count, places
+    # The caller's rows of the steps low to high, zeros from last to end. In `out` a thread's rows
+    # stand close together, or where they stand among the others.
+    cdef ptrdiff_t t, place, count, places
+    cdef unsigned i
     cdef real* to
     for t in range(low, high):
         count = rows_of(work, t)
         places = count if work.row_of_place == NULL else work.sequences
-        for place in range(share(places, thread, threads), share(places, thread + 1, threads)):
+        for place in range(places):
             i = place if work.row_of_place == NULL else work.row_of_place[place]
-            if i >= count:
+            if i >= count or i % <unsigned>threads != <unsigned>thread:
                 continue
-            to = out + i * out_stride
-            memcpy(to, given + (t * places + place) * stride, depth * sizeof(real))
-            if depth < out_stride:
-                memset(to + depth, 0, (out_stride - depth) * sizeof(real))
-        out = out + count * out_stride
+            to = out + (i // <unsigned>threads if close else i) * out_stride
+            memcpy(to + first, given + (t * places + place) * stride + first,
+                   (last - first) * sizeof(real))
+            if last < end:
+                memset(to + last, 0, (end - last) * sizeof(real))
+        out = out + ((count - thread + threads - 1) // threads if close else count) * out_stride
 
 
 cdef void put_rows(const Work* work, const Target* target, const real* rows, ptrdiff_t stride,
-                   ptrdiff_t t, int thread, int threads) noexcept nogil:
-    # The rows of step t, and zeros in its padding, to where they go; this thread's share.
-    cdef ptrdiff_t i, place, count = rows_of(work, t), places = count
-    cdef real* to = target.data + work.offset[t] * target.stride
+                   ptrdiff_t t, ptrdiff_t first, ptrdiff_t last, int thread,
+                   int threads) noexcept nogil:
+    # The rows of step t, and zeros in the padding, to where they go.
+    cdef ptrdiff_t place, count = rows_of(work, t), places = count
+    cdef unsigned i
+    cdef real* to = target.data + first + work.offset[t] * target.stride
     if target.placed:
         places = work.sequences
-        to = target.data + t * places * target.stride
-    to = to + share(places, thread, threads) * target.stride
-    for place in range(share(places, thread, threads), share(places, thread + 1, threads)):
+        to = target.data + first + t * places * target.stride
+    for place in range(places):
         i = work.row_of_place[place] if target.placed else place
-        if i < count:
-            memcpy(to, rows + i * stride, target.depth * sizeof(real))
-        else:
-            memset(to, 0, target.depth * sizeof(real))
-        to = to + target.stride
+        if i % <unsigned>threads == <unsigned>thread:
+            put_row(to + place * target.stride, rows + i * stride + first if i < count else NULL,
+                    last - first, target.past and (last - first) % LANES == 0)
+
+
+cdef inline void put_row(real* to, const real* row, ptrdiff_t count, bint past) noexcept nogil:
+    # A row, or NULL for zeros.
+    cdef ptrdiff_t k
+    if past:
+        for k in range(count // LANES):
+            store_past(to + k * LANES, splat(0) if row == NULL else load(row + k * LANES))
+    elif row == NULL:
+        memset(to, 0, count * sizeof(real))
+    else:
+        memcpy(to, row, count * sizeof(real))
 
 
 # The same for whole arrays at once, of any rows.

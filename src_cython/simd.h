@@ -61,6 +61,25 @@ INLINE vec load(const real *p) { return *(const vec_memory *)p; }
 INLINE void store(real *p, vec v) { *(vec_memory *)p = v; }
 INLINE vec splat(real s) { return s - (vec){0}; }   /* s - 0 keeps the sign of a zero */
 
+/* Write to memory past the caches, for what nobody reads soon: the line need not be fetched first. p is
+ * a multiple of VECTOR_BYTES; finish_stores() before another thread may read it. */
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+INLINE void store_past(real *p, vec v) { _mm512_stream_si512((void *)p, (__m512i)v); }
+#elif defined(__AVX__) && VECTOR_BYTES == 32
+INLINE void store_past(real *p, vec v) { _mm256_stream_si256((void *)p, (__m256i)v); }
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+INLINE void store_past(real *p, vec v) { _mm_stream_si128((void *)p, (__m128i)v); }
+#else
+INLINE void store_past(real *p, vec v) { store(p, v); }
+#endif
+
+INLINE void finish_stores(void)
+{
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
 /* Bring a cache line that will be written, or read, a little later. */
 INLINE void expect(const real *p) { __builtin_prefetch(p, 1); }
 

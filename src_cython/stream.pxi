@@ -35,7 +35,7 @@ cdef class Stream:
         for k in range(self.layers):
             task = tasks[k]
             self.work[k] = &task.work
-            self.split[k] = split_team(&task.work, 0, 1)
+            self.split[k] = split_team(&task.work, 1, 0, 1)
         self.chunk = chunk
         self.vocabulary = vocabulary
         self.tokens = <ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))

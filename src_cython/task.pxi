@@ -31,11 +31,12 @@ cdef struct Rows:
 
 cdef struct Target:
     # Where rows of `depth` numbers go, `stride` apart: one after another, or to the caller's places,
-    # whose padding becomes zeros.
+    # whose padding becomes zeros. Past the caches, if that is where they would end up anyway.
     real* data
     ptrdiff_t stride
     ptrdiff_t depth
     bint placed
+    bint past
 
 
 cdef struct Work:
@@ -161,6 +162,17 @@ cdef void* data(object array, size_t itemsize) except? NULL:
 
 cdef inline real* reals(object array) except? NULL:
     return <real*>data(array, sizeof(real))
+
+
+cdef Target target_of(object array, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t depth, bint placed,
+                      bint leaves) except *:
+    # Rows of a flat array. If it leaves the engine and is larger than the second cache, it is written
+    # past the caches, given that all its rows begin on whole vectors.
+    cdef Target target = Target(reals(array) + first, stride, depth, placed, False)
+    target.past = (leaves and cnp.PyArray_NBYTES(array) > 2 * SECOND_CACHE
+                   and <size_t>target.data % <size_t>(LANES * sizeof(real)) == 0
+                   and stride % LANES == 0)
+    return target
 
 
 cdef class CustomCell:
@@ -314,10 +326,10 @@ cdef class Task:
         self.arrays["states"] = h
         self.work.h = reals(h)
 
-    def set_output(self, y, ptrdiff_t first, ptrdiff_t stride, bint placed):
+    def set_output(self, y, ptrdiff_t first, ptrdiff_t stride, bint placed, bint leaves):
         """Have h of every step written to y as well, from column `first` on."""
         self.arrays["y"] = y
-        self.work.y = Target(reals(y) + first, stride, self.work.z_layout.units, placed)
+        self.work.y = target_of(y, first, stride, self.work.z_layout.units, placed, leaves)
 
     def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dy_rows, dh, dc, dW_hx, dW_hh,
                       db_x, db_h, dz_columns, x_panels, h_panels):
@@ -343,7 +355,7 @@ cdef class Task:
         """The gradient of the features, in rows, or in the caller's places: then dx_rows has room
         for a chunk."""
         self.arrays["dx"] = (dx, dx_rows)
-        self.work.dx = Target(reals(dx), columns, columns, dx_rows is not None)
+        self.work.dx = target_of(dx, 0, columns, columns, dx_rows is not None, True)
         self.work.dx_rows = reals(dx_rows)
 
     def set_dtable(self, dtable):

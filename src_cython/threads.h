@@ -99,6 +99,7 @@ static void run_flushing_denormals(region work, void *argument, int thread, int 
 {
     unsigned mode = flush_denormals();
     work(argument, thread, threads);
+    finish_stores();
     restore_denormals(mode);
 }
 

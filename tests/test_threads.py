@@ -98,9 +98,9 @@ def test_the_shapes_take_the_paths(dtype: str) -> None:
         assert plan(case)["row_threads"] == 2, case
     for case in SHAPES[3:6]:
         assert plan(case)["unit_threads"] == 2, case
-    assert all(plan(case)["shares_units"] for case in SHAPES[-3:-1])
+    assert all(plan(case)["splits_weights"] for case in SHAPES[-3:-1])
     assert plan(Case("rnn_tanh", 1, 1, 1, 1)) | {"chunk": 0} == {
-        "row_threads": 1, "unit_threads": 1, "tiles": 1, "chunk": 0, "shares_units": False
+        "row_threads": 1, "unit_threads": 1, "tiles": 1, "chunk": 0, "splits_weights": False
     }  # fmt: skip
 
 

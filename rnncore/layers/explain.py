@@ -54,7 +54,7 @@ def explain(
         kept = layer.dtype.itemsize * sum(
             (steps + 1) * batch * d.state_size
             + batch * d.state_size * d.has_c
-            + d.z_size * min(steps * batch, d.kernels.forward_sizes(d.task(), batch, 1)["z_rows"])
+            + d.z_size * d.kernels.forward_sizes(d.task(), steps, batch, threads)["rows"]
             for directions in layers
             for d in directions
         )
@@ -73,7 +73,7 @@ def _sharing(plan: dict[str, int], directions: int, threads: int, wavefront: boo
         return "one thread, as set"
     if wavefront:
         return "the layers run side by side, each a chunk of steps behind the one below"
-    if directions == 2 and not plan["shares_units"]:
+    if directions == 2 and not plan["splits_weights"]:
         return f"the two directions run side by side on {threads} threads"
     if plan["row_threads"] > 1:
         return f"{plan['row_threads']} threads share the sequences, {plan['tiles']} tiles in all"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -293,8 +294,7 @@ class Recurrent(Module):
         self._kept = None
         dx = None
         if input_gradient and kept.tokens is None:
-            make = np.zeros if kept.run is None else kept.run.batch.empty
-            dx = make(kept.shape, self.dtype)
+            dx = aligned_empty(prod(kept.shape), self.dtype).reshape(kept.shape)
         sums = self._begin_sums(kept.tokens)
         if kept.run is not None:
             self._refresh("backward")
@@ -563,7 +563,7 @@ class Recurrent(Module):
             run.states_out = h.reshape(-1, self.output_size)
             _, last = self._run_stack(run, initial, dropout, None)
             return h[first:].reshape(shape), self._final(run, initial, last)
-        y = np.empty(shape, self.dtype)
+        y = aligned_empty(prod(shape), self.dtype).reshape(shape)
         y[batch.longest :] = 0
         _, last = self._run_stack(run, initial, dropout, y)
         return y, self._final(run, initial, last)
@@ -591,6 +591,8 @@ class Recurrent(Module):
         # wanted; returns the gradient of the initial state.
         batch = run.batch
         if not batch.rows:
+            if dx is not None:
+                dx[...] = 0
             return self._zeros_for_none(dfinal, batch.batch)
         given = None if dy is None else Rows.of(dy, len(self._layers[-1]), not batch.dense)
         if dx is not None:

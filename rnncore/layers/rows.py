@@ -14,8 +14,8 @@ class Rows:
     The parts of the output of a bidirectional layer are its directions: each stands in a place
     padded to whole panels, so that nothing has to be moved between layers.
 
-    Rows that are `placed` stand as the caller has them, in steps of all sequences, not as the engine
-    orders them (see `Batch`).
+    Rows that are `placed` stand where the caller has them, with all sequences in a step, not in the
+    order of the engine (see `Batch`).
     """
 
     flat: np.ndarray

@@ -190,8 +190,7 @@ def use_wavefront(
     if not 1 < len(layers) <= MOST_LAYERS or threads == 1 or sequences >= 4 * threads or dropout:
         return False
     return not any(
-        len(directions) > 1
-        or directions[0].kernels.prefers_units(directions[0].task(), sequences, threads)
+        len(directions) > 1 or directions[0].kernels.splits(directions[0].task(), threads)
         for directions in layers
     )
 
@@ -236,8 +235,8 @@ def _prepare(
     else:
         x_rows = None
         if x.placed:
-            count = direction.kernels.forward_sizes(task, batch.running, threads)["z_rows"]
-            x_rows = workspace.array(("x_rows", d), (min(batch.rows, count) * x.depth,))
+            sizes = direction.kernels.forward_sizes(task, batch.longest, batch.running, threads)
+            x_rows = workspace.array(("x_rows", d), (sizes["x_rows"] * x.depth,))
         task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride, x_rows)
     return task, h, c
 
@@ -247,8 +246,8 @@ def _allocate(
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     batch, array = run.batch, run.workspace.array
     task = direction.task()
-    sizes = direction.kernels.forward_sizes(task, batch.running, threads)
-    z_rows = batch.rows if run.training else min(batch.rows, sizes["z_rows"])
+    sizes = direction.kernels.forward_sizes(task, batch.longest, batch.running, threads)
+    z_rows = batch.rows if run.training else sizes["rows"]
     slots = batch.rows + batch.running
     z_of = number if run.training or run.wavefront else 0  # one chunk serves all layers in turn
     z = array(("z", z_of, d), (z_rows, direction.z_size))
@@ -281,7 +280,8 @@ def _set_output(
         flat.reshape(-1, size)[:, hidden:] = 0
         output = Rows(flat, batch.rows, 0, count * size, hidden, count, size)
     for d, task in enumerate(tasks):
-        task.set_output(output.flat, d * output.part_stride, output.stride, output.placed)
+        first = d * output.part_stride
+        task.set_output(output.flat, first, output.stride, output.placed, y is not None)
     return output
 
 

@@ -24,8 +24,11 @@ def make_stream(
     ids from the projected table.
     """
     kernels, dtype = layers[0].kernels, layers[0].dtype
-    sizes = [direction.kernels.forward_sizes(direction.task(), 1, 1) for direction in layers]
-    chunk = min(LONGEST_CHUNK, *(size["z_rows"] for size in sizes))
+    sizes = [
+        direction.kernels.forward_sizes(direction.task(), LONGEST_CHUNK, 1, 1)
+        for direction in layers
+    ]
+    chunk = min(size["rows"] for size in sizes)
     offset = np.arange(chunk + 1, dtype=np.intp)
     tokens = np.zeros(chunk, np.intp) if vocabulary else None
     tasks: list[tuple[Any, np.ndarray]] = []
