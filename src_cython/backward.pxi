@@ -117,7 +117,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
         barrier_wait(&work.barrier, threads)
         for t in range(low, high):
             put_rows(work, &work.dx, dx + (work.offset[t] - first) * work.dx.stride,
-                     work.dx.stride, t, 0, work.dx.depth, thread, threads)
+                     work.dx.stride, t, t + 1, 0, work.dx.depth, thread, threads)
     if work.tokens != NULL:
         scatter_rows(work, first, end - first, thread, threads)
     while first < end:

@@ -142,12 +142,6 @@ cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
     return max(<ptrdiff_t>1, rows // max(<ptrdiff_t>1, work.batch))
 
 
-cdef inline ptrdiff_t most_of(const Work* work, ptrdiff_t t, int threads) noexcept nogil:
-    # Rows of step t that one thread has at most.
-    cdef ptrdiff_t rows = rows_of(work, t)
-    return rows if threads == 1 else (rows + threads - 1) // threads
-
-
 cdef inline ptrdiff_t most_own(const Work* work, int threads) noexcept nogil:
     # Rows of a chunk that one thread has at most.
     return min(forward_chunk(work), work.steps) * ((work.batch + threads - 1) // threads)
@@ -194,8 +188,8 @@ cdef inline void forward_gates(const Work* work, ptrdiff_t block, ptrdiff_t many
                           layout.block, places, width, layout.block)
 
 
-cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart, Split* split,
-                       real* recurrent) noexcept nogil:
+cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart,
+                       const Split* split, real* recurrent) noexcept nogil:
     # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t stride = work.state_stride, apart = stride * split.row_threads
@@ -207,7 +201,6 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     cdef real* c = work.c + first
     cdef ptrdiff_t group = 1, groups = split.last_block - split.block
     cdef ptrdiff_t n, block, many, i, row, rows
-    deal_rows(split, rows_of(work, t))
     if split.own <= FEW_ROWS:
         group, groups = split.group, split.groups
     if work.training and work.c != NULL:
@@ -239,12 +232,23 @@ cdef inline bint is_even(const Work* work, ptrdiff_t low, ptrdiff_t high,
         and work.offset[high] - work.offset[low] == (high - low) * rows)
 
 
+cdef inline ptrdiff_t count_own(const Work* work, ptrdiff_t low, ptrdiff_t high,
+                                const Split* split) noexcept nogil:
+    # This thread's rows of some steps.
+    cdef ptrdiff_t rows = 0, t
+    if split.row_threads == 1:
+        return work.offset[high] - work.offset[low]
+    for t in range(low, high):
+        rows += own_rows(split, rows_of(work, t))
+    return rows
+
+
 cdef void project_steps(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t low, ptrdiff_t high,
                         const Split* split, int thread, int threads) noexcept nogil:
     # z = W_hx x + b of this thread's rows and units; z is its first row.
     cdef const Layout* layout = &work.z_layout
     cdef Rows x = work.x, x_t
-    cdef ptrdiff_t x_apart = split.row_threads, rows = 0, t, block
+    cdef ptrdiff_t x_apart = split.row_threads, rows, t, block
     cdef real* z_t
     if work.x_rows == NULL:
         x.data = x.data + (work.offset[low] + split.row_thread) * x.stride
@@ -254,8 +258,7 @@ cdef void project_steps(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t 
         take_rows(work, x.data, x.stride, work.x.data, x.stride, low, high, 0, x.depth, x.depth,
                   True, split.row_thread, split.row_threads)
     if is_even(work, low, high, split) or (x_apart == 1 and z_apart == 1):
-        for t in range(low, high):
-            rows += own_rows(split, rows_of(work, t))
+        rows = count_own(work, low, high, split)
         project(z, z_apart, layout, &x, x_apart, rows, work.W_hx, work.b_x, split.block,
                 split.last_block)
         return
@@ -274,12 +277,14 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
     # Steps low to high: project them all, recur, and leave the outputs where they are wanted. In
     # training z stands by rows; in inference each thread has a place for its own rows of a chunk.
     cdef ptrdiff_t z_apart = split.row_threads if work.training else 1
-    cdef ptrdiff_t k, t, rows, stride = work.z_layout.stride
+    cdef ptrdiff_t k, t, size, at_once, stride = work.z_layout.stride
+    cdef bint reverse = work.reverse
+    cdef real* scratch = work.scratch + thread * scratch_size(work)
     cdef real* z = work.z
     cdef real* z_t
     if work.training:
         z = z + (work.offset[low] + split.row_thread) * stride
-    else:
+    elif split.row_thread > 0:
         z = z + split.row_thread * most_own(work, threads) * stride
     z_t = z
     if work.tokens == NULL:
@@ -288,53 +293,58 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
         for t in range(low, high):
             gather_rows(work, z_t, z_apart, t, split)
             z_t = z_t + rows_in(split, rows_of(work, t), z_apart) * stride
-    if not work.reverse:
+    if not reverse:
         z_t = z
     elif work.tokens == NULL:
         for t in range(low, high):
             z_t = z_t + rows_in(split, rows_of(work, t), z_apart) * stride
     for k in range(high - low):
-        t = high - 1 - k if work.reverse else low + k
+        t = high - 1 - k if reverse else low + k
         deal_rows(split, rows_of(work, t))
-        rows = rows_in(split, split.rows, z_apart)
-        if work.reverse:
-            z_t = z_t - rows * stride
-        forward_step(work, t, z_t, z_apart, split, work.scratch + thread * scratch_size(work))
-        if not work.reverse:
-            z_t = z_t + rows * stride
+        size = (split.own if z_apart == 1 else split.rows) * stride
+        if reverse:
+            z_t = z_t - size
+        forward_step(work, t, z_t, z_apart, split, scratch)
+        if not reverse:
+            z_t = z_t + size
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, threads)
-        if work.y.data != NULL:
+    if work.y.data != NULL:
+        # rows of a dense batch follow each other over all steps
+        at_once = high - low if work.row_of_place == NULL and is_even(work, low, high, split) else 1
+        for k in range((high - low) // at_once):
+            t = low + k
             put_rows(work, &work.y, work.h + slot_after(work, t) * work.state_stride,
-                     work.state_stride, t, first_unit(work, split), last_unit(work, split),
-                     split.row_thread, split.row_threads)
+                     work.state_stride, t, t + at_once, first_unit(work, split),
+                     last_unit(work, split), split.row_thread, split.row_threads)
+
+
+cdef ptrdiff_t chunk_end(const Work* work, ptrdiff_t begin, int threads) noexcept nogil:
+    # Where the chunk ends that begins before step `begin`, or after it in a reverse direction. It
+    # has as many steps as forward_chunk says; more, where sequences have ended.
+    cdef ptrdiff_t chunk = forward_chunk(work), end = begin
+    cdef ptrdiff_t room = chunk * ((work.batch + threads - 1) // threads)   # of rows of one thread
+    if work.row_of_place == NULL:
+        return max(begin - chunk, <ptrdiff_t>0) if work.reverse else min(begin + chunk, work.steps)
+    while end > 0 if work.reverse else end < work.steps:
+        room -= (rows_of(work, end - work.reverse) + threads - 1) // threads
+        if room < 0:
+            break
+        end += -1 if work.reverse else 1
+    return end
 
 
 cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
-    # As many steps a chunk as have the rows of forward_chunk: more, where sequences have ended.
     cdef Split split = split_team(work, work.batch, thread, threads)
-    cdef ptrdiff_t most = most_own(work, threads), low = 0, high = work.steps, rows
-    while (high if work.reverse else work.steps - low) > 0:
-        rows = 0
-        if work.reverse:
-            low = high
-            while low > 0 and (low == high or rows + most_of(work, low - 1, threads) <= most):
-                low -= 1
-                rows += most_of(work, low, threads)
-        else:
-            high = low
-            while high < work.steps and (
-                    low == high or rows + most_of(work, high, threads) <= most):
-                rows += most_of(work, high, threads)
-                high += 1
+    cdef ptrdiff_t done = work.steps if work.reverse else 0, end, low, high
+    while done != (0 if work.reverse else work.steps):
+        end = chunk_end(work, done, threads)
+        low, high = min(done, end), max(done, end)
         if shares_units(work, rows_of(work, low), threads) != (split.unit_threads > 1):
             barrier_wait(&work.barrier, threads)
             split = split_team(work, rows_of(work, low), thread, threads)
         forward_steps(work, low, high, &split, thread, threads)
-        if work.reverse:
-            high = low
-        else:
-            low = high
+        done = end
 
 
 # The directions of a layer run side by side where there are threads for both, unless these had

@@ -28,20 +28,26 @@ cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const rea
 
 
 cdef void put_rows(const Work* work, const Target* target, const real* rows, ptrdiff_t stride,
-                   ptrdiff_t t, ptrdiff_t first, ptrdiff_t last, int thread,
+                   ptrdiff_t low, ptrdiff_t high, ptrdiff_t first, ptrdiff_t last, int thread,
                    int threads) noexcept nogil:
-    # The rows of step t, and zeros in the padding, to where they go.
-    cdef ptrdiff_t place, count = rows_of(work, t), places = count
+    # The rows of the steps low to high to where they go; of one step, if it is to the caller's
+    # places, with zeros in the padding.
+    cdef ptrdiff_t place, k, count = work.offset[high] - work.offset[low]
     cdef unsigned i
-    cdef real* to = target.data + first + work.offset[t] * target.stride
-    if target.placed:
-        places = work.sequences
-        to = target.data + first + t * places * target.stride
-    for place in range(places):
-        i = work.row_of_place[place] if target.placed else place
+    cdef bint past = target.past and (last - first) % LANES == 0
+    cdef real* to = target.data + first + work.offset[low] * target.stride
+    rows = rows + first
+    if not target.placed:
+        for k in range(count if threads == 1 else (count - thread + threads - 1) // threads):
+            place = thread + k * threads
+            put_row(to + place * target.stride, rows + place * stride, last - first, past)
+        return
+    to = target.data + first + low * work.sequences * target.stride
+    for place in range(work.sequences):
+        i = work.row_of_place[place]
         if i % <unsigned>threads == <unsigned>thread:
-            put_row(to + place * target.stride, rows + i * stride + first if i < count else NULL,
-                    last - first, target.past and (last - first) % LANES == 0)
+            put_row(to + place * target.stride, rows + i * stride if i < count else NULL,
+                    last - first, past)
 
 
 cdef inline void put_row(real* to, const real* row, ptrdiff_t count, bint past) noexcept nogil:
