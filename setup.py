@@ -85,7 +85,7 @@ class Build(build_ext):
 
     def build_one(self, extension):
         target = self.get_ext_fullpath(extension.name)
-        inputs = [*extension.depends, __file__]
+        inputs = [*extension.depends, *extension.sources, __file__]
         if (not self.force and Path(target).exists() and
                 all(Path(target).stat().st_mtime > Path(p).stat().st_mtime for p in inputs)):
             return

@@ -1,5 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True
-"""Which builds of the engine this processor can run."""
+"""Which builds of the engine this processor can run, and where arrays are in its memory."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 cdef extern from *:
     """
@@ -28,3 +30,12 @@ cdef extern from *:
 def builds():
     """Names of the builds, the fastest first."""
     return ["v4"] * runs_v4() + ["v3"] * runs_v3() + ["baseline"]
+
+
+def address(array):
+    """Where a contiguous array begins; NumPy's own ways to tell take ten times as long."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+    cdef size_t begin = <size_t>view.buf
+    PyBuffer_Release(&view)
+    return begin

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.engine.processor import address
+
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 def aligned_empty(size: int, dtype: np.dtype) -> np.ndarray:
     """Return a flat uninitialised array that begins on a cache line."""
-    spare = ALIGNMENT // dtype.itemsize
+    itemsize = dtype.itemsize
+    spare = ALIGNMENT // itemsize
     array = np.empty(size + spare, dtype)
-    first = -(array.ctypes.data // dtype.itemsize) % spare
+    first = -(address(array) // itemsize) % spare
     return array[first : first + size]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -89,8 +88,7 @@ def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
     return np.ascontiguousarray(array, dtype)
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """How the caller lays out sequences; inside, everything is (T, B, features).
 
     `lengths` are the steps of each sequence, or None where all have T.
@@ -179,8 +177,11 @@ def check_input(
     x = _check_features(x, tokens, features, vocabulary, dtype)
     several = "batch first" if batch_first else "time first"
     kind = "one sequence" if x.ndim < rank else several
-    x = np.ascontiguousarray(Form(kind).enter(x))
-    return x, tokens, Form(kind, check_lengths(lengths, x.shape[0], x.shape[1], kind))
+    form = Form(kind)
+    x = np.ascontiguousarray(form.enter(x))
+    if lengths is not None:
+        form = Form(kind, check_lengths(lengths, x.shape[0], x.shape[1], kind))
+    return x, tokens, form
 
 
 def _check_features(
@@ -197,10 +198,8 @@ def _check_features(
     return x
 
 
-def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray | None:
+def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray:
     """Return the steps of each sequence as intp (batch,)."""
-    if lengths is None:
-        return None
     array = np.asarray(lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class Batch:
     chunk
         Steps a chunk of the backward pass; 0 leaves that to the engine.
     """
+
+    @classmethod
+    def of(cls, steps: int, batch: int, lengths: np.ndarray | None) -> Batch:
+        """Return the batch; dense ones of the same size are one object."""
+        return _dense_batch(steps, batch) if lengths is None else cls(steps, batch, lengths)
 
     def __init__(
         self,
@@ -168,3 +173,8 @@ class Batch:
             out[: self.running] = values
         else:
             out[self.order[: self.running]] = values
+
+
+@lru_cache(maxsize=16)
+def _dense_batch(steps: int, batch: int) -> Batch:
+    return Batch(steps, batch, None)

@@ -74,20 +74,20 @@ class Linear(Module):
             self._packed_version = self._version
 
     def forward_rows(self, x: Rows, out: np.ndarray) -> np.ndarray:
-        """Write x W^T + b into out, (x.count, row_size); return it without its padding."""
+        """Write x W^T + b into out, (x.length, row_size); return it without its padding."""
         self._pack()
         self._kernels.linear_forward(
-            out, x.flat, x.first, x.stride, x.count, self.in_features, self.out_features,
+            out, x.flat, x.first, x.stride, x.length, self.in_features, self.out_features,
             self._packed["W"], self._packed["b"], engine.get_num_threads(),
         )  # fmt: skip
         return out[:, : self.out_features]
 
     def backward_rows(self, dy: np.ndarray, x: Rows, dx: np.ndarray | None) -> None:
-        """Write dy W into dx and add to grads; dy is (x.count, row_size), dx any row length."""
+        """Write dy W into dx and add to grads; dy is (x.length, row_size), dx any row length."""
         array = self._workspace.array
-        sizes = self._kernels.linear_sizes(self.in_features, self.out_features, x.count)
+        sizes = self._kernels.linear_sizes(self.in_features, self.out_features, x.length)
         self._kernels.linear_backward(
-            dy, x.flat, x.first, x.stride, x.count, self.in_features, self.out_features,
+            dy, x.flat, x.first, x.stride, x.length, self.in_features, self.out_features,
             self._packed["W_back"], dx, 0 if dx is None else dx.shape[1],
             self._grads["weight"], self._grads.get("bias"),
             array("dy_columns", (sizes["dy_columns"],)),
@@ -136,9 +136,9 @@ class Linear(Module):
         if self._x is None:
             raise RuntimeError("backward: nothing was kept; call forward first")
         rows, leading = self._rows("dy", dy, self.out_features)
-        if len(rows) != self._x.count:
+        if len(rows) != self._x.length:
             raise ValueError(
-                f"dy: expected the shape of y with {self._x.count} rows, got {np.shape(dy)}"
+                f"dy: expected the shape of y with {self._x.length} rows, got {np.shape(dy)}"
             )
         padded = self._workspace.array("dy", (len(rows), self.row_size))
         padded[:, self.out_features :] = 0

@@ -86,6 +86,7 @@ class Recurrent(Module):
         dtype = check_dtype(dtype)
         count = 2 if bidirectional else 1
         self._sizes = [size for size in layer_sizes for _ in range(count)]
+        self._mixed_sizes = len(set(layer_sizes)) > 1
         self._layers: list[list[Direction]] = []
         width = self.input_size
         for size in layer_sizes:
@@ -207,7 +208,7 @@ class Recurrent(Module):
             workspace = self._idle_workspaces.pop()
         except IndexError:
             workspace = Workspace(self.dtype)
-        batch = Batch(x.shape[0], x.shape[1], form.lengths)
+        batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
         run, _ = self._new_pass(batch, x, tokens, embedding, False, workspace)
         y, final = self._run(run, initial)
         self._idle_workspaces.append(workspace)
@@ -243,7 +244,7 @@ class Recurrent(Module):
         x, tokens, form = self._check_input(x, lengths, embedding)
         initial = self._initial_state(state, x.shape[1], form)
         kept = _Kept(form, x.shape, embedding, state is None, self._version)
-        batch = Batch(x.shape[0], x.shape[1], form.lengths)
+        batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
         if memory is None:
             kept.run, kept.tokens = self._new_pass(
                 batch, x, tokens, embedding, True, self._training_workspace
@@ -333,7 +334,7 @@ class Recurrent(Module):
         """
         x, tokens, form = self._check_input(x, lengths, embedding)
         initial = self._initial_state(state, x.shape[1], form)
-        batch = Batch(x.shape[0], x.shape[1], form.lengths)
+        batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
         run, _ = self._new_pass(batch, x, tokens, embedding, True, Workspace(self.dtype))
         y, final = self._run(run, initial, dropout=False)
         records = []
@@ -420,7 +421,7 @@ class Recurrent(Module):
         assert form.lengths is None and x.size
         initial = self._initial_state(state, x.shape[1], form)
         kept = _Kept(form, x.shape, embedding, state is None, self._version)
-        batch = Batch(x.shape[0], x.shape[1], None)
+        batch = Batch.of(x.shape[0], x.shape[1], None)
         run, kept.tokens = self._new_pass(
             batch, x, tokens, embedding, True, self._training_workspace
         )
@@ -432,7 +433,7 @@ class Recurrent(Module):
         """Add to `grads` what dy brings, in rows as those of y with zeros in the padding."""
         kept = self._take_kept()
         assert kept.run is not None
-        assert dy.count == kept.run.batch.rows and dy.stride == self.padded_output_size
+        assert dy.length == kept.run.batch.rows and dy.stride == self.padded_output_size
         nothing: States = [[None] * len(self._sizes)] * 2
         sums = self._begin_sums(kept.tokens)
         self._refresh("backward")
@@ -720,7 +721,7 @@ class Recurrent(Module):
         parts: list[Any] = []
         for arrays in states[: 1 + self._has_c]:
             found = [array for array in arrays if array is not None]
-            if len(set(self._sizes)) > 1:
+            if self._mixed_sizes:
                 pieces = range(0, len(found), directions)
                 layers = [np.stack(found[n : n + directions]) for n in pieces]
                 parts.append([form.leave_state(array) for array in layers])

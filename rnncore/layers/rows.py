@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows that begin at `first`, `stride` apart; each in `parts` of `depth`, `part_stride` apart.
 
     The parts of the output of a bidirectional layer are its directions: each stands in a place
@@ -19,7 +18,7 @@ class Rows:
     """
 
     flat: np.ndarray
-    count: int
+    length: int
     first: int
     stride: int
     depth: int
@@ -34,8 +33,8 @@ class Rows:
 
     def padded(self) -> np.ndarray:
         """Return the rows with all that lies between them, a view (count, stride)."""
-        rows = self.flat[self.first : self.first + self.count * self.stride]
-        return rows.reshape(self.count, self.stride)
+        rows = self.flat[self.first : self.first + self.length * self.stride]
+        return rows.reshape(self.length, self.stride)
 
     def array(self) -> np.ndarray:
         """Return the rows as an array (count, features); a view where there is one part."""
@@ -43,8 +42,8 @@ class Rows:
         if self.parts == 1:
             return rows[:, : self.depth]
         places = rows[:, : self.parts * self.part_stride]
-        return places.reshape(self.count, self.parts, -1)[:, :, : self.depth].reshape(
-            self.count, self.features
+        return places.reshape(self.length, self.parts, -1)[:, :, : self.depth].reshape(
+            self.length, self.features
         )
 
     @classmethod

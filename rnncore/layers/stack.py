@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -321,7 +321,7 @@ def backward_stack(
             if mask is not None:
                 dxs[0] *= mask
         if number and x is not None:
-            dy = replace(x, flat=dxs[0].reshape(-1), first=0)
+            dy = x._replace(flat=dxs[0].reshape(-1), first=0)
     if wavefront:
         kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
     initial: list[list[np.ndarray]] = [[], []]

@@ -191,10 +191,10 @@ class LanguageModel(Module):
         rows, state = self.rnn.forward_rows(tokens, state, embedding=self.embedding)
         if self.dropout.p:
             rows = Rows.of(self.dropout.forward(rows.array()))
-        logits = self._workspace.array("logits", (rows.count, self.head.row_size))
+        logits = self._workspace.array("logits", (rows.length, self.head.row_size))
         self.head.forward_rows(rows, logits)
         used = logits[:, : len(self.vocabulary)]
-        loss = cross_entropy_rows(used, checked, used, np.empty(rows.count))
+        loss = cross_entropy_rows(used, checked, used, np.empty(rows.length))
         self._kept = rows, logits  # by now dlogits
         return loss, state
 
@@ -203,13 +203,13 @@ class LanguageModel(Module):
         if self._kept is None:
             raise RuntimeError("backward: nothing was kept; call forward first, once for each")
         (rows, dlogits), self._kept = self._kept, None
-        dy = self._workspace.array("dy", (rows.count, self.rnn.padded_output_size))
+        dy = self._workspace.array("dy", (rows.length, self.rnn.padded_output_size))
         dy[:, rows.depth :] = 0
         self.head.backward_rows(dlogits, rows, dy)
         if self.dropout.p:
             dy[:, : rows.depth] = self.dropout.backward(dy[:, : rows.depth])
         width = dy.shape[1]
-        self.rnn.backward_rows(Rows(dy.reshape(-1), rows.count, 0, width, rows.depth, 1, width))
+        self.rnn.backward_rows(Rows(dy.reshape(-1), rows.length, 0, width, rows.depth, 1, width))
 
     def evaluate(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
