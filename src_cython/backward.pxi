@@ -114,7 +114,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
                      work.z + (first + thread) * layout.stride, threads * layout.stride,
                      work.W_hx_back)
     if dx != NULL and work.dx.placed:
-        barrier_wait(&work.barrier, threads)
+        barrier_wait(&work.barrier, thread, threads)
         for t in range(low, high):
             put_rows(work, &work.dx, dx + (work.offset[t] - first) * work.dx.stride,
                      work.dx.stride, t, t + 1, 0, work.dx.depth, thread, threads)
@@ -133,7 +133,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
             if a < b:
                 copy_to_panels(work.h_panels, &h, slot_before(work, t) + a - work.offset[t], b - a,
                                a - first, column_size(rows), thread, threads)
-        barrier_wait(&work.barrier, threads)
+        barrier_wait(&work.barrier, thread, threads)
         if work.tokens == NULL:
             accumulate(work.dW_hx, work.x.parts * work.x.depth, layout, 0, work.cell.x_gates,
                        work.dz_columns, work.x_panels, rows, thread, threads)
@@ -145,7 +145,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
         if work.db_h != NULL:
             accumulate_bias(work.db_h, layout, places, work.cell.h_gates, work.dz_columns, rows,
                             thread, threads)
-        barrier_wait(&work.barrier, threads)
+        barrier_wait(&work.barrier, thread, threads)
         first += rows
 
 
@@ -177,9 +177,9 @@ cdef void backward_chunk(Work* work, ptrdiff_t number, int thread, int threads) 
             dy_t = dy + (work.offset[t] - first) * stride
         backward_step(work, t, dy_t, stride, &split)
         if split.unit_threads > 1:
-            barrier_wait(&work.barrier, threads)
+            barrier_wait(&work.barrier, thread, threads)
         backward_step_h(work, t, &split)
-    barrier_wait(&work.barrier, threads)
+    barrier_wait(&work.barrier, thread, threads)
     contribute(work, low, high, thread, threads)
 
 

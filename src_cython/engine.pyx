@@ -49,7 +49,7 @@ cdef extern from "threads.h" nogil:
         pass
     ctypedef struct atomic_int:
         pass
-    void barrier_wait(Barrier* barrier, int threads)
+    void barrier_wait(Barrier* barrier, int thread, int threads)
     void raise_to(atomic_int* counter, int value)
     void wait_until_above(atomic_int* counter, int value)
     ctypedef void (*region)(void* argument, int thread, int threads) noexcept nogil

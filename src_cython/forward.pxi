@@ -308,7 +308,7 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
         if not reverse:
             z_t = z_t + size
         if split.unit_threads > 1:
-            barrier_wait(&work.barrier, threads)
+            barrier_wait(&work.barrier, thread, threads)
     if work.y.data != NULL:
         # rows of a dense batch follow each other over all steps
         at_once = high - low if work.row_of_place == NULL and is_even(work, low, high, split) else 1
@@ -341,7 +341,7 @@ cdef void forward_task(Work* work, int thread, int threads) noexcept nogil:
         end = chunk_end(work, done, threads)
         low, high = min(done, end), max(done, end)
         if shares_units(work, rows_of(work, low), threads) != (split.unit_threads > 1):
-            barrier_wait(&work.barrier, threads)
+            barrier_wait(&work.barrier, thread, threads)
             split = split_team(work, rows_of(work, low), thread, threads)
         forward_steps(work, low, high, &split, thread, threads)
         done = end

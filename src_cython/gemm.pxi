@@ -245,13 +245,13 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
                    thread, threads)
         copy_to_panels(linear.x_panels, &linear.x, first, rows, 0, column_size(rows), thread,
                        threads)
-        barrier_wait(&linear.barrier, threads)
+        barrier_wait(&linear.barrier, thread, threads)
         accumulate(linear.dW, linear.x.depth, layout, 0, linear.gate_of, linear.dy_columns,
                    linear.x_panels, rows, thread, threads)
         if linear.db != NULL:
             accumulate_bias(linear.db, layout, 0, linear.gate_of, linear.dy_columns, rows,
                             thread, threads)
-        barrier_wait(&linear.barrier, threads)
+        barrier_wait(&linear.barrier, thread, threads)
         first += rows
 
 

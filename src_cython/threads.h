@@ -19,12 +19,13 @@
 
 typedef void (*region)(void *argument, int thread, int threads);
 
-/* Everybody's last step is done before anybody's next begins. Zero it before a region. */
+/* Everybody's last step is done before anybody's next begins: each says which round it has come to,
+ * in a cache line of its own, and looks at those of the others. So a line goes from each thread to
+ * each other once, and all at the same time. Zero it before a region. */
 typedef struct {
-    atomic_int arrived;
-    char apart[64 - sizeof(atomic_int)];    /* a cache line each */
-    atomic_int passed;
-    char end[64 - sizeof(atomic_int)];
+    struct {
+        _Alignas(64) atomic_int round;
+    } thread[MOST_THREADS];
 } Barrier;
 
 INLINE void relax(void)
@@ -34,26 +35,6 @@ INLINE void relax(void)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-}
-
-INLINE void wait_while_equal(atomic_int *value, int old)
-{
-    for (int spins = 0; atomic_load_explicit(value, memory_order_acquire) == old; spins++) {
-        if (spins < SPINS_BEFORE_YIELD) relax();
-        else sched_yield();
-    }
-}
-
-INLINE void barrier_wait(Barrier *barrier, int threads)
-{
-    if (threads == 1) return;
-    int round = atomic_load_explicit(&barrier->passed, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == threads - 1) {
-        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&barrier->passed, round + 1, memory_order_release);
-    } else {
-        wait_while_equal(&barrier->passed, round);
-    }
 }
 
 /* A counter that one thread raises and others wait for. */
@@ -68,6 +49,14 @@ INLINE void wait_until_above(atomic_int *counter, int value)
         if (spins < SPINS_BEFORE_YIELD) relax();
         else sched_yield();
     }
+}
+
+INLINE void barrier_wait(Barrier *barrier, int thread, int threads)
+{
+    if (threads == 1) return;
+    int round = atomic_load_explicit(&barrier->thread[thread].round, memory_order_relaxed);
+    raise_to(&barrier->thread[thread].round, round + 1);
+    for (int k = 0; k < threads; k++) wait_until_above(&barrier->thread[k].round, round);
 }
 
 typedef struct {
