@@ -40,6 +40,7 @@ cdef extern from "panels.h" nogil:
         const real* a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
         ptrdiff_t part_stride, const real* panel, ptrdiff_t panels) noexcept nogil
     const tile_kernel tile[7]
+    const tile_kernel tiles[5][7]
 
 cdef extern from "caches.h" nogil:
     ptrdiff_t cache_bytes(int level)

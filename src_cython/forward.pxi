@@ -83,26 +83,26 @@ cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept n
     return splits_weights(work, threads)
 
 
-cdef ptrdiff_t group_panels(ptrdiff_t size, ptrdiff_t panels) noexcept nogil:
-    # Panels, of `size` numbers each, that few rows take at once. Beyond the first cache the fewest
+cdef ptrdiff_t group_panels(ptrdiff_t depth, ptrdiff_t width, ptrdiff_t panels) noexcept nogil:
+    # Panels of depth x width numbers that few rows take at once. Beyond the first cache the fewest
     # that keep the multiply-adds busy: then the gates of some units run while the weights of the
     # next arrive, and going there and back finds the most in the cache.
-    cdef ptrdiff_t weights = size * panels * <ptrdiff_t>sizeof(real)
+    cdef ptrdiff_t weights = depth * width * panels * <ptrdiff_t>sizeof(real)
+    cdef ptrdiff_t few = (PANEL + width - 1) // width       # of narrower ones
     if weights <= FIRST_CACHE:
         return panels
     if PANEL_VECTORS < 4:
         return 4
     # One panel is as fast as the second cache; two are, where half is found in the first one.
-    return 2 if weights <= 3 * FIRST_CACHE and panels >= 4 else 1
+    return 2 * few if weights <= 3 * FIRST_CACHE and panels >= 4 else few
 
 
 cdef void set_groups(Split* split, const Layout* z, ptrdiff_t panels) noexcept nogil:
-    cdef ptrdiff_t block_panels = z.gates * z.block // PANEL
     cdef ptrdiff_t depth = z.blocks * z.gates * z.block
-    split.group = group_panels(z.units * PANEL, z.blocks * block_panels) // block_panels
+    split.group = group_panels(z.units, z.panel, z.blocks * z.block_panels) // z.block_panels
     split.group = max(<ptrdiff_t>1, min(split.group, <ptrdiff_t>GROUP_BLOCKS))
     split.groups = (split.last_block - split.block + split.group - 1) // split.group
-    split.group_back = group_panels(depth * PANEL, panels)
+    split.group_back = group_panels(depth, PANEL, panels)
     split.groups_back = (
         (split.last_panel - split.panel + split.group_back - 1) // split.group_back)
 
@@ -193,7 +193,7 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t stride = work.state_stride, apart = stride * split.row_threads
-    cdef ptrdiff_t width = layout.gates * layout.block, panels = width // PANEL
+    cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t z_stride = z_apart * layout.stride, first = split.row_thread * stride
     cdef const real* h_prev = work.h + slot_before(work, t) * stride + first
     cdef real* h = work.h + slot_after(work, t) * stride + first
@@ -214,10 +214,10 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
             row = tile_begin(split, i)
             rows = tile_begin(split, i + 1) - row
             # W_hh h_prev (+ b_hh)
-            tile[rows](recurrent, many * width,
-                       NULL if work.b_h == NULL else work.b_h + block * width, 0,
-                       h_prev + row * apart, apart, 1, layout.units, 0,
-                       work.W_hh + block * width * layout.units, many * panels)
+            layout.tile[rows](
+                recurrent, many * width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
+                h_prev + row * apart, apart, 1, layout.units, 0,
+                work.W_hh + block * width * layout.units, many * layout.block_panels)
             forward_gates(work, block, many, rows, z + row * z_stride, z_stride, recurrent,
                           h + row * apart, c + row * apart, h_prev + row * apart,
                           c_prev + row * apart, apart)

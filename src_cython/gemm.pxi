@@ -7,17 +7,17 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     # the cache while the rows pass by.
     cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t depth = x.parts * x.depth
-    cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    cdef ptrdiff_t count = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t z_stride = z_apart * layout.stride, x_stride = x_apart * x.stride
     cdef ptrdiff_t block, i, row, above
     for block in range(low, high):
-        for i in range(tiles):
-            row = rows * i // tiles
-            above = rows * (i + 1) // tiles
-            tile[above - row](
+        for i in range(count):
+            row = rows * i // count
+            above = rows * (i + 1) // count
+            layout.tile[above - row](
                 z + row * z_stride + block * layout.places * layout.block, z_stride,
                 bias + block * width, 0, x.data + row * x_stride, x_stride,
-                x.parts, x.depth, x.part_stride, panels + block * width * depth, width // PANEL)
+                x.parts, x.depth, x.part_stride, panels + block * width * depth, layout.block_panels)
 
 
 cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t rows,

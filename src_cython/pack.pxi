@@ -13,7 +13,7 @@ cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t 
 
 cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layout* z,
                        const int* gate_of, int thread, int threads) noexcept nogil:
-    # panels[p][k][j] = W[row of column p * PANEL + j][k], this thread's share of the columns;
+    # panels[p][k][j] = W[row of column p * z.panel + j][k], this thread's share of the columns;
     # LANES of them at a time, which are neighbouring units of one gate
     cdef ptrdiff_t columns = z.blocks * z.gates * z.block
     cdef ptrdiff_t vector, column, lane, row, k
@@ -21,21 +21,22 @@ cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layou
     for vector in range(share(columns // LANES, thread, threads),
                         share(columns // LANES, thread + 1, threads)):
         column = vector * LANES
-        out = panels + column // PANEL * depth * PANEL + column % PANEL
+        out = panels + column // z.panel * depth * z.panel + column % z.panel
         k = 0
         if weight_row(z, gate_of, column + LANES - 1) >= 0:
             row = weight_row(z, gate_of, column)
             while k + LANES <= depth:
-                transpose(out + k * PANEL, PANEL, W + row * depth + k, depth)
+                transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
                 k += LANES
         for lane in range(LANES):
             row = weight_row(z, gate_of, column + lane)
-            pack_column(out + lane, NULL if row < 0 else W + row * depth, k, depth)
+            pack_column(out + lane, z.panel, NULL if row < 0 else W + row * depth, k, depth)
 
 
-cdef inline void pack_column(real* out, const real* row, ptrdiff_t k, ptrdiff_t depth) noexcept nogil:
+cdef inline void pack_column(real* out, ptrdiff_t width, const real* row, ptrdiff_t k,
+                             ptrdiff_t depth) noexcept nogil:
     while k < depth:
-        out[k * PANEL] = 0 if row == NULL else row[k]
+        out[k * width] = 0 if row == NULL else row[k]
         k += 1
 
 

@@ -1,13 +1,13 @@
 /* The inner loops on packed weights.
  *
- * A panel is PANEL columns of a matrix, stored row by row: panel[k][j], zeros beyond the edge.
- * A tile multiplies up to TILE_ROWS rows of a by one panel after another, with every sum held in
- * a register:
+ * A panel is a few columns of a matrix, stored row by row: panel[k][j], zeros beyond the edge. It is
+ * PANEL columns wide; narrower ones serve sizes that would leave much of PANEL empty. A tile
+ * multiplies up to TILE_ROWS rows of a by one panel after another, with every sum held in a register:
  *
  *     out[r][j] = init[r][j] + sum_k a[r][k] * panel[k][j]        k ascending, one chain a sum
  *
- * The order of a sum never depends on how many rows, panels or threads share the work, so every
- * split gives the same bits.
+ * The order of a sum never depends on how many rows, panels or threads share the work, nor on the
+ * width of the panels, so every split gives the same bits.
  */
 #ifndef RNNCORE_PANELS_H
 #define RNNCORE_PANELS_H
@@ -23,23 +23,24 @@
 #endif
 #define PANEL (PANEL_VECTORS * LANES)
 
-/* out[r * out_stride + j]      OUT (rows, panels * PANEL)
+/* The loop for panels of `width` columns:
+ * out[r * out_stride + j]      OUT (rows, panels * width)
  * init[r * init_stride + j]    IN the same shape; NULL starts at zero, stride 0 repeats one row
  * a[r * a_stride + k]          IN (rows, parts * depth): parts of `depth` numbers, part_stride apart
- * panel                        IN (panels, parts * depth, PANEL)
+ * panel                        IN (panels, parts * depth, width)
  */
 typedef void (*tile_kernel)(real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride,
                             const real *a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
                             ptrdiff_t part_stride, const real *panel, ptrdiff_t panels);
 
-/* `rows` by `wide` panels at once; both are constants where it is used. */
-INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_stride,
+/* `rows` by `wide` panels of so many vectors at once; all three are constants where it is used. */
+INLINE void tile_body(const int rows, const int wide, const int panel_vectors, real *out, ptrdiff_t out_stride,
                       const real *init, ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,
                       ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride, const real *panel)
 {
     vec sum[TILE_ROWS][4 * PANEL_VECTORS];
-    const int vectors = wide * PANEL_VECTORS;
-    const ptrdiff_t panel_size = parts * depth * PANEL;
+    const int vectors = wide * panel_vectors;
+    const ptrdiff_t width = panel_vectors * LANES, panel_size = parts * depth * width;
     if (init) {
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
@@ -54,13 +55,13 @@ INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_s
                 sum[r][v] = (vec){0};
     }
     for (ptrdiff_t part = 0; part < parts; part++, a += part_stride) {
-        for (ptrdiff_t k = 0; k < depth; k++, panel += PANEL) {
+        for (ptrdiff_t k = 0; k < depth; k++, panel += width) {
             vec weight[4 * PANEL_VECTORS];
 #pragma GCC unroll 4
             for (int w = 0; w < wide; w++)
 #pragma GCC unroll 4
-                for (int v = 0; v < PANEL_VECTORS; v++)
-                    weight[w * PANEL_VECTORS + v] = load(panel + w * panel_size + v * LANES);
+                for (int v = 0; v < panel_vectors; v++)
+                    weight[w * panel_vectors + v] = load(panel + w * panel_size + v * LANES);
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 vec number = splat(a[r * a_stride + k]);
@@ -79,41 +80,53 @@ INLINE void tile_body(const int rows, const int wide, real *out, ptrdiff_t out_s
 
 /* Few rows take several panels at once, so that there are the eight or more independent chains that
  * keep a processor's multiply-adds busy. */
-#define DEFINE_TILE(ROWS, WIDEST)                                                                  \
-    NOINLINE void tile_##ROWS(real *out, ptrdiff_t out_stride, const real *init,                   \
-                              ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,            \
-                              ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,             \
-                              const real *panel, ptrdiff_t panels)                                 \
+#define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
+    NOINLINE void tile_##ROWS##_##VECTORS(                                                         \
+        real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const real *a,   \
+        ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,               \
+        const real *panel, ptrdiff_t panels)                                                       \
     {                                                                                              \
-        const ptrdiff_t panel_size = parts * depth * PANEL;                                        \
+        const ptrdiff_t width = VECTORS * LANES, panel_size = parts * depth * width;               \
         while (panels > 0) {                                                                       \
             const int wide = panels < WIDEST ? (int)panels : WIDEST;                               \
-            TAKE(ROWS, 4, WIDEST)                                                                  \
-            TAKE(ROWS, 3, WIDEST)                                                                  \
-            TAKE(ROWS, 2, WIDEST)                                                                  \
-            TAKE(ROWS, 1, WIDEST)                                                                  \
-            out += wide * PANEL, panel += wide * panel_size, panels -= wide;                       \
-            if (init) init += wide * PANEL;                                                        \
+            TAKE(ROWS, 4, WIDEST, VECTORS)                                                         \
+            TAKE(ROWS, 3, WIDEST, VECTORS)                                                         \
+            TAKE(ROWS, 2, WIDEST, VECTORS)                                                         \
+            TAKE(ROWS, 1, WIDEST, VECTORS)                                                         \
+            out += wide * width, panel += wide * panel_size, panels -= wide;                       \
+            if (init) init += wide * width;                                                        \
         }                                                                                          \
     }
 
-#define TAKE(ROWS, WIDE, WIDEST)                                                                   \
+#define TAKE(ROWS, WIDE, WIDEST, VECTORS)                                                          \
     if (WIDE <= WIDEST && wide == WIDE)                                                            \
-        tile_body(ROWS, WIDE, out, out_stride, init, init_stride, a, a_stride, parts, depth,       \
-                  part_stride, panel);
+        tile_body(ROWS, WIDE, VECTORS, out, out_stride, init, init_stride, a, a_stride, parts,     \
+                  depth, part_stride, panel);
 
-DEFINE_TILE(1, 4)
-DEFINE_TILE(2, 2)
+#define DEFINE_TILES(VECTORS, WIDEST_OF_3)                                                         \
+    DEFINE_TILE(1, 4, VECTORS)                                                                     \
+    DEFINE_TILE(2, 2, VECTORS)                                                                     \
+    DEFINE_TILE(3, WIDEST_OF_3, VECTORS)                                                           \
+    DEFINE_TILE(4, 1, VECTORS)                                                                     \
+    DEFINE_TILE(5, 1, VECTORS)                                                                     \
+    DEFINE_TILE(6, 1, VECTORS)
+
+#define TILES(VECTORS)                                                                             \
+    {NULL, tile_1_##VECTORS, tile_2_##VECTORS, tile_3_##VECTORS, tile_4_##VECTORS,                 \
+     tile_5_##VECTORS, tile_6_##VECTORS}
+
+/* tiles[vectors a panel][rows]; PANEL_VECTORS is the widest, 2 the narrowest. */
+DEFINE_TILES(2, 2)
 #if PANEL_VECTORS == 4
-DEFINE_TILE(3, 1)
+DEFINE_TILES(3, 1)
+DEFINE_TILES(4, 1)
+static const tile_kernel tiles[PANEL_VECTORS + 1][TILE_ROWS + 1] = {
+    [2] = TILES(2), [3] = TILES(3), [4] = TILES(4)};
 #else
-DEFINE_TILE(3, 2)
+static const tile_kernel tiles[PANEL_VECTORS + 1][TILE_ROWS + 1] = {[2] = TILES(2)};
 #endif
-DEFINE_TILE(4, 1)
-DEFINE_TILE(5, 1)
-DEFINE_TILE(6, 1)
 
-static const tile_kernel tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
-                                                tile_4, tile_5, tile_6};
+/* On panels of PANEL columns. */
+static const tile_kernel *const tile = tiles[PANEL_VECTORS];
 
 #endif

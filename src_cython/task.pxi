@@ -18,6 +18,9 @@ cdef struct Layout:
     ptrdiff_t gates
     ptrdiff_t places
     ptrdiff_t stride            # blocks * places * block
+    ptrdiff_t panel             # columns of the panels of the weights
+    ptrdiff_t block_panels      # gates * block // panel
+    const tile_kernel* tile     # the loop for such panels
 
 
 cdef struct Rows:
@@ -60,8 +63,8 @@ cdef struct Work:
     const ptrdiff_t* tokens     # IN (rows)
     const real* table           # IN (vocabulary, blocks, gates, block)
     # packed weights
-    const real* W_hx            # IN (blocks, panels, input_size, PANEL)
-    const real* W_hh            # IN (blocks, panels, hidden_size, PANEL)
+    const real* W_hx            # IN (blocks, panels, input_size, z_layout.panel)
+    const real* W_hh            # IN (blocks, panels, hidden_size, z_layout.panel)
     const real* b_x             # IN (blocks, gates, block)
     const real* b_h             # IN the same; NULL is zero
     const real* W_hx_back       # IN (panels, blocks, gates, block, PANEL)
@@ -121,13 +124,22 @@ cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
 
 
 cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexcept nogil:
-    # The smallest block whose gates fill whole panels.
+    # Blocks are the smallest whose gates fill whole panels, and panels the widest of those that pad
+    # the units least. A whole number of blocks makes PANEL units, so that these can be shared out.
     cdef Layout layout
-    cdef ptrdiff_t vectors = 1
-    while vectors * gates % PANEL_VECTORS:
-        vectors += 1
+    cdef ptrdiff_t vectors, width
+    layout.block = 0
+    for width in range(PANEL_VECTORS, 1, -1):
+        vectors = 1
+        while vectors * gates % width:
+            vectors += 1
+        if layout.block == 0 or (PANEL_VECTORS % vectors == 0 and
+                                 round_up(units, vectors * LANES) < round_up(units, layout.block)):
+            layout.block = vectors * LANES
+            layout.panel = width * LANES
+            layout.tile = tiles[width]
     layout.units = units
-    layout.block = vectors * LANES
+    layout.block_panels = gates * layout.block // layout.panel
     layout.blocks = round_up(units, layout.block) // layout.block
     layout.gates = gates
     layout.places = places

@@ -24,7 +24,8 @@ typedef void (*region)(void *argument, int thread, int threads);
  * each other once, and all at the same time. Zero it before a region. */
 typedef struct {
     struct {
-        _Alignas(64) atomic_int round;
+        atomic_int round;
+        char apart[64 - sizeof(atomic_int)];
     } thread[MOST_THREADS];
 } Barrier;
 
