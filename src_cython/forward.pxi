@@ -133,9 +133,12 @@ cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
 
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
     # Steps a chunk: z stays in the second cache between the projection and the recurrence. Few rows
-    # stay in the first cache, if W_hx is so small that going through it often costs nothing.
+    # stay in the first cache, if W_hx is so small that going through it often costs nothing. And
+    # weights so large that W_hx and W_hh drive each other out of the third cache pass less often.
     cdef ptrdiff_t row = work.z_layout.stride * <ptrdiff_t>sizeof(real)
     cdef ptrdiff_t rows = max(SECOND_CACHE // 2 // row, <ptrdiff_t>48)
+    if row * (work.input_size + work.z_layout.units) > 32 * SECOND_CACHE:
+        rows = CHUNK_ROWS
     if work.batch <= FEW_ROWS and row * work.input_size <= FIRST_CACHE // 4:
         rows = max(FIRST_CACHE // 4 // row, <ptrdiff_t>2 * TILE_ROWS)
     rows = min(rows, <ptrdiff_t>CHUNK_ROWS)
