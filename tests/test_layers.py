@@ -301,10 +301,14 @@ def test_a_layer_that_has_served_many_batches_is_as_new(kind: str) -> None:
 # Lengths
 
 
+# Outputs and gradients of the second size are larger than the caches, and written past them.
+@pytest.mark.parametrize("size", [(9, 7, 3, 5, 2), (250, 17, 128, 128, 1)], ids=str)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_sequence_is_as_if_alone(kind: str, bidirectional: bool) -> None:
-    case = Case(kind, 9, 7, 3, 5, 2, bidirectional, True)
+def test_each_sequence_is_as_if_alone(
+    kind: str, bidirectional: bool, size: tuple[int, int, int, int, int]
+) -> None:
+    case = Case(kind, *size, bidirectional, True)
     layer, given = make_layer(case), make_given(case)
     results = run(layer, given)
     total = np.zeros_like(layer.flat_grads)
