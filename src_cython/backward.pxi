@@ -66,19 +66,24 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
     cdef real* dh = work.dh + split.row_thread * work.state_stride
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
     cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
-    cdef ptrdiff_t n, panel, many, i, row
+    cdef ptrdiff_t n, panel, many, i, row, after
+    cdef const real* next = NULL
     if split.own <= FEW_ROWS:
         group, groups = split.group_back, split.groups_back
     for n in range(groups):
         panel = split.panel + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_panel - panel)
+        if split.looks_ahead:
+            after = panel - 1 if t & 1 else panel + 1
+            next = NULL if n + 1 == groups else work.W_hh_back + after * panel_size
         for i in range(split.tiles):
             row = tile_begin(split, i)
             tile[tile_begin(split, i + 1) - row](
                 dh + row * stride + panel * PANEL, stride,
                 dh + row * stride + panel * PANEL, stride, dz + row * z_stride, z_stride,
                 layout.blocks, depth, layout.places * layout.block,
-                work.W_hh_back + panel * panel_size, many)
+                work.W_hh_back + panel * panel_size, many,
+                look_ahead(next, i, PANEL, panel_size // PANEL))
 
 
 cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,
@@ -114,10 +119,11 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
                      work.z + (first + thread) * layout.stride, threads * layout.stride,
                      work.W_hx_back)
     if dx != NULL and work.dx.placed:
-        barrier_wait(&work.barrier, thread, threads)
         for t in range(low, high):
-            put_rows(work, &work.dx, dx + (work.offset[t] - first) * work.dx.stride,
-                     work.dx.stride, t, t + 1, 0, work.dx.depth, thread, threads)
+            # the rows that this thread has just computed
+            rows = work.offset[t] - first
+            put_rows(work, &work.dx, dx + rows * work.dx.stride, work.dx.stride, t, t + 1, 0,
+                     work.dx.depth, <int>((thread + threads - rows % threads) % threads), threads)
     if work.tokens != NULL:
         scatter_rows(work, first, end - first, thread, threads)
     while first < end:

@@ -35,10 +35,12 @@ cdef extern from "panels.h" nogil:
     const int TILE_ROWS
     const int PANEL_VECTORS
     const ptrdiff_t PANEL
+    const ptrdiff_t CACHE_LINE
     ctypedef void (*tile_kernel)(
         real* out, ptrdiff_t out_stride, const real* init, ptrdiff_t init_stride,
         const real* a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
-        ptrdiff_t part_stride, const real* panel, ptrdiff_t panels) noexcept nogil
+        ptrdiff_t part_stride, const real* panel, ptrdiff_t panels,
+        const real* next) noexcept nogil
     const tile_kernel tile[7]
     const tile_kernel tiles[5][7]
 

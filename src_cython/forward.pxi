@@ -24,6 +24,7 @@ cdef struct Split:
     ptrdiff_t groups
     ptrdiff_t group_back
     ptrdiff_t groups_back
+    bint looks_ahead            # this thread's part of W_hh is larger than its second cache
 
 
 cdef inline ptrdiff_t own_rows(const Split* split, ptrdiff_t rows) noexcept nogil:
@@ -66,11 +67,16 @@ cdef bint has_long_steps(const Work* work, ptrdiff_t rows, int threads) noexcept
     return z.gates * z.units * z.units * rows >= threads * 1024 * LANES
 
 
+cdef inline ptrdiff_t weight_bytes(const Work* work) noexcept nogil:
+    # Of W_hh.
+    cdef const Layout* z = &work.z_layout
+    return z.gates * z.units * z.units * <ptrdiff_t>sizeof(real)
+
+
 cdef bint splits_weights(const Work* work, int threads) noexcept nogil:
     # W_hh stays in the second caches only if each holds a part of it, and that is fair.
-    cdef const Layout* z = &work.z_layout
     return (threads > 1 and work.state_stride // PANEL % threads == 0
-            and z.gates * z.units * z.units * <ptrdiff_t>sizeof(real) > SECOND_CACHE)
+            and weight_bytes(work) > SECOND_CACHE)
 
 
 cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
@@ -124,6 +130,7 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
     split.block = min(work.z_layout.blocks, split.panel * (PANEL // work.z_layout.block))
     split.last_block = min(work.z_layout.blocks, split.last_panel * (PANEL // work.z_layout.block))
     set_groups(&split, &work.z_layout, panels)
+    split.looks_ahead = weight_bytes(work) // split.unit_threads > 2 * SECOND_CACHE
     return split
 
 
@@ -203,7 +210,8 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     cdef const real* c_prev = work.c + first
     cdef real* c = work.c + first
     cdef ptrdiff_t group = 1, groups = split.last_block - split.block
-    cdef ptrdiff_t n, block, many, i, row, rows
+    cdef ptrdiff_t n, block, many, i, row, rows, after
+    cdef const real* next = NULL
     if split.own <= FEW_ROWS:
         group, groups = split.group, split.groups
     if work.training and work.c != NULL:
@@ -213,6 +221,9 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
         # There and back: the weights that a step reads last are the first that the next one reads.
         block = split.block + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_block - block)
+        if split.looks_ahead:
+            after = block - 1 if t & 1 else block + 1
+            next = NULL if n + 1 == groups else work.W_hh + after * width * layout.units
         for i in range(split.tiles):
             row = tile_begin(split, i)
             rows = tile_begin(split, i + 1) - row
@@ -220,7 +231,8 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
             layout.tile[rows](
                 recurrent, many * width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
                 h_prev + row * apart, apart, 1, layout.units, 0,
-                work.W_hh + block * width * layout.units, many * layout.block_panels)
+                work.W_hh + block * width * layout.units, many * layout.block_panels,
+                look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
             forward_gates(work, block, many, rows, z + row * z_stride, z_stride, recurrent,
                           h + row * apart, c + row * apart, h_prev + row * apart,
                           c_prev + row * apart, apart)
@@ -296,11 +308,10 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
         for t in range(low, high):
             gather_rows(work, z_t, z_apart, t, split)
             z_t = z_t + rows_in(split, rows_of(work, t), z_apart) * stride
-    if not reverse:
-        z_t = z
-    elif work.tokens == NULL:
-        for t in range(low, high):
-            z_t = z_t + rows_in(split, rows_of(work, t), z_apart) * stride
+    z_t = z
+    if reverse:
+        size = work.offset[high] - work.offset[low]
+        z_t = z + (count_own(work, low, high, split) if z_apart == 1 else size) * stride
     for k in range(high - low):
         t = high - 1 - k if reverse else low + k
         deal_rows(split, rows_of(work, t))
@@ -314,7 +325,7 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
             barrier_wait(&work.barrier, thread, threads)
     if work.y.data != NULL:
         # rows of a dense batch follow each other over all steps
-        at_once = high - low if work.row_of_place == NULL and is_even(work, low, high, split) else 1
+        at_once = high - low if work.rank == NULL and is_even(work, low, high, split) else 1
         for k in range((high - low) // at_once):
             t = low + k
             put_rows(work, &work.y, work.h + slot_after(work, t) * work.state_stride,
@@ -327,7 +338,7 @@ cdef ptrdiff_t chunk_end(const Work* work, ptrdiff_t begin, int threads) noexcep
     # has as many steps as forward_chunk says; more, where sequences have ended.
     cdef ptrdiff_t chunk = forward_chunk(work), end = begin
     cdef ptrdiff_t room = chunk * ((work.batch + threads - 1) // threads)   # of rows of one thread
-    if work.row_of_place == NULL:
+    if work.rank == NULL:
         return max(begin - chunk, <ptrdiff_t>0) if work.reverse else min(begin + chunk, work.steps)
     while end > 0 if work.reverse else end < work.steps:
         room -= (rows_of(work, end - work.reverse) + threads - 1) // threads
@@ -482,6 +493,7 @@ def plan(Task task, ptrdiff_t steps, ptrdiff_t batch, bint tokens, int threads):
 
 def forward_sizes(Task task, ptrdiff_t steps, ptrdiff_t batch, int threads):
     """Rows that inference needs room for in z, and in x_rows; the size of the scratch."""
-    task.work.batch, task.work.steps = batch, steps
-    cdef ptrdiff_t rows = most_rows(&task.work, threads)    # enough for fewer threads as well
-    return {"rows": rows, "x_rows": threads * rows, "scratch": threads * scratch_size(&task.work)}
+    cdef Work work = task.work
+    work.batch, work.steps = batch, steps
+    cdef ptrdiff_t rows = most_rows(&work, threads)     # enough for fewer threads as well
+    return {"rows": rows, "x_rows": threads * rows, "scratch": threads * scratch_size(&work)}

@@ -1,5 +1,12 @@
 # Matrix products over all rows of a chunk, on the tile that the recurrence uses.
 
+cdef inline const real* look_ahead(const real* next, ptrdiff_t i, ptrdiff_t width,
+                                   ptrdiff_t depth) noexcept nogil:
+    # The part of the next panels, depth x width numbers, that the i-th tile brings. Larger than the
+    # second cache, they would come too late by themselves.
+    return NULL if next == NULL or i >= width // CACHE_LINE else next + i * depth * CACHE_LINE
+
+
 cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* x,
                   ptrdiff_t x_apart, ptrdiff_t rows, const real* panels, const real* bias,
                   ptrdiff_t low, ptrdiff_t high) noexcept nogil:
@@ -10,14 +17,18 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     cdef ptrdiff_t count = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t z_stride = z_apart * layout.stride, x_stride = x_apart * x.stride
     cdef ptrdiff_t block, i, row, above
+    cdef const real* next = NULL
     for block in range(low, high):
+        if (high - low) * width * depth * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
+            next = NULL if block + 1 == high else panels + (block + 1) * width * depth
         for i in range(count):
             row = rows * i // count
             above = rows * (i + 1) // count
             layout.tile[above - row](
                 z + row * z_stride + block * layout.places * layout.block, z_stride,
                 bias + block * width, 0, x.data + row * x_stride, x_stride,
-                x.parts, x.depth, x.part_stride, panels + block * width * depth, layout.block_panels)
+                x.parts, x.depth, x.part_stride, panels + block * width * depth, layout.block_panels,
+                look_ahead(next, i, layout.panel, depth * layout.block_panels))
 
 
 cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t rows,
@@ -31,7 +42,10 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t 
     cdef ptrdiff_t panel, i, row, above, r
     cdef real edge[6 * 64]
     cdef real* out
+    cdef const real* next = NULL
     for panel in range(whole + (rest > 0)):
+        if (whole + 1) * panel_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
+            next = NULL if panel == whole else panels + (panel + 1) * panel_size
         for i in range(tiles):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
@@ -39,11 +53,12 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t 
             if panel < whole:
                 tile[above - row](out, stride, NULL, 0, dz + row * dz_stride, dz_stride,
                                   layout.blocks, depth, layout.places * layout.block,
-                                  panels + panel * panel_size, 1)
+                                  panels + panel * panel_size, 1,
+                                  look_ahead(next, i, PANEL, panel_size // PANEL))
                 continue
             tile[above - row](edge, PANEL, NULL, 0, dz + row * dz_stride, dz_stride,
                               layout.blocks, depth, layout.places * layout.block,
-                              panels + panel * panel_size, 1)
+                              panels + panel * panel_size, 1, NULL)
             for r in range(above - row):
                 memcpy(out + r * stride, edge + r * PANEL, rest * sizeof(real))
 
@@ -140,7 +155,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                         for j in range(PANEL_VECTORS):
                             expect(out[r] + j * LANES)
                 tile[above - m](sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
-                                panels + panel * size * PANEL, 1)
+                                panels + panel * size * PANEL, 1, NULL)
                 for r in range(above - m):
                     if out[r] == NULL:
                         continue

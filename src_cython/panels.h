@@ -16,27 +16,35 @@
 
 /* Registers: TILE_ROWS * PANEL_VECTORS sums, PANEL_VECTORS weights and one broadcast. */
 #define TILE_ROWS 6
+#define MANY_ROWS 4                /* so many are bound by arithmetic: there is time to look ahead */
 #if (defined(__AVX512F__) || defined(__aarch64__)) && !defined(NARROW_PANELS)
 #define PANEL_VECTORS 4            /* 32 registers */
 #else
 #define PANEL_VECTORS 2            /* 16 registers */
 #endif
 #define PANEL (PANEL_VECTORS * LANES)
+#define CACHE_LINE (64 / (ptrdiff_t)sizeof(real))      /* numbers in one */
 
 /* The loop for panels of `width` columns:
  * out[r * out_stride + j]      OUT (rows, panels * width)
  * init[r * init_stride + j]    IN the same shape; NULL starts at zero, stride 0 repeats one row
  * a[r * a_stride + k]          IN (rows, parts * depth): parts of `depth` numbers, part_stride apart
  * panel                        IN (panels, parts * depth, width)
+ * next                         what is needed soon: panels * parts * depth cache lines from here are
+ *                              brought to the core, if rows are many; NULL: nothing
  */
 typedef void (*tile_kernel)(real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride,
                             const real *a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
-                            ptrdiff_t part_stride, const real *panel, ptrdiff_t panels);
+                            ptrdiff_t part_stride, const real *panel, ptrdiff_t panels,
+                            const real *next);
 
-/* `rows` by `wide` panels of so many vectors at once; all three are constants where it is used. */
-INLINE void tile_body(const int rows, const int wide, const int panel_vectors, real *out, ptrdiff_t out_stride,
+/* `rows` by `wide` panels of so many vectors at once. These and `ahead`, whether there is a `next`, are
+ * constants where it is used. */
+INLINE void tile_body(const int rows, const int wide, const int panel_vectors, const int ahead,
+                      real *out, ptrdiff_t out_stride,
                       const real *init, ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,
-                      ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride, const real *panel)
+                      ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride, const real *panel,
+                      const real *next)
 {
     vec sum[TILE_ROWS][4 * PANEL_VECTORS];
     const int vectors = wide * panel_vectors;
@@ -57,6 +65,10 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors, r
     for (ptrdiff_t part = 0; part < parts; part++, a += part_stride) {
         for (ptrdiff_t k = 0; k < depth; k++, panel += width) {
             vec weight[4 * PANEL_VECTORS];
+            if (ahead) {
+                __builtin_prefetch(next, 0, 2);
+                next += CACHE_LINE;
+            }
 #pragma GCC unroll 4
             for (int w = 0; w < wide; w++)
 #pragma GCC unroll 4
@@ -84,7 +96,7 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors, r
     NOINLINE void tile_##ROWS##_##VECTORS(                                                         \
         real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const real *a,   \
         ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,               \
-        const real *panel, ptrdiff_t panels)                                                       \
+        const real *panel, ptrdiff_t panels, const real *next)                                     \
     {                                                                                              \
         const ptrdiff_t width = VECTORS * LANES, panel_size = parts * depth * width;               \
         while (panels > 0) {                                                                       \
@@ -95,13 +107,17 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors, r
             TAKE(ROWS, 1, WIDEST, VECTORS)                                                         \
             out += wide * width, panel += wide * panel_size, panels -= wide;                       \
             if (init) init += wide * width;                                                        \
+            if (next) next += wide * parts * depth * CACHE_LINE;                                   \
         }                                                                                          \
     }
 
 #define TAKE(ROWS, WIDE, WIDEST, VECTORS)                                                          \
-    if (WIDE <= WIDEST && wide == WIDE)                                                            \
-        tile_body(ROWS, WIDE, VECTORS, out, out_stride, init, init_stride, a, a_stride, parts,     \
-                  depth, part_stride, panel);
+    if (WIDE <= WIDEST && wide == WIDE && ROWS >= MANY_ROWS && next)                               \
+        tile_body(ROWS, WIDE, VECTORS, 1, out, out_stride, init, init_stride, a, a_stride, parts,  \
+                  depth, part_stride, panel, next);                                                \
+    else if (WIDE <= WIDEST && wide == WIDE)                                                       \
+        tile_body(ROWS, WIDE, VECTORS, 0, out, out_stride, init, init_stride, a, a_stride, parts,  \
+                  depth, part_stride, panel, NULL);
 
 #define DEFINE_TILES(VECTORS, WIDEST_OF_3)                                                         \
     DEFINE_TILE(1, 4, VECTORS)                                                                     \

@@ -14,9 +14,9 @@ cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const rea
     cdef real* to
     for t in range(low, high):
         count = rows_of(work, t)
-        places = count if work.row_of_place == NULL else work.sequences
+        places = count if work.rank == NULL else work.sequences
         for place in range(places):
-            i = place if work.row_of_place == NULL else work.row_of_place[place]
+            i = place if work.rank == NULL else work.rank[place]
             if i >= count or i % <unsigned>threads != <unsigned>thread:
                 continue
             to = out + (i // <unsigned>threads if close else i) * out_stride
@@ -34,7 +34,7 @@ cdef void put_rows(const Work* work, const Target* target, const real* rows, ptr
     # places, with zeros in the padding.
     cdef ptrdiff_t place, k, count = work.offset[high] - work.offset[low]
     cdef unsigned i
-    cdef bint past = target.past and (last - first) % LANES == 0
+    cdef bint past = target.past and (last - first) % CACHE_LINE == 0
     cdef real* to = target.data + first + work.offset[low] * target.stride
     rows = rows + first
     if not target.placed:
@@ -44,7 +44,7 @@ cdef void put_rows(const Work* work, const Target* target, const real* rows, ptr
         return
     to = target.data + first + low * work.sequences * target.stride
     for place in range(work.sequences):
-        i = work.row_of_place[place]
+        i = work.rank[place]
         if i % <unsigned>threads == <unsigned>thread:
             put_row(to + place * target.stride, rows + i * stride if i < count else NULL,
                     last - first, past)

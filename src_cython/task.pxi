@@ -56,10 +56,10 @@ cdef struct Work:
     # The caller's arrays have `sequences` places a step. Which row of a step each of them is, or
     # would be: beyond the last row is padding. NULL: row i is in place i.
     ptrdiff_t sequences
-    const ptrdiff_t* row_of_place   # IN (sequences)
+    const ptrdiff_t* rank       # IN (sequences)
     # input: features, or rows of the projected table chosen by tokens
     Rows x
-    real* x_rows                # SCRATCH (rows of a chunk, input_size); NULL: x stands in rows
+    real* x_rows                # SCRATCH (threads, rows of a chunk, input_size); NULL: x is in rows
     const ptrdiff_t* tokens     # IN (rows)
     const real* table           # IN (vocabulary, blocks, gates, block)
     # packed weights
@@ -70,7 +70,8 @@ cdef struct Work:
     const real* W_hx_back       # IN (panels, blocks, gates, block, PANEL)
     const real* W_hh_back       # IN the same
     # activations
-    real* z                     # (rows, blocks, places, block); inference keeps one chunk
+    real* z                     # (rows, blocks, places, block); inference keeps a chunk, in which
+                                # threads that share rows have a place each
     real* h                     # (slots, state_stride)
     real* c                     # the same; inference keeps (batch, state_stride)
     real* scratch               # (threads, scratch_size)
@@ -179,11 +180,11 @@ cdef inline real* reals(object array) except? NULL:
 cdef Target target_of(object array, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t depth, bint placed,
                       bint leaves) except *:
     # Rows of a flat array. If it leaves the engine and is larger than the second cache, it is written
-    # past the caches, given that all its rows begin on whole vectors.
+    # past the caches, given that its rows are whole cache lines.
     cdef Target target = Target(reals(array) + first, stride, depth, placed, False)
     target.past = (leaves and cnp.PyArray_NBYTES(array) > 2 * SECOND_CACHE
-                   and <size_t>target.data % <size_t>(LANES * sizeof(real)) == 0
-                   and stride % LANES == 0)
+                   and <size_t>target.data % <size_t>(CACHE_LINE * sizeof(real)) == 0
+                   and stride % CACHE_LINE == 0)
     return target
 
 
@@ -303,11 +304,13 @@ cdef class Task:
         self.work.c = reals(c)
         self.work.scratch = reals(scratch)
 
-    def set_places(self, row_of_place):
-        """Say which row of a step each sequence of the caller's is, those without a row too."""
-        self.arrays["places"] = row_of_place
-        self.work.row_of_place = <const ptrdiff_t*>data(row_of_place, sizeof(ptrdiff_t))
-        self.work.sequences = len(row_of_place)
+    def set_rank(self, rank, x_rows):
+        """Say which row of a step each sequence of the caller's is, those without a row too. If x
+        stands at the caller's places, x_rows has room for the rows of a chunk, for each thread."""
+        self.arrays["rank"] = (rank, x_rows)
+        self.work.x_rows = reals(x_rows)
+        self.work.rank = <const ptrdiff_t*>data(rank, sizeof(ptrdiff_t))
+        self.work.sequences = len(rank)
 
     def forget(self, bint keep_input=False):
         """Let go of arrays that are not the engine's; a new pass sets them first."""
@@ -318,18 +321,15 @@ cdef class Task:
         self.work.y.data = NULL
 
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
-                  ptrdiff_t part_stride, x_rows=None):
-        """x is a flat array whose first row begins at `first`, or stands at the caller's places:
-        then x_rows has room for the rows of a chunk."""
-        self.arrays["input"] = (x, x_rows)
-        self.work.x_rows = reals(x_rows)
+                  ptrdiff_t part_stride):
+        """x is a flat array whose first row begins at `first`, in rows or at the caller's places."""
+        self.arrays["input"] = x
         self.work.x = Rows(reals(x) + first, stride, parts, self.work.input_size // parts,
                            part_stride)
         self.work.tokens = NULL
 
     def set_tokens(self, tokens, table):
         self.arrays["input"] = (tokens, table)
-        self.work.x_rows = NULL
         self.work.tokens = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
         self.work.table = reals(table)
 
@@ -363,11 +363,11 @@ cdef class Task:
         self.work.dx.data = NULL
         self.work.dtable = NULL
 
-    def set_dx(self, dx, ptrdiff_t columns, dx_rows=None):
+    def set_dx(self, dx, ptrdiff_t columns, dx_rows=None, bint leaves=False):
         """The gradient of the features, in rows, or in the caller's places: then dx_rows has room
         for a chunk."""
         self.arrays["dx"] = (dx, dx_rows)
-        self.work.dx = target_of(dx, 0, columns, columns, dx_rows is not None, True)
+        self.work.dx = target_of(dx, 0, columns, columns, dx_rows is not None, leaves)
         self.work.dx_rows = reals(dx_rows)
 
     def set_dtable(self, dtable):

@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from rnncore import engine
 from rnncore.engine import processor, workspace
-from rnncore.layers import linear, stack
+from rnncore.layers import linear, recurrent, stack
 
 # The same examples in every run: a failure is never a matter of luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -52,7 +52,7 @@ def nan_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
         array.fill(np.nan)
         return array
 
-    for module in (workspace, stack, linear):
+    for module in (workspace, stack, linear, recurrent):
         monkeypatch.setattr(module, "aligned_empty", filled)
 
 

@@ -148,7 +148,7 @@ def show_config() -> None:
     module = kernels(np.float32)
     print(f"rnncore    {rnncore.__version__}")
     print(f"build      {build}: {reason}")
-    print(f"vectors    {module.lanes} float32; panels of {module.panel} columns")
+    print(f"vectors    {module.lanes} float32; panels of up to {module.panel} columns")
     print(f"installed  {', '.join(installed_builds())}")
     print(f"processor  {platform.machine()}, runs {', '.join(runnable_builds())}")
     print(f"threads    {get_num_threads()}")

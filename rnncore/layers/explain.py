@@ -26,7 +26,7 @@ def explain(
         f"{layer.layer_name} {layer.input_size} -> {sizes}{both}, {layer.dtype}, {what} of "
         f"T = {steps}, B = {batch}",
         f"build      {build} ({reason}): vectors of {first.kernels.lanes}, tiles of "
-        f"{first.kernels.tile_rows} rows by {first.kernels.panel} columns",
+        f"{first.kernels.tile_rows} rows by up to {first.kernels.panel} columns",
     ]
     for number, directions in enumerate(layers):
         direction = directions[0]

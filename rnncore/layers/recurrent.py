@@ -547,24 +547,31 @@ class Recurrent(Module):
         return len(self._layers[-1]) * self._layers[-1][0].state_size
 
     def _run(
-        self, run: Pass, initial: States, dropout: bool | None = None
+        self,
+        run: Pass,
+        initial: States,
+        dropout: bool | None = None,
+        y: np.ndarray | None = None,
     ) -> tuple[np.ndarray, States]:
-        # y (T, B, features) and the final states.
+        # y (T, B, features), the given one or a new one, and the final states.
         batch = run.batch
         shape = (batch.steps, batch.batch, self.output_size)
         if not batch.rows:
-            return np.zeros(shape, self.dtype), self._zeros_for_none(initial, batch.batch)
+            y = np.empty(shape, self.dtype) if y is None else y
+            y[...] = 0
+            return y, self._zeros_for_none(initial, batch.batch)
         dropout = run.training if dropout is None else dropout
         one_direction = len(self._layers[-1]) == 1
         unpadded = one_direction and self.padded_output_size == self.output_size
-        if unpadded and batch.dense and not run.training:
+        if y is None and unpadded and batch.dense and not run.training:
             # h is the output as it stands, if nobody needs it for backward.
             first = batch.running * self.output_size
             h = aligned_empty(first + batch.rows * self.output_size, self.dtype)
             run.states_out = h.reshape(-1, self.output_size)
             _, last = self._run_stack(run, initial, dropout, None)
             return h[first:].reshape(shape), self._final(run, initial, last)
-        y = aligned_empty(prod(shape), self.dtype).reshape(shape)
+        if y is None:
+            y = aligned_empty(prod(shape), self.dtype).reshape(shape)
         y[batch.longest :] = 0
         _, last = self._run_stack(run, initial, dropout, y)
         return y, self._final(run, initial, last)
@@ -613,14 +620,15 @@ class Recurrent(Module):
             # A copy: ids that were checked shall not change.
             x, tables = kept.tokens.places.copy(), self._make_tables(kept.tokens, workspace)
         kept.x = x
-        y = np.zeros((*x.shape[:2], self.output_size), self.dtype)
+        shape = (*x.shape[:2], self.output_size)
+        y = aligned_empty(prod(shape), self.dtype).reshape(shape)
         final = self._zeros_for_none(initial, x.shape[1])
         for number in range(len(segments)):
             part, batch = segments.batch(number, kept.form.lengths)
             noise = self._dropout.generator.bit_generator.state if self.dropout else None
             segments.keep(final, noise)
             run = self._set_up(batch, x[part], tables, False, workspace)
-            y[part], final = self._run(run, final, dropout=True)
+            _, final = self._run(run, final, True, y[part])
         return y, final
 
     def _backward_segments(

@@ -167,16 +167,16 @@ def forward_stack(
             output.padded()[...] *= mask
     if run.wavefront:
         layers[0][0].kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
-    _forget(run)
+    _forget(run, keep_input=run.training)
     return output, _final_states(layers, run)
 
 
-def _forget(run: Pass) -> None:
-    # Tasks live on in the workspace, and those of a training pass until backward; the caller's
-    # arrays shall not.
+def _forget(run: Pass, keep_input: bool) -> None:
+    # Tasks live on in the workspace. What the caller gave shall not, nor the input, which only the
+    # backward pass still reads.
     for tasks in run.tasks:
         for task in tasks:
-            task.forget(run.training)
+            task.forget(keep_input)
 
 
 def use_wavefront(
@@ -221,9 +221,9 @@ def _prepare(
     if known is not None and known[0] == like:
         task, h, c = known[1:]
     else:
-        task, h, c = _allocate(direction, run, number, d, threads, out)
+        task, h, c = _allocate(direction, run, number, d, threads, out is None)
         if batch.dense:
-            workspace.prepared[number, d] = like, task, None if h is out else h, c
+            workspace.prepared[number, d] = like, task, h, c
     if out is not None:
         h = out
         task.set_states(h)
@@ -233,17 +233,13 @@ def _prepare(
     if x is None:
         task.set_tokens(run.tokens, run.tables[d])
     else:
-        x_rows = None
-        if x.placed:
-            sizes = direction.kernels.forward_sizes(task, batch.longest, batch.running, threads)
-            x_rows = workspace.array(("x_rows", d), (sizes["x_rows"] * x.depth,))
-        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride, x_rows)
+        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
     return task, h, c
 
 
 def _allocate(
-    direction: Direction, run: Pass, number: int, d: int, threads: int, h: np.ndarray | None
-) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    direction: Direction, run: Pass, number: int, d: int, threads: int, has_h: bool
+) -> tuple[Any, np.ndarray | None, np.ndarray | None]:
     batch, array = run.batch, run.workspace.array
     task = direction.task()
     sizes = direction.kernels.forward_sizes(task, batch.longest, batch.running, threads)
@@ -251,8 +247,7 @@ def _allocate(
     slots = batch.rows + batch.running
     z_of = number if run.training or run.wavefront else 0  # one chunk serves all layers in turn
     z = array(("z", z_of, d), (z_rows, direction.z_size))
-    if h is None:
-        h = array(("h", number, d), (slots, direction.state_size))
+    h = array(("h", number, d), (slots, direction.state_size)) if has_h else None
     c = None
     if direction.has_c:
         c_rows = slots if run.training else batch.running
@@ -260,7 +255,10 @@ def _allocate(
     scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch, batch.chunk)
     if batch.order is not None:
-        task.set_places(batch.rank)
+        x, x_rows = run.inputs[number], None
+        if x is not None and x.placed:
+            x_rows = array(("x_rows", d), (sizes["x_rows"] * x.depth,))
+        task.set_rank(batch.rank, x_rows)
     return task, h, c
 
 
@@ -329,7 +327,7 @@ def backward_stack(
         for d, direction in enumerate(directions):
             for k in range(1 + direction.has_c):
                 initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
-    _forget(run)
+    _forget(run, keep_input=False)
     return initial
 
 
@@ -353,7 +351,7 @@ def _set_dx(
     shape = (batch.longest * batch.batch, width)
     out = array(("dx", number, d), shape) if d else dx[: batch.longest].reshape(shape)
     dx_rows = array(("dx_rows", d), (_chunk_rows(engine.kernels(dx.dtype), batch) * width,))
-    task.set_dx(out.reshape(-1), width, dx_rows)
+    task.set_dx(out.reshape(-1), width, dx_rows, leaves=len(run.tasks[0]) == 1)
     return out
 
 
@@ -428,11 +426,15 @@ def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bo
             back = direction.kernels.backward_sizes(direction.task(), rows)
             states = (rows + batch) * direction.state_size * (1 + direction.has_c)
             total += rows * direction.z_size + states + 2 * batch * direction.state_size
-            if number or not tokens:
-                total += rows * direction.input_size * 2  # x or its place in the state, and dx
+            if number:
+                total += rows * direction.input_size  # dx of this layer, dy of the one below
             if number == 0:
                 total += back["dz_columns"] + back["x_panels"] + back["h_panels"]
-    total += rows * sum(direction.state_size for direction in layers[-1])  # dy
+    if not tokens:
+        total += rows * layers[0][0].input_size  # a copy of x
+        total += rows * layers[0][0].input_size * (len(layers[0]) - 1)  # dx of the second direction
+    chunk = min(rows, max(batch, layers[0][0].kernels.chunk_rows))
+    total += chunk * sum(direction.state_size for direction in layers[-1])  # dy
     return total * layers[0][0].dtype.itemsize
 
 
