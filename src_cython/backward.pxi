@@ -174,8 +174,8 @@ cdef void backward_chunk(Work* work, ptrdiff_t number, int thread, int threads) 
         dy, stride, first = work.dy_rows, work.state_stride, work.offset[low]
         take_rows(work, work.dy_rows, stride, work.dy, work.dy_stride, low, high,
                   first_unit(work, &split), last_unit(work, &split),
-                  split.last_block * work.z_layout.block, False, split.row_thread,
-                  split.row_threads)
+                  split.last_block * work.z_layout.block, work.rank != NULL, False,
+                  split.row_thread, split.row_threads)
     for k in range(high - low):
         t = low + k if work.reverse else high - 1 - k
         deal_rows(&split, rows_of(work, t))

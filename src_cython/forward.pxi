@@ -265,14 +265,16 @@ cdef void project_steps(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t 
     cdef Rows x = work.x, x_t
     cdef ptrdiff_t x_apart = split.row_threads, rows, t, block
     cdef real* z_t
-    if work.x_rows == NULL:
-        x.data = x.data + (work.offset[low] + split.row_thread) * x.stride
-    else:
+    cdef bint even = is_even(work, low, high, split)
+    if work.x_placed or (work.x_rows != NULL and not even):
+        # rows close together make full tiles
         x_apart = 1
         x.data = work.x_rows + thread * most_rows(work, threads) * x.stride
-        take_rows(work, x.data, x.stride, work.x.data, x.stride, low, high, 0, x.depth, x.depth,
-                  True, split.row_thread, split.row_threads)
-    if is_even(work, low, high, split) or (x_apart == 1 and z_apart == 1):
+        take_rows(work, x.data, x.stride, work.x.data, x.stride, low, high, 0, x.stride, x.stride,
+                  work.x_placed, True, split.row_thread, split.row_threads)
+    else:
+        x.data = x.data + (work.offset[low] + split.row_thread) * x.stride
+    if even or (x_apart == 1 and z_apart == 1):
         rows = count_own(work, low, high, split)
         project(z, z_apart, layout, &x, x_apart, rows, work.W_hx, work.b_x, split.block,
                 split.last_block)

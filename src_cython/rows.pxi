@@ -5,22 +5,24 @@
 
 cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const real* given,
                     ptrdiff_t stride, ptrdiff_t low, ptrdiff_t high, ptrdiff_t first,
-                    ptrdiff_t last, ptrdiff_t end, bint close, int thread,
+                    ptrdiff_t last, ptrdiff_t end, bint placed, bint close, int thread,
                     int threads) noexcept nogil:
-    # The caller's rows of the steps low to high, zeros from last to end. In `out` a thread's rows
-    # stand close together, or where they stand among the others.
+    # The given rows of the steps low to high, from the caller's places or in order, zeros from last
+    # to end. In `out` a thread's rows stand close together, or where they stand among the others.
     cdef ptrdiff_t t, place, count, places
     cdef unsigned i
+    cdef const real* given_t
     cdef real* to
     for t in range(low, high):
         count = rows_of(work, t)
-        places = count if work.rank == NULL else work.sequences
+        places = work.sequences if placed else count
+        given_t = given + (t * places if placed else work.offset[t]) * stride
         for place in range(places):
-            i = place if work.rank == NULL else work.rank[place]
+            i = work.rank[place] if placed else place
             if i >= count or i % <unsigned>threads != <unsigned>thread:
                 continue
             to = out + (i // <unsigned>threads if close else i) * out_stride
-            memcpy(to + first, given + (t * places + place) * stride + first,
+            memcpy(to + first, given_t + place * stride + first,
                    (last - first) * sizeof(real))
             if last < end:
                 memset(to + last, 0, (end - last) * sizeof(real))

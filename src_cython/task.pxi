@@ -59,7 +59,9 @@ cdef struct Work:
     const ptrdiff_t* rank       # IN (sequences)
     # input: features, or rows of the projected table chosen by tokens
     Rows x
-    real* x_rows                # SCRATCH (threads, rows of a chunk, input_size); NULL: x is in rows
+    bint x_placed               # x stands at the caller's places, not in rows
+    real* x_rows                # SCRATCH (threads, rows of a chunk, x.stride) for such x, and for rows
+                                # that threads share unevenly; NULL: for neither
     const ptrdiff_t* tokens     # IN (rows)
     const real* table           # IN (vocabulary, blocks, gates, block)
     # packed weights
@@ -304,11 +306,14 @@ cdef class Task:
         self.work.c = reals(c)
         self.work.scratch = reals(scratch)
 
-    def set_rank(self, rank, x_rows):
-        """Say which row of a step each sequence of the caller's is, those without a row too. If x
-        stands at the caller's places, x_rows has room for the rows of a chunk, for each thread."""
-        self.arrays["rank"] = (rank, x_rows)
+    def set_x_rows(self, x_rows):
+        """Give each thread room for its rows of x of a chunk."""
+        self.arrays["x_rows"] = x_rows
         self.work.x_rows = reals(x_rows)
+
+    def set_rank(self, rank):
+        """Say which row of a step each sequence of the caller's is, those without a row too."""
+        self.arrays["rank"] = rank
         self.work.rank = <const ptrdiff_t*>data(rank, sizeof(ptrdiff_t))
         self.work.sequences = len(rank)
 
@@ -321,9 +326,10 @@ cdef class Task:
         self.work.y.data = NULL
 
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
-                  ptrdiff_t part_stride):
+                  ptrdiff_t part_stride, bint placed):
         """x is a flat array whose first row begins at `first`, in rows or at the caller's places."""
         self.arrays["input"] = x
+        self.work.x_placed = placed
         self.work.x = Rows(reals(x) + first, stride, parts, self.work.input_size // parts,
                            part_stride)
         self.work.tokens = NULL

@@ -233,7 +233,7 @@ def _prepare(
     if x is None:
         task.set_tokens(run.tokens, run.tables[d])
     else:
-        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride)
+        task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride, x.placed)
     return task, h, c
 
 
@@ -255,10 +255,10 @@ def _allocate(
     scratch = array(("scratch", number if run.wavefront else 0, d), (sizes["scratch"],))
     task.set_batch(batch.offset, batch.running, run.training, z, h, c, scratch, batch.chunk)
     if batch.order is not None:
-        x, x_rows = run.inputs[number], None
-        if x is not None and x.placed:
-            x_rows = array(("x_rows", d), (sizes["x_rows"] * x.depth,))
-        task.set_rank(batch.rank, x_rows)
+        task.set_rank(batch.rank)
+    x = run.inputs[number]
+    if x is not None and not run.training and (x.placed or batch.running % threads):
+        task.set_x_rows(array(("x_rows", number, d), (sizes["x_rows"] * x.stride,)))
     return task, h, c
 
 
