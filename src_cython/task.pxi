@@ -294,12 +294,15 @@ cdef class Task:
 
     def set_batch(self, offset, ptrdiff_t batch, bint training, z, h, c, scratch,
                   ptrdiff_t chunk=0):
-        """Take a batch and its buffers; a chunk of 0 steps: as many as have CHUNK_ROWS rows."""
+        """Take a batch and its buffers; a chunk of 0 steps: as many as have CHUNK_ROWS rows on average.
+        """
+        cdef ptrdiff_t rows
         self.arrays["batch"] = (offset, z, h, c, scratch)
         self.work.offset = <const ptrdiff_t*>data(offset, sizeof(ptrdiff_t))
         self.work.steps = len(offset) - 1
         self.work.batch = batch
-        self.work.chunk = chunk or max(<ptrdiff_t>1, CHUNK_ROWS // max(<ptrdiff_t>1, batch))
+        rows = max(<ptrdiff_t>1, self.work.offset[self.work.steps])
+        self.work.chunk = chunk or max(<ptrdiff_t>1, CHUNK_ROWS * self.work.steps // rows)
         self.work.training = training
         self.work.z = reals(z)
         self.work.h = reals(h)

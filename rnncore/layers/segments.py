@@ -58,7 +58,8 @@ class Segments:
                 "or use layers of one direction"
             )
         steps, sequences = batch.steps, batch.batch
-        chunk = max(1, layers[0][0].kernels.chunk_rows // max(1, batch.running))
+        chunk_rows = layers[0][0].kernels.chunk_rows
+        chunk = max(1, chunk_rows * batch.longest // max(1, batch.rows))
         state = sequences * sum(d.state_size * (1 + d.has_c) for layer in layers for d in layer)
         fixed = bytes_kept(layers, 0, sequences, tokens)
         per_chunk = bytes_kept(layers, chunk, sequences, tokens) - fixed

@@ -333,7 +333,7 @@ def backward_stack(
 
 def _chunk_rows(kernels: Any, batch: Batch) -> int:
     # Rows of the longest chunk of the backward pass.
-    steps = batch.chunk or max(1, kernels.chunk_rows // batch.running)
+    steps = batch.chunk or max(1, kernels.chunk_rows * batch.longest // batch.rows)
     return min(batch.rows, steps * batch.running)
 
 
