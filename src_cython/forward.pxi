@@ -42,7 +42,8 @@ cdef inline ptrdiff_t last_unit(const Work* work, const Split* split) noexcept n
 
 
 cdef inline ptrdiff_t rows_in(const Split* split, ptrdiff_t rows, ptrdiff_t apart) noexcept nogil:
-    # How many rows a step has in a matrix: those of all threads, or, if these are not apart, its own.
+    # How many rows a step has in a matrix: those of all threads, or, if a thread's rows stand close
+    # together, its own.
     return own_rows(split, rows) if apart == 1 else rows
 
 
@@ -80,8 +81,8 @@ cdef bint splits_weights(const Work* work, int threads) noexcept nogil:
 
 
 cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
-    # Whether threads had better share the hidden units of steps of so many rows than the rows, which
-    # are too few to keep the multiply-adds of all of them busy.
+    # Whether threads had better share the hidden units of steps of so many rows than the rows: these
+    # are too few to keep the multiply-adds of all of them busy, or the weights are better split.
     if threads == 1 or not has_long_steps(work, rows, threads):
         return False
     if rows < 4 * threads and work.state_stride // PANEL >= threads:

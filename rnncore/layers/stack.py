@@ -172,8 +172,8 @@ def forward_stack(
 
 
 def _forget(run: Pass, keep_input: bool) -> None:
-    # Tasks live on in the workspace. What the caller gave shall not, nor the input, which only the
-    # backward pass still reads.
+    # Tasks live on in the workspace. What the caller gave shall not; nor the input, once no pass
+    # will read it any more.
     for tasks in run.tasks:
         for task in tasks:
             task.forget(keep_input)
