@@ -178,65 +178,85 @@ cdef void gather_rows(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t t,
                    source + block * width, width * sizeof(real))
 
 
-cdef inline void forward_gates(const Work* work, ptrdiff_t block, ptrdiff_t many, ptrdiff_t rows,
-                               real* z, ptrdiff_t z_stride, const real* recurrent, real* h, real* c,
-                               const real* h_prev, const real* c_prev,
-                               ptrdiff_t stride) noexcept nogil:
-    # Of some rows and blocks. The blocks of a row are evenly apart, as the rows of a block are, so
-    # the cell takes either many rows of one block or many blocks of one row in one call.
+cdef struct Step:
+    # The states of one step, and its part of z, from this thread's first row on.
+    real* h
+    real* c
+    real* z
+    const real* h_prev
+    const real* c_prev
+    ptrdiff_t apart             # from one of this thread's rows to the next, in the states
+    ptrdiff_t z_apart           # and in z
+
+
+cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
+                        real* recurrent) noexcept nogil:
+    # Several blocks at a time, and all of one row in one call of the cell: its rows are then blocks.
     cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t places = layout.places * layout.block, width = layout.gates * layout.block
-    cdef ptrdiff_t here, r
-    if many == 1:
-        here = block * layout.block
-        work.cell.forward(h + here, c + here, z + block * places, recurrent, h_prev + here,
-                          c_prev + here, rows, layout.block, z_stride, width, stride)
-        return
-    for r in range(rows):
-        here = r * stride + block * layout.block
-        work.cell.forward(h + here, c + here, z + r * z_stride + block * places,
-                          recurrent + r * many * width, h_prev + here, c_prev + here, many,
-                          layout.block, places, width, layout.block)
+    cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
+    cdef tile_kernel tile_rows = layout.tile[split.own]
+    cdef ptrdiff_t n, r, block, many, here
+    for n in range(split.groups):
+        # There and back: the weights that a step reads last are the first that the next one reads.
+        block = split.block + split.group * (split.groups - 1 - n if t & 1 else n)
+        many = min(split.group, split.last_block - block)
+        # W_hh h_prev (+ b_hh)
+        tile_rows(recurrent, many * width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
+                  step.h_prev, step.apart, 1, layout.units, 0,
+                  work.W_hh + block * width * layout.units, many * layout.block_panels, NULL)
+        for r in range(split.own):
+            here = r * step.apart + block * layout.block
+            work.cell.forward(step.h + here, step.c + here,
+                              step.z + r * step.z_apart + block * places,
+                              recurrent + r * many * width, step.h_prev + here, step.c_prev + here,
+                              many, layout.block, places, width, layout.block)
+
+
+cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
+                         real* recurrent) noexcept nogil:
+    # A block at a time, and a tile of rows: the weights of a block stay in the first cache.
+    cdef const Layout* layout = &work.z_layout
+    cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
+    cdef ptrdiff_t blocks = split.last_block - split.block, n, i, row, rows, block, here, after
+    cdef const real* next = NULL
+    for n in range(blocks):
+        block = split.last_block - 1 - n if t & 1 else split.block + n
+        if split.looks_ahead:
+            after = block - 1 if t & 1 else block + 1
+            next = NULL if n + 1 == blocks else work.W_hh + after * width * layout.units
+        for i in range(split.tiles):
+            row = tile_begin(split, i)
+            rows = tile_begin(split, i + 1) - row
+            layout.tile[rows](
+                recurrent, width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
+                step.h_prev + row * step.apart, step.apart, 1, layout.units, 0,
+                work.W_hh + block * width * layout.units, layout.block_panels,
+                look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
+            here = row * step.apart + block * layout.block
+            work.cell.forward(step.h + here, step.c + here,
+                              step.z + row * step.z_apart + block * places, recurrent,
+                              step.h_prev + here, step.c_prev + here, rows, layout.block,
+                              step.z_apart, width, step.apart)
 
 
 cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart,
                        const Split* split, real* recurrent) noexcept nogil:
     # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
-    cdef const Layout* layout = &work.z_layout
-    cdef ptrdiff_t stride = work.state_stride, apart = stride * split.row_threads
-    cdef ptrdiff_t width = layout.gates * layout.block
-    cdef ptrdiff_t z_stride = z_apart * layout.stride, first = split.row_thread * stride
-    cdef const real* h_prev = work.h + slot_before(work, t) * stride + first
-    cdef real* h = work.h + slot_after(work, t) * stride + first
-    cdef const real* c_prev = work.c + first
-    cdef real* c = work.c + first
-    cdef ptrdiff_t group = 1, groups = split.last_block - split.block
-    cdef ptrdiff_t n, block, many, i, row, rows, after
-    cdef const real* next = NULL
-    if split.own <= FEW_ROWS:
-        group, groups = split.group, split.groups
+    cdef Step step
+    cdef ptrdiff_t stride = work.state_stride, first = split.row_thread * stride
+    step.z = z
+    step.z_apart = z_apart * work.z_layout.stride
+    step.apart = stride * split.row_threads
+    step.h_prev = work.h + slot_before(work, t) * stride + first
+    step.h = work.h + slot_after(work, t) * stride + first
+    step.c_prev = step.c = work.c + first
     if work.training and work.c != NULL:
-        c_prev = work.c + slot_before(work, t) * stride + first
-        c = work.c + slot_after(work, t) * stride + first
-    for n in range(groups):
-        # There and back: the weights that a step reads last are the first that the next one reads.
-        block = split.block + group * (groups - 1 - n if t & 1 else n)
-        many = min(group, split.last_block - block)
-        if split.looks_ahead:
-            after = block - 1 if t & 1 else block + 1
-            next = NULL if n + 1 == groups else work.W_hh + after * width * layout.units
-        for i in range(split.tiles):
-            row = tile_begin(split, i)
-            rows = tile_begin(split, i + 1) - row
-            # W_hh h_prev (+ b_hh)
-            layout.tile[rows](
-                recurrent, many * width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
-                h_prev + row * apart, apart, 1, layout.units, 0,
-                work.W_hh + block * width * layout.units, many * layout.block_panels,
-                look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
-            forward_gates(work, block, many, rows, z + row * z_stride, z_stride, recurrent,
-                          h + row * apart, c + row * apart, h_prev + row * apart,
-                          c_prev + row * apart, apart)
+        step.c_prev = work.c + slot_before(work, t) * stride + first
+        step.c = work.c + slot_after(work, t) * stride + first
+    if split.own > FEW_ROWS:
+        step_many_rows(work, t, &step, split, recurrent)
+    elif split.own > 0:
+        step_few_rows(work, t, &step, split, recurrent)
 
 
 cdef inline bint is_even(const Work* work, ptrdiff_t low, ptrdiff_t high,

@@ -11,24 +11,29 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
                   ptrdiff_t x_apart, ptrdiff_t rows, const real* panels, const real* bias,
                   ptrdiff_t low, ptrdiff_t high) noexcept nogil:
     # z[row * z_apart] = x[row * x_apart] W^T + b, blocks low to high; the weights of a block stay in
-    # the cache while the rows pass by.
+    # the cache while the rows pass by, those of many blocks if they are few.
     cdef ptrdiff_t width = layout.gates * layout.block
-    cdef ptrdiff_t depth = x.parts * x.depth
+    cdef ptrdiff_t depth = x.parts * x.depth, block_size = width * depth
     cdef ptrdiff_t count = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t z_stride = z_apart * layout.stride, x_stride = x_apart * x.stride
-    cdef ptrdiff_t block, i, row, above
+    cdef ptrdiff_t block = low, many = 1, i, row, above
     cdef const real* next = NULL
-    for block in range(low, high):
-        if (high - low) * width * depth * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
-            next = NULL if block + 1 == high else panels + (block + 1) * width * depth
+    if layout.places == layout.gates:       # z of many blocks is in one piece, too
+        many = max(many, FIRST_CACHE // 4 // (block_size * <ptrdiff_t>sizeof(real)))
+    while block < high:
+        many = min(many, high - block)
+        if (high - low) * block_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
+            next = NULL if block + 1 == high else panels + (block + 1) * block_size
         for i in range(count):
             row = rows * i // count
             above = rows * (i + 1) // count
             layout.tile[above - row](
                 z + row * z_stride + block * layout.places * layout.block, z_stride,
                 bias + block * width, 0, x.data + row * x_stride, x_stride,
-                x.parts, x.depth, x.part_stride, panels + block * width * depth, layout.block_panels,
+                x.parts, x.depth, x.part_stride, panels + block * block_size,
+                many * layout.block_panels,
                 look_ahead(next, i, layout.panel, depth * layout.block_panels))
+        block += many
 
 
 cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t rows,

@@ -16,6 +16,9 @@ static void lstm_forward(real *h, real *c, real *saved, const real *recurrent, c
                          ptrdiff_t state_stride)
 {
     (void)h_prev;
+    /* h waits for c, so it is computed a turn later, beside the gates of the next row or units */
+    real *h_last = NULL;
+    vec o_last = {0}, c_last = {0};
     FOR_EACH_ROW(rows) {
         real *z = saved + row * saved_stride;
         const real *z_h = recurrent + row * recurrent_stride;
@@ -27,13 +30,15 @@ static void lstm_forward(real *h, real *c, real *saved, const real *recurrent, c
             vec o = sigmoid(load(z + 3 * units + u) + load(z_h + 3 * units + u));
             vec c_t = f * load(c_prev + here) + i * g;
             store(c + here, c_t);
-            store(h + here, o * hyperbolic_tangent(c_t));
+            if (h_last) store(h_last, o_last * hyperbolic_tangent(c_last));
+            h_last = h + here, o_last = o, c_last = c_t;
             store(z + u, i);
             store(z + units + u, f);
             store(z + 2 * units + u, g);
             store(z + 3 * units + u, o);
         }
     }
+    store(h_last, o_last * hyperbolic_tangent(c_last));
 }
 
 static void lstm_backward(real *saved, real *dh, real *dc, const real *dy, const real *h,
