@@ -1,10 +1,11 @@
-"""What this machine allows: multiply-adds a second, bandwidth of each cache, the cost of a call.
+"""What this machine allows: multiply-adds a second, bandwidth of each cache, the shortest step.
 
     python bench/limits.py --output limits.json
 
 All rates come from the engine's own loops: the tile on weights that stay in the first cache, and
 the steps of an identity RNN over one row, whose weights pass once a step, at sizes that fit each
-cache.
+cache. The shortest step is that of a layer with one hidden unit, which does nothing but wait for
+the step before.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workloads import CHARACTERS, Data, Workload
+from workloads import CHARACTERS, Case, Data, Workload, make_layer
 
 import rnncore
 from rnncore import engine
 from rnncore.engine.workspace import aligned_empty
 
 LEVELS = ("L1", "L2", "L3", "memory")
+STEPS = ("lstm", "gru", "rnn_tanh")
 DEFAULT_SIZES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 
 
@@ -72,10 +74,10 @@ def multiply_add_rate(cache: int, threads: int, seconds: float) -> float:
     return 2 * rows * depth * 4 * panel / (whole - call)
 
 
-def step_seconds(H: int, seconds: float) -> float:
-    """Time one step of one row, which reads 4 H^2 bytes of weights."""
+def step_seconds(H: int, seconds: float, kind: str = "rnn_identity") -> float:
+    """Time one step of one row; an RNN reads 4 H^2 bytes of weights."""
     steps = 4 * int(np.clip(2e6 / H**2, 4, 2000))
-    layer = rnncore.RNN(1, H, nonlinearity="identity", seed=0)
+    layer = make_layer(Case(kind, steps, 1, 1, H, dtype="float32"))
     x = np.zeros((steps, 1, 1), np.float32)
     return fastest(lambda: layer(x), seconds) / steps
 
@@ -110,14 +112,19 @@ def measure(threads: list[int], seconds: float = 0.5) -> dict[str, Any]:
             "L3": bandwidth(*L3, count, seconds),
             "memory": bandwidth(2 * sizes["L3"], 2 * sizes["L3"], count, seconds),
         }
-    return {"sizes": sizes, "call": call, "rates": rates}
+    shortest = {kind: step_seconds(1, seconds / 4, kind) for kind in STEPS}
+    chain = (step_seconds(16, seconds / 4, "rnn_tanh") - shortest["rnn_tanh"]) / 15
+    return {"sizes": sizes, "call": call, "rates": rates, "shortest": shortest, "chain": chain}
 
 
-def phases(workload: Workload) -> Iterator[tuple[float, float, float]]:
-    """Yield (FLOPs, bytes of weights read, bytes that must stay in a cache) of each part."""
+def phases(workload: Workload) -> Iterator[tuple[float, float, float, int]]:
+    """Yield FLOPs, bytes of weights read, bytes that must stay in a cache, and steps of each part.
+
+    Steps are those that wait for one another.
+    """
     c, training = workload.case, workload.job in ("training", "text")
     if workload.job == "product":
-        yield 2 * c.B * c.I * c.H, 0, 0
+        yield 2 * c.B * c.I * c.H, 0, 0, 0
         return
     rows = Data(workload).rows if c.ragged else c.T * c.B
     width, directions = c.I, c.directions
@@ -125,19 +132,19 @@ def phases(workload: Workload) -> Iterator[tuple[float, float, float]]:
         W_hx, W_hh = (4 * directions * c.gates * c.H * n for n in (width, c.H))
         tokens = workload.job == "text" and layer == 0
         if workload.job == "step":
-            yield (W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh
+            yield (W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh, 0
             return
         recurrence = rows * W_hh / 2, c.T * W_hh, W_hh / directions
         projection = 0 if tokens else rows * W_hx / 2
-        yield recurrence
-        yield projection, 0, 0
+        yield *recurrence, c.T * directions
+        yield projection, 0, 0, 0
         if training:
-            yield recurrence  # dh
-            yield rows * W_hh / 2, 0, 0  # dW_hh
-            yield 2 * projection, 0, 0  # dx, dW_hx
+            yield *recurrence, 0  # dh
+            yield rows * W_hh / 2, 0, 0, 0  # dW_hh
+            yield 2 * projection, 0, 0, 0  # dx, dW_hx
         width = directions * c.H
     if workload.job == "text":
-        yield 3 * 2 * rows * c.H * CHARACTERS, 0, 0
+        yield 3 * 2 * rows * c.H * CHARACTERS, 0, 0, 0
 
 
 def limit(workload: Workload, limits: dict[str, Any], threads: int) -> tuple[float, str]:
@@ -145,12 +152,16 @@ def limit(workload: Workload, limits: dict[str, Any], threads: int) -> tuple[flo
     total: dict[str, float] = {}
     if workload.job == "step":  # runs on the thread that calls it
         threads, total["call"] = 1, limits["call"]
-    rates, sizes = limits["rates"][str(threads)], limits["sizes"]
-    for flops, read, kept in phases(workload):
+    rates, sizes, c = limits["rates"][str(threads)], limits["sizes"], workload.case
+    side_by_side = min(threads, c.layers * c.directions)  # chains, at most
+    for flops, read, kept, steps in phases(workload):
         share = kept / threads
         fits = [level for level in LEVELS[:2] if share <= sizes[level]]
         fits += ["L3"] if kept <= sizes["L3"] else ["memory"]
         seconds = {"arithmetic": flops / rates["arithmetic"], fits[0]: read / rates[fits[0]]}
+        if steps:
+            step = limits["shortest"][c.kind] + (c.H - 1) * limits["chain"]
+            seconds["latency"] = steps * step / side_by_side
         binding = max(seconds, key=lambda name: seconds[name])
         total[binding] = total.get(binding, 0.0) + seconds[binding]
     return sum(total.values()), max(total, key=lambda name: total[name])
@@ -170,6 +181,8 @@ def main() -> None:
         caches = ", ".join(f"{level} {rates[level] / 1e9:.0f} GB/s" for level in LEVELS)
         print(f"threads {count}: {rates['arithmetic'] / 1e9:.0f} GFLOP/s; {caches}")
     print(f"a call from Python: {limits['call'] * 1e9:.0f} ns")
+    shortest = ", ".join(f"{kind} {limits['shortest'][kind] * 1e9:.0f} ns" for kind in STEPS)
+    print(f"the shortest step: {shortest}; a hidden unit more: {limits['chain'] * 1e9:.2f} ns")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ ORDER = (OURS, PYTORCH, "ONNX Runtime", "OpenVINO", "JAX", NUMPY)
 FIRST_CALL, IMPORT_SECONDS, SIZE = 2.0, 0.03, 8e6  # at most: the aims beside speed
 WORST = 5  # first calls that are shown
 COLOURS = {1: "#1f6fb4", 2: "#e07b00"}
-MARKERS = {"arithmetic": "o", "L1": "v", "L2": "s", "L3": "D", "memory": "P", "call": "x"}
+MARKERS = {"arithmetic": "o", "L1": "v", "L2": "s", "L3": "D", "memory": "P", "call": "x",
+           "latency": "*"}  # fmt: skip
 
 
 def add_limits(rows: list[dict[str, Any]], limits: dict[str, Any]) -> None:
@@ -121,6 +122,13 @@ def sentence_of_losses(rows: list[dict[str, Any]]) -> str:
         f"{len(compared) - len(slower)} and reaches what it aims for in "
         f"{len(aimed) - len(missed)} of {len(aimed)}. Against the best NumPy form it is the faster "
         f"one in {len(numpys) - len(behind)} of {len(numpys)}."
+    )
+
+
+def shortest_steps(limits: dict[str, Any]) -> str:
+    names = {"lstm": "an LSTM", "gru": "a GRU", "rnn_tanh": "an RNN"}
+    return ", ".join(
+        f"{duration(limits['shortest'][kind])} in {name}" for kind, name in names.items()
     )
 
 
@@ -305,11 +313,14 @@ Bandwidth is that of weights which pass once a step, from the fastest cache that
 L2 belong to a core, L3 is shared. A step of a stream begins with a call from Python, which alone
 takes {duration(limits["call"])}.
 
-Every part of a case takes at least the time of its arithmetic, and a recurrence at least the time
-in which its weights pass, step by step. The sum over the parts, divided by the measured time, is
-the percentage; the limit named is the one that takes most of it. Exponentials, the chain from one
-step to the next, and waiting between threads are in no limit: short steps of few hidden units wait
-for these and stay far below.
+Latency is what a step waits for the one before: {shortest_steps(limits)} with one hidden unit. Each
+further unit makes it {duration(limits["chain"])} longer, a multiply-add that waits for another,
+since every sum is one chain.
+
+Every part of a case takes at least the time of its arithmetic; a recurrence also at least the time
+in which its weights pass, step by step, and the latency of its steps forward. The sum over the
+parts, divided by the measured time, is the percentage; the limit named is the one that takes most
+of it. Exponentials and waiting between threads are in no limit.
 
 ![Achieved, as a percentage of the limit that binds](performance-limit.png)
 
