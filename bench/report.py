@@ -167,7 +167,7 @@ def memory_section(rows: list[dict[str, Any]]) -> str:
 
 def first_call_section(rows: list[dict[str, Any]]) -> str:
     """Return how many first calls of rnncore keep to the aim, and the worst."""
-    calls = [(row["first_call"][OURS], row["seconds"][OURS]["median"], row) for row in rows]
+    calls = [(row["first_call"], row["seconds"][OURS]["median"], row) for row in rows]
     calls.sort(key=lambda call: call[0] / call[1], reverse=True)
     kept = sum(first <= FIRST_CALL * steady for first, steady, _ in calls)
     lines = [
@@ -176,9 +176,10 @@ def first_call_section(rows: list[dict[str, Any]]) -> str:
         for first, steady, row in calls[:WORST]
     ]  # fmt: skip
     return (
-        "The first call of a fresh layer packs its weights, and its buffers are new. The aim is at "
-        f"most\n{FIRST_CALL:g} times the time of later calls, which {kept} of {len(calls)} cases "
-        "keep. The furthest from it:\n\n"
+        "The first call of a new layer packs its weights, and its buffers are new. Here it comes "
+        "after\ncalls of a layer like it, so that code, threads and clock are awake; medians. "
+        f"At most {FIRST_CALL:g} times\nthe time of later calls is the aim, which {kept} of "
+        f"{len(calls)} cases keep. The furthest from it:\n\n"
         + table(["case", "threads", "first call", "later calls", "first / later"], lines)
     )
 
