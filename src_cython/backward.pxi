@@ -66,13 +66,14 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
     cdef real* dh = work.dh + split.row_thread * work.state_stride
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
     cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
-    cdef ptrdiff_t n, panel, many, i, row, after
+    cdef ptrdiff_t n, panel, many, i, row, after, columns
     cdef const real* next = NULL
     if split.own <= FEW_ROWS:
         group, groups = split.group_back, split.groups_back
     for n in range(groups):
         panel = split.panel + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_panel - panel)
+        columns = min(many * PANEL, round_up(layout.units, LANES) - panel * PANEL)
         if split.looks_ahead:
             after = panel - 1 if t & 1 else panel + 1
             next = NULL if n + 1 == groups else work.W_hh_back + after * panel_size
@@ -82,7 +83,7 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
                 dh + row * stride + panel * PANEL, stride,
                 dh + row * stride + panel * PANEL, stride, dz + row * z_stride, z_stride,
                 layout.blocks, depth, layout.places * layout.block,
-                work.W_hh_back + panel * panel_size, many,
+                work.W_hh_back + panel * panel_size, columns,
                 look_ahead(next, i, PANEL, panel_size // PANEL))
 
 
@@ -115,7 +116,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
     if dx != NULL:
         dx = work.dx_rows if work.dx.placed else dx + first * work.dx.stride
         project_back(dx + thread * work.dx.stride, threads * work.dx.stride, work.dx.depth,
-                     (end - first - thread + threads - 1) // threads, layout,
+                     &work.x, (end - first - thread + threads - 1) // threads, layout,
                      work.z + (first + thread) * layout.stride, threads * layout.stride,
                      work.W_hx_back)
     if dx != NULL and work.dx.placed:
@@ -230,7 +231,7 @@ def backward_sizes(Task task, ptrdiff_t rows):
     """Sizes of the packed weights and of the scratch buffers of the backward pass of so many rows."""
     cdef Layout* z = &task.work.z_layout
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
-    return {"W_hh_back": height * round_up(z.units, PANEL), "panel": PANEL,
+    return {"W_hh_back": height * round_up(z.units, LANES), "panel": PANEL,
             "height": height, "dz_columns": z.stride * column_size(rows),
-            "h_panels": round_up(z.units, PANEL) * column_size(rows),
-            "x_panels": round_up(task.work.input_size, PANEL) * column_size(rows)}
+            "h_panels": round_up(z.units, LANES) * column_size(rows),
+            "x_panels": round_up(task.work.input_size, LANES) * column_size(rows)}

@@ -203,7 +203,7 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
         # W_hh h_prev (+ b_hh)
         tile_rows(recurrent, many * width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
                   step.h_prev, step.apart, 1, layout.units, 0,
-                  work.W_hh + block * width * layout.units, many * layout.block_panels, NULL)
+                  work.W_hh + block * width * layout.units, many * width, NULL)
         for r in range(split.own):
             here = r * step.apart + block * layout.block
             work.cell.forward(step.h + here, step.c + here,
@@ -230,7 +230,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
             layout.tile[rows](
                 recurrent, width, NULL if work.b_h == NULL else work.b_h + block * width, 0,
                 step.h_prev + row * step.apart, step.apart, 1, layout.units, 0,
-                work.W_hh + block * width * layout.units, layout.block_panels,
+                work.W_hh + block * width * layout.units, width,
                 look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
             here = row * step.apart + block * layout.block
             work.cell.forward(step.h + here, step.c + here,

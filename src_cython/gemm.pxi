@@ -31,41 +31,50 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
                 z + row * z_stride + block * layout.places * layout.block, z_stride,
                 bias + block * width, 0, x.data + row * x_stride, x_stride,
                 x.parts, x.depth, x.part_stride, panels + block * block_size,
-                many * layout.block_panels,
-                look_ahead(next, i, layout.panel, depth * layout.block_panels))
+                many * width, look_ahead(next, i, layout.panel, depth * layout.block_panels))
         block += many
 
 
-cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t rows,
+cdef inline ptrdiff_t panel_width(ptrdiff_t columns, ptrdiff_t panel) noexcept nogil:
+    # Of a matrix of so many columns in panels of PANEL, the last one in as few vectors as it needs.
+    return min(PANEL, round_up(columns - panel * PANEL, LANES))
+
+
+cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x, ptrdiff_t rows,
                        const Layout* layout, const real* dz, ptrdiff_t dz_stride,
                        const real* panels) noexcept nogil:
-    # dx[row] = dz[row] W. dz begins at the first of the `gates` places that count.
+    # dx[row] = dz[row] W, its parts apart like those of x, and zeros from the last one to `end`. dz
+    # begins at the first of the `gates` places that count.
     cdef ptrdiff_t depth = layout.gates * layout.block
     cdef ptrdiff_t panel_size = layout.blocks * depth * PANEL
-    cdef ptrdiff_t whole = columns // PANEL, rest = columns % PANEL
+    cdef ptrdiff_t columns = (x.parts - 1) * x.part_stride + x.depth
+    cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef ptrdiff_t panel, i, row, above, r
+    cdef ptrdiff_t panel, i, row, above, r, width, rest
+    cdef bint fits
     cdef real edge[6 * 64]
     cdef real* out
     cdef const real* next = NULL
-    for panel in range(whole + (rest > 0)):
-        if (whole + 1) * panel_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
-            next = NULL if panel == whole else panels + (panel + 1) * panel_size
+    for panel in range(count):
+        width, rest = panel_width(columns, panel), end - panel * PANEL
+        fits = rest >= width
+        if count * panel_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
+            next = NULL if panel + 1 == count else panels + (panel + 1) * panel_size
         for i in range(tiles):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
             out = dx + row * stride + panel * PANEL
-            if panel < whole:
-                tile[above - row](out, stride, NULL, 0, dz + row * dz_stride, dz_stride,
-                                  layout.blocks, depth, layout.places * layout.block,
-                                  panels + panel * panel_size, 1,
-                                  look_ahead(next, i, PANEL, panel_size // PANEL))
+            tile[above - row](out if fits else edge, stride if fits else PANEL, NULL, 0,
+                              dz + row * dz_stride, dz_stride, layout.blocks, depth,
+                              layout.places * layout.block, panels + panel * panel_size, width,
+                              look_ahead(next, i, PANEL, panel_size // PANEL))
+            if panel + 1 < count:
                 continue
-            tile[above - row](edge, PANEL, NULL, 0, dz + row * dz_stride, dz_stride,
-                              layout.blocks, depth, layout.places * layout.block,
-                              panels + panel * panel_size, 1, NULL)
             for r in range(above - row):
-                memcpy(out + r * stride, edge + r * PANEL, rest * sizeof(real))
+                if fits:
+                    memset(out + r * stride + width, 0, (rest - width) * sizeof(real))
+                else:
+                    memcpy(out + r * stride, edge + r * PANEL, rest * sizeof(real))
 
 
 # Weight gradients: dW[m][j] += sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
@@ -101,18 +110,20 @@ cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, pt
     # of `size` rows; this thread's share of the panels
     cdef ptrdiff_t columns = x.parts * x.depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
-    cdef ptrdiff_t panel, row, j, column
+    cdef ptrdiff_t panel, row, j, column, width, whole
     cdef const real* source
     cdef real* out
     for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
+        width = panel_width(columns, panel)
+        whole = 0       # columns that stand side by side in x, in vectors
+        if x.parts == 1:
+            whole = min(width, (columns - panel * PANEL) // LANES * LANES)
         for row in range(rows):
             source = x.data + (first + row) * x.stride
-            out = panels + (panel * size + at + row) * PANEL
-            if x.parts == 1 and (panel + 1) * PANEL <= columns:
-                for j in range(PANEL_VECTORS):
-                    store(out + j * LANES, load(source + panel * PANEL + j * LANES))
-                continue
-            for j in range(PANEL):
+            out = panels + panel * size * PANEL + (at + row) * width
+            for j in range(whole // LANES):
+                store(out + j * LANES, load(source + panel * PANEL + j * LANES))
+            for j in range(whole, width):
                 column = panel * PANEL + j
                 out[j] = 0 if column >= columns else (
                     source[column // x.depth * x.part_stride + column % x.depth])
@@ -157,20 +168,18 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                     if unit < layout.units:
                         out[r] = dW + panel * PANEL + columns * (
                             gate_of[inside // layout.block] * layout.units + unit)
-                        for j in range(PANEL_VECTORS):
+                        for j in range(panel_width(columns, panel) // LANES):
                             expect(out[r] + j * LANES)
                 tile[above - m](sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
-                                panels + panel * size * PANEL, 1, NULL)
+                                panels + panel * size * PANEL, panel_width(columns, panel), NULL)
                 for r in range(above - m):
                     if out[r] == NULL:
                         continue
-                    if width == PANEL:
-                        for j in range(PANEL_VECTORS):
-                            store(out[r] + j * LANES,
-                                  load(out[r] + j * LANES) + load(sums + r * PANEL + j * LANES))
-                    else:
-                        for j in range(width):
-                            out[r][j] += sums[r * PANEL + j]
+                    for j in range(width // LANES):
+                        store(out[r] + j * LANES,
+                              load(out[r] + j * LANES) + load(sums + r * PANEL + j * LANES))
+                    for j in range(width // LANES * LANES, width):
+                        out[r][j] += sums[r * PANEL + j]
 
 
 cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,
@@ -255,8 +264,9 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
     cdef ptrdiff_t end = share(linear.rows, thread + 1, threads), rows
     while linear.dx != NULL and first < end:
         rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
-        project_back(linear.dx + first * linear.dx_stride, linear.dx_stride, linear.x.depth, rows,
-                     layout, linear.y + first * layout.stride, layout.stride, linear.W_back)
+        project_back(linear.dx + first * linear.dx_stride, linear.dx_stride, linear.x.depth,
+                     &linear.x, rows, layout, linear.y + first * layout.stride, layout.stride,
+                     linear.W_back)
         first += rows
     first = 0
     while first < linear.rows:
@@ -279,9 +289,9 @@ def linear_sizes(ptrdiff_t in_features, ptrdiff_t out_features, ptrdiff_t rows=0
     """Row length of y, sizes of the packed weights, and of the scratch for so many rows."""
     cdef Layout layout = layout_of(out_features, 1, 1)
     return {"y": layout.stride, "W": layout.stride * in_features,
-            "W_back": layout.stride * round_up(in_features, PANEL),
+            "W_back": layout.stride * round_up(in_features, LANES),
             "dy_columns": layout.stride * column_size(rows),
-            "x_panels": round_up(in_features, PANEL) * column_size(rows)}
+            "x_panels": round_up(in_features, LANES) * column_size(rows)}
 
 
 def linear_pack(W, b, packed_W, packed_b, packed_W_back):

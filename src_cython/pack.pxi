@@ -46,23 +46,28 @@ cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdif
     # panels[p][m][j] = W[row of m][column p * PANEL + j], this thread's share of the m; columns
     # stand in parts, part_stride apart
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
-    cdef ptrdiff_t count = round_up((parts - 1) * part_stride + depth, PANEL) // PANEL
-    cdef bint padded = count * PANEL > parts * depth or z.blocks * z.block > z.units
-    cdef ptrdiff_t m, row, part, j, column, many
+    cdef ptrdiff_t columns = (parts - 1) * part_stride + depth
+    cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
+    cdef bint padded = columns % LANES > 0 or parts * depth < columns or (
+        z.blocks * z.block > z.units)
+    cdef ptrdiff_t m, row, part, j, column, many, panel, width
     for m in range(share(height, thread, threads), share(height, thread + 1, threads)):
         row = weight_row(z, gate_of, m)
         if padded:
-            for j in range(count):
-                memset(panels + (j * height + m) * PANEL, 0, PANEL * sizeof(real))
+            for panel in range(count):
+                width = panel_width(columns, panel)
+                memset(panels + panel * height * PANEL + m * width, 0, width * sizeof(real))
         if row < 0:
             continue
         for part in range(parts):
             j = 0
             while j < depth:
                 column = part * part_stride + j
+                panel = column // PANEL
                 many = min(PANEL - column % PANEL, depth - j)
-                memcpy(panels + (column // PANEL * height + m) * PANEL + column % PANEL,
-                       W + (row * parts + part) * depth + j, many * sizeof(real))
+                memcpy(panels + panel * height * PANEL + m * panel_width(columns, panel)
+                       + column % PANEL, W + (row * parts + part) * depth + j,
+                       many * sizeof(real))
                 j += many
 
 

@@ -1,8 +1,9 @@
 /* The inner loops on packed weights.
  *
  * A panel is a few columns of a matrix, stored row by row: panel[k][j], zeros beyond the edge. It is
- * PANEL columns wide; narrower ones serve sizes that would leave much of PANEL empty. A tile
- * multiplies up to TILE_ROWS rows of a by one panel after another, with every sum held in a register:
+ * PANEL columns wide, the last one of a matrix only as many vectors as it needs; narrower ones serve
+ * sizes that would leave much of PANEL empty. A tile multiplies up to TILE_ROWS rows of a by one panel
+ * after another, with every sum held in a register:
  *
  *     out[r][j] = init[r][j] + sum_k a[r][k] * panel[k][j]        k ascending, one chain a sum
  *
@@ -26,29 +27,31 @@
 #define CACHE_LINE (64 / (ptrdiff_t)sizeof(real))      /* numbers in one */
 
 /* The loop for panels of `width` columns:
- * out[r * out_stride + j]      OUT (rows, panels * width)
+ * out[r * out_stride + j]      OUT (rows, columns), a multiple of LANES
  * init[r * init_stride + j]    IN the same shape; NULL starts at zero, stride 0 repeats one row
  * a[r * a_stride + k]          IN (rows, parts * depth): parts of `depth` numbers, part_stride apart
- * panel                        IN (panels, parts * depth, width)
- * next                         what is needed soon: panels * parts * depth cache lines from here are
- *                              brought to the core, if rows are many; NULL: nothing
+ * panel                        IN (panels, parts * depth, width); the last one may be narrower, if
+ *                              width is PANEL
+ * next                         what is needed soon: parts * depth cache lines from here for each panel
+ *                              are brought to the core, if rows are many; NULL: nothing
  */
 typedef void (*tile_kernel)(real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride,
                             const real *a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
-                            ptrdiff_t part_stride, const real *panel, ptrdiff_t panels,
+                            ptrdiff_t part_stride, const real *panel, ptrdiff_t columns,
                             const real *next);
 
-/* `rows` by `wide` panels of so many vectors at once. These and `ahead`, whether there is a `next`, are
- * constants where it is used. */
-INLINE void tile_body(const int rows, const int wide, const int panel_vectors, const int ahead,
-                      real *out, ptrdiff_t out_stride,
+/* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors. These and
+ * `ahead`, whether there is a `next`, are constants where it is used. */
+INLINE void tile_body(const int rows, const int wide, const int panel_vectors,
+                      const int last_vectors, const int ahead, real *out, ptrdiff_t out_stride,
                       const real *init, ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,
                       ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride, const real *panel,
                       const real *next)
 {
     vec sum[TILE_ROWS][4 * PANEL_VECTORS];
-    const int vectors = wide * panel_vectors;
+    const int others = (wide - 1) * panel_vectors, vectors = others + last_vectors;
     const ptrdiff_t width = panel_vectors * LANES, panel_size = parts * depth * width;
+    const real *last = panel + (wide - 1) * panel_size;
     if (init) {
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
@@ -63,17 +66,20 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors, c
                 sum[r][v] = (vec){0};
     }
     for (ptrdiff_t part = 0; part < parts; part++, a += part_stride) {
-        for (ptrdiff_t k = 0; k < depth; k++, panel += width) {
+        for (ptrdiff_t k = 0; k < depth; k++, panel += width, last += last_vectors * LANES) {
             vec weight[4 * PANEL_VECTORS];
             if (ahead) {
                 __builtin_prefetch(next, 0, 2);
                 next += CACHE_LINE;
             }
 #pragma GCC unroll 4
-            for (int w = 0; w < wide; w++)
+            for (int w = 0; w < wide - 1; w++)
 #pragma GCC unroll 4
                 for (int v = 0; v < panel_vectors; v++)
                     weight[w * panel_vectors + v] = load(panel + w * panel_size + v * LANES);
+#pragma GCC unroll 4
+            for (int v = 0; v < last_vectors; v++)
+                weight[others + v] = load(last + v * LANES);
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 vec number = splat(a[r * a_stride + k]);
@@ -96,28 +102,43 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors, c
     NOINLINE void tile_##ROWS##_##VECTORS(                                                         \
         real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const real *a,   \
         ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,               \
-        const real *panel, ptrdiff_t panels, const real *next)                                     \
+        const real *panel, ptrdiff_t columns, const real *next)                                    \
     {                                                                                              \
         const ptrdiff_t width = VECTORS * LANES, panel_size = parts * depth * width;               \
-        while (panels > 0) {                                                                       \
-            const int wide = panels < WIDEST ? (int)panels : WIDEST;                               \
+        while (columns > 0) {                                                                      \
+            const int whole = columns >= WIDEST * width ? WIDEST : (int)(columns / width);         \
+            const int rest = whole == WIDEST ? 0 : (int)(columns / LANES) - whole * VECTORS;       \
+            const int wide = whole + (rest > 0);                                                   \
             TAKE(ROWS, 4, WIDEST, VECTORS)                                                         \
             TAKE(ROWS, 3, WIDEST, VECTORS)                                                         \
             TAKE(ROWS, 2, WIDEST, VECTORS)                                                         \
             TAKE(ROWS, 1, WIDEST, VECTORS)                                                         \
-            out += wide * width, panel += wide * panel_size, panels -= wide;                       \
+            out += wide * width, panel += wide * panel_size, columns -= wide * width;              \
             if (init) init += wide * width;                                                        \
             if (next) next += wide * parts * depth * CACHE_LINE;                                   \
         }                                                                                          \
     }
 
 #define TAKE(ROWS, WIDE, WIDEST, VECTORS)                                                          \
-    if (WIDE <= WIDEST && wide == WIDE && ROWS >= MANY_ROWS && next)                               \
-        tile_body(ROWS, WIDE, VECTORS, 1, out, out_stride, init, init_stride, a, a_stride, parts,  \
-                  depth, part_stride, panel, next);                                                \
-    else if (WIDE <= WIDEST && wide == WIDE)                                                       \
-        tile_body(ROWS, WIDE, VECTORS, 0, out, out_stride, init, init_stride, a, a_stride, parts,  \
-                  depth, part_stride, panel, NULL);
+    if (WIDE <= WIDEST && wide == WIDE) {                                                          \
+        if (rest == 0) TAKE_PANELS(ROWS, WIDE, VECTORS, VECTORS)                                   \
+        if (VECTORS == PANEL_VECTORS && VECTORS > 1 && rest == 1)                                  \
+            TAKE_PANELS(ROWS, WIDE, VECTORS, 1)                                                    \
+        if (VECTORS == PANEL_VECTORS && VECTORS > 2 && rest == 2)                                  \
+            TAKE_PANELS(ROWS, WIDE, VECTORS, 2)                                                    \
+        if (VECTORS == PANEL_VECTORS && VECTORS > 3 && rest == 3)                                  \
+            TAKE_PANELS(ROWS, WIDE, VECTORS, 3)                                                    \
+    }
+
+#define TAKE_PANELS(ROWS, WIDE, VECTORS, LAST)                                                     \
+    {                                                                                              \
+        if (ROWS >= MANY_ROWS && next)                                                             \
+            tile_body(ROWS, WIDE, VECTORS, LAST, 1, out, out_stride, init, init_stride, a,         \
+                      a_stride, parts, depth, part_stride, panel, next);                           \
+        else                                                                                       \
+            tile_body(ROWS, WIDE, VECTORS, LAST, 0, out, out_stride, init, init_stride, a,         \
+                      a_stride, parts, depth, part_stride, panel, NULL);                           \
+    }
 
 #define DEFINE_TILES(VECTORS, WIDEST_OF_3)                                                         \
     DEFINE_TILE(1, 4, VECTORS)                                                                     \

@@ -69,7 +69,7 @@ cdef struct Work:
     const real* W_hh            # IN (blocks, panels, hidden_size, z_layout.panel)
     const real* b_x             # IN (blocks, gates, block)
     const real* b_h             # IN the same; NULL is zero
-    const real* W_hx_back       # IN (panels, blocks, gates, block, PANEL)
+    const real* W_hx_back       # IN (panels, blocks, gates, block, width)
     const real* W_hh_back       # IN the same
     # activations
     real* z                     # (rows, blocks, places, block); inference keeps a chunk, in which
@@ -93,8 +93,8 @@ cdef struct Work:
     real* db_x                  # INOUT (gates * hidden_size)
     real* db_h                  # INOUT the same; NULL: nobody wants it
     real* dz_columns            # SCRATCH (blocks * places * block, column_size)
-    real* x_panels              # SCRATCH (panels, column_size, PANEL)
-    real* h_panels              # SCRATCH (panels, column_size, PANEL)
+    real* x_panels              # SCRATCH (panels, column_size, width)
+    real* h_panels              # SCRATCH (panels, column_size, width)
     Barrier barrier
 
 

@@ -46,7 +46,9 @@ def explain(
     for direction in (d for directions in layers for d in directions):
         columns = direction.input_size + direction.hidden_size
         if training:
-            columns = _padded(direction.input_size, direction) + direction.state_size
+            columns = sum(
+                _padded(size, direction) for size in (direction.input_size, direction.hidden_size)
+            )
         packed += direction.table_size * (columns + 1)
     if training:
         kept = bytes_kept(layers, steps, batch, False)
@@ -64,8 +66,8 @@ def explain(
 
 
 def _padded(size: int, direction: Direction) -> int:
-    panel = direction.kernels.panel
-    return -(-size // panel) * panel
+    lanes = direction.kernels.lanes
+    return -(-size // lanes) * lanes
 
 
 def _sharing(plan: dict[str, int], directions: int, threads: int, wavefront: bool) -> str:

@@ -75,10 +75,10 @@ class Direction:
         They take the place of those for the forward pass, unless they shall stand `apart`.
         """
         columns = (parts - 1) * stride + self.input_size // parts
-        panel, end = self.kernels.panel, "_back" * apart
+        lanes, end = self.kernels.lanes, "_back" * apart
         self.packed_back = (
-            self._space("W_hx" + end, self.table_size * -(-columns // panel) * panel),
-            self._space("W_hh" + end, self.table_size * self.state_size),
+            self._space("W_hx" + end, self.table_size * -(-columns // lanes) * lanes),
+            self._space("W_hh" + end, self.table_size * -(-self.hidden_size // lanes) * lanes),
         )
         self.kernels.pack_back(
             self.task(), weights["W_hx"], weights["W_hh"], parts, stride, *self.packed_back,
