@@ -32,6 +32,7 @@ TITLES = {
     "batch": "Batches: (T, B, I, H)",
     "stack": "Two layers, two directions: (T, B, I, H)",
     "training": "Training step, gradient of x included: (T, B, I, H)",
+    "uneven": "Training step, sizes that fill no panel: (T, B, I, H)",
     "ragged": "Training step, lengths uniform in 1..T: (T, B, I, H)",
     "text": "Character model, whole training step: layers x H, T, B",
     "product": "Product x W^T + b of a linear layer: (rows, in, out)",
@@ -61,7 +62,7 @@ class Workload:
     @property
     def job(self) -> str:
         names = {"sequence": "inference", "batch": "inference", "stack": "inference",
-                 "ragged": "training"}  # fmt: skip
+                 "uneven": "training", "ragged": "training"}  # fmt: skip
         return names.get(self.group, self.group)
 
     @property
@@ -99,6 +100,8 @@ class Workload:
             return TEXT_TARGETS[c.layers, c.H, c.B, c.T]
         if self.group == "ragged":
             return 2.0
+        if self.group == "uneven":
+            return None
         if c.kind == "lstm":
             return 1.5 if c.B == 1 else 1.12 if c.H == 128 else 1.08
         return TRAINING_TARGETS[c.kind][c.B > 1]

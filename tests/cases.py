@@ -302,6 +302,9 @@ def _benchmarks() -> Iterator[Benchmark]:
         yield Benchmark("training", float32("lstm", T, B, H, H), training=True)
     for kind, (T, B) in product(recurrent[1:], ((64, 32), (100, 1))):
         yield Benchmark("training", float32(kind, T, B, 256, 256), training=True)
+    for kind, width, H in (("lstm", 1, 64), ("lstm", 100, 100), ("gru", 200, 200),
+                           ("rnn_tanh", 72, 72)):  # fmt: skip
+        yield Benchmark("uneven", float32(kind, 64, 32, width, H), training=True)
     ragged = float32("lstm", 200, 32, 256, 256, ragged=True)
     yield Benchmark("ragged", ragged, training=True)
 
