@@ -4,8 +4,8 @@
 
 All rates come from the engine's own loops: the tile on weights that stay in the first cache, and
 the steps of an identity RNN over one row, whose weights pass once a step, at sizes that fit each
-cache. The shortest step is that of a layer with one hidden unit, which does nothing but wait for
-the step before.
+cache. The shortest step is that of a layer with 16 hidden units, which mostly waits for the step
+before: a chain of multiply-adds, then the gates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from workloads import CHARACTERS, Case, Data, Workload, make_layer
@@ -27,6 +27,7 @@ from rnncore.engine.workspace import aligned_empty
 
 LEVELS = ("L1", "L2", "L3", "memory")
 STEPS = ("lstm", "gru", "rnn_tanh")
+FEW_UNITS = 16
 DEFAULT_SIZES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 
 
@@ -112,39 +113,49 @@ def measure(threads: list[int], seconds: float = 0.5) -> dict[str, Any]:
             "L3": bandwidth(*L3, count, seconds),
             "memory": bandwidth(2 * sizes["L3"], 2 * sizes["L3"], count, seconds),
         }
-    shortest = {kind: step_seconds(1, seconds / 4, kind) for kind in STEPS}
-    chain = (step_seconds(16, seconds / 4, "rnn_tanh") - shortest["rnn_tanh"]) / 15
+    shortest = {kind: step_seconds(FEW_UNITS, seconds / 4, kind) for kind in STEPS}
+    one = step_seconds(1, seconds / 4, "rnn_tanh")
+    chain = (shortest["rnn_tanh"] - one) / (FEW_UNITS - 1)
     return {"sizes": sizes, "call": call, "rates": rates, "shortest": shortest, "chain": chain}
 
 
-def phases(workload: Workload) -> Iterator[tuple[float, float, float, int]]:
-    """Yield FLOPs, bytes of weights read, bytes that must stay in a cache, and steps of each part.
+class Part(NamedTuple):
+    """What a part of a case has to do."""
 
-    Steps are those that wait for one another.
-    """
+    flops: float
+    read: float = 0  # bytes of weights
+    kept: float = 0  # bytes that must stay in a cache for that
+    steps: int = 0  # that wait for one another
+
+
+def parts(workload: Workload) -> Iterator[Part]:
+    """Yield the parts of a case."""
     c, training = workload.case, workload.job in ("training", "text")
     if workload.job == "product":
-        yield 2 * c.B * c.I * c.H, 0, 0, 0
+        yield Part(2 * c.B * c.I * c.H)
         return
-    rows = Data(workload).rows if c.ragged else c.T * c.B
+    rows, steps = c.T * c.B, c.T
+    if c.ragged:
+        lengths = Data(workload).lengths
+        rows, steps = int(lengths.sum()), int(lengths.max())
     width, directions = c.I, c.directions
     for layer in range(c.layers):
         W_hx, W_hh = (4 * directions * c.gates * c.H * n for n in (width, c.H))
         tokens = workload.job == "text" and layer == 0
         if workload.job == "step":
-            yield (W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh, 0
+            yield Part((W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh)
             return
-        recurrence = rows * W_hh / 2, c.T * W_hh, W_hh / directions
+        recurrence = Part(rows * W_hh / 2, steps * W_hh, W_hh / directions)
         projection = 0 if tokens else rows * W_hx / 2
-        yield *recurrence, c.T * directions
-        yield projection, 0, 0, 0
+        yield recurrence._replace(steps=steps * directions)
+        yield Part(projection)
         if training:
-            yield *recurrence, 0  # dh
-            yield rows * W_hh / 2, 0, 0, 0  # dW_hh
-            yield 2 * projection, 0, 0, 0  # dx, dW_hx
+            yield recurrence  # dh
+            yield Part(rows * W_hh / 2)  # dW_hh
+            yield Part(2 * projection)  # dx, dW_hx
         width = directions * c.H
     if workload.job == "text":
-        yield 3 * 2 * rows * c.H * CHARACTERS, 0, 0, 0
+        yield Part(3 * 2 * rows * c.H * CHARACTERS)
 
 
 def limit(workload: Workload, limits: dict[str, Any], threads: int) -> tuple[float, str]:
@@ -154,13 +165,13 @@ def limit(workload: Workload, limits: dict[str, Any], threads: int) -> tuple[flo
         threads, total["call"] = 1, limits["call"]
     rates, sizes, c = limits["rates"][str(threads)], limits["sizes"], workload.case
     side_by_side = min(threads, c.layers * c.directions)  # chains, at most
-    for flops, read, kept, steps in phases(workload):
+    for flops, read, kept, steps in parts(workload):
         share = kept / threads
         fits = [level for level in LEVELS[:2] if share <= sizes[level]]
         fits += ["L3"] if kept <= sizes["L3"] else ["memory"]
         seconds = {"arithmetic": flops / rates["arithmetic"], fits[0]: read / rates[fits[0]]}
         if steps:
-            step = limits["shortest"][c.kind] + (c.H - 1) * limits["chain"]
+            step = limits["shortest"][c.kind] + (c.H - FEW_UNITS) * limits["chain"]
             seconds["latency"] = steps * step / side_by_side
         binding = max(seconds, key=lambda name: seconds[name])
         total[binding] = total.get(binding, 0.0) + seconds[binding]
@@ -182,7 +193,8 @@ def main() -> None:
         print(f"threads {count}: {rates['arithmetic'] / 1e9:.0f} GFLOP/s; {caches}")
     print(f"a call from Python: {limits['call'] * 1e9:.0f} ns")
     shortest = ", ".join(f"{kind} {limits['shortest'][kind] * 1e9:.0f} ns" for kind in STEPS)
-    print(f"the shortest step: {shortest}; a hidden unit more: {limits['chain'] * 1e9:.2f} ns")
+    more = f"a hidden unit more: {limits['chain'] * 1e9:.2f} ns"
+    print(f"a step of {FEW_UNITS} hidden units: {shortest}; {more}")
 
 
 if __name__ == "__main__":

@@ -167,7 +167,11 @@ def memory_section(rows: list[dict[str, Any]]) -> str:
 
 def first_call_section(rows: list[dict[str, Any]]) -> str:
     """Return how many first calls of rnncore keep to the aim, and the worst."""
-    calls = [(row["first_call"], row["seconds"][OURS]["median"], row) for row in rows]
+    calls = [
+        (row["first_call"], row["seconds"][OURS]["median"], row)
+        for row in rows
+        if row["first_call"]
+    ]
     calls.sort(key=lambda call: call[0] / call[1], reverse=True)
     kept = sum(first <= FIRST_CALL * steady for first, steady, _ in calls)
     lines = [
@@ -176,9 +180,10 @@ def first_call_section(rows: list[dict[str, Any]]) -> str:
         for first, steady, row in calls[:WORST]
     ]  # fmt: skip
     return (
-        "The first call of a new layer packs its weights, and its buffers are new. Here it comes "
-        "after\ncalls of a layer like it, so that code, threads and clock are awake; medians. "
-        f"At most {FIRST_CALL:g} times\nthe time of later calls is the aim, which {kept} of "
+        "The first call of a new layer packs its weights and asks the system for its buffers; that "
+        "of a\nstream, which has packed them when it was made, finds them in no near cache. It comes "
+        "after calls\nof a layer like it, so that code, threads and clock are awake; medians. "
+        f"At most {FIRST_CALL:g} times the time\nof later calls is the aim, which {kept} of "
         f"{len(calls)} cases keep. The furthest from it:\n\n"
         + table(["case", "threads", "first call", "later calls", "first / later"], lines)
     )
@@ -314,14 +319,17 @@ Bandwidth is that of weights which pass once a step, from the fastest cache that
 L2 belong to a core, L3 is shared. A step of a stream begins with a call from Python, which alone
 takes {duration(limits["call"])}.
 
-Latency is what a step waits for the one before: {shortest_steps(limits)} with one hidden unit. Each
-further unit makes it {duration(limits["chain"])} longer, a multiply-add that waits for another,
-since every sum is one chain.
+A step cannot begin before the one before has ended. Latency is how long the engine's own step takes
+with {machine_limits.FEW_UNITS} hidden units, which is little else than a chain of operations:
+{shortest_steps(limits)}. Each further unit makes the chain {duration(limits["chain"])} longer, a
+multiply-add that waits for another, since every sum of the engine is one chain.
 
-Every part of a case takes at least the time of its arithmetic; a recurrence also at least the time
-in which its weights pass, step by step, and the latency of its steps forward. The sum over the
+The limit of a part of a case is the time of its arithmetic; of a recurrence, if that is more, the
+time in which its weights pass, step by step, or the latency of its steps forward. The sum over the
 parts, divided by the measured time, is the percentage; the limit named is the one that takes most
-of it. Exponentials and waiting between threads are in no limit.
+of it. A little more than 100% happens where a second cache helps out, or a rate was measured in a
+slower moment. How many exponentials a processor can do, and waiting between threads, are in no
+limit.
 
 ![Achieved, as a percentage of the limit that binds](performance-limit.png)
 

@@ -1,4 +1,18 @@
-"""Recurrent networks on CPUs: compiled, hand-derived forward and backward passes."""
+"""Recurrent networks on CPUs: compiled, hand-derived forward and backward passes.
+
+Layers
+    `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` puts them together; `Cell` and
+    `Custom` are for recurrent cells of your own.
+Training
+    `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `RMSprop`; schedules, the training
+    loop and checkpoints are in `rnncore.training`.
+Text
+    `LanguageModel`; vocabularies and reading files are in `rnncore.data`.
+Settings
+    `set_num_threads`, `get_num_threads`, `show_config`.
+
+`rnncore.reference` has the mathematics in plain NumPy.
+"""
 
 from __future__ import annotations
 

@@ -81,8 +81,9 @@ class Cell:
 
     Raises
     ------
-    ValueError
-        If a number is out of range.
+    TypeError, ValueError
+        If a number is out of range, or a function does not take or return what it should, or
+        Numba cannot compile it.
     ImportError
         When first used, if Numba is not installed.
     """
@@ -104,7 +105,49 @@ class Cell:
                 f"and {kept}"
             )
         self.forward, self.backward = forward, backward
+        self._try_out()
         self._compiled: dict[np.dtype, Any] = {}
+
+    def _try_out(self) -> None:
+        # Both functions once on numbers: what they return has to fit.
+        some = (0.5,) * self.gates
+        previous: Any = (0.5, 0.5) if self.has_c else 0.5
+        state, kept = self._call("forward", "h, kept", some, some, previous)
+        self._check_parts("forward", "the state", state, 2 if self.has_c else 0)
+        self._check_parts("forward", "kept", kept, self.kept or None)
+        found = self._call("backward", "dx, dr, dh_prev", kept, previous, previous)
+        for name, part in zip(("dx", "dr"), found[:2], strict=True):
+            self._check_parts("backward", name, part, self.gates)
+        self._check_parts("backward", "dh_prev", found[2], 2 if self.has_c else 0)
+
+    def _call(self, name: str, parts: str, *arguments: Any) -> tuple[Any, ...]:
+        function = getattr(self, name)
+        if not callable(function):
+            raise TypeError(
+                f"cell {self.name!r}: {name}: expected a function, got {type(function).__name__}"
+            )
+        try:
+            found = function(*arguments)
+        except Exception as error:
+            raise TypeError(
+                f"cell {self.name!r}: {name} failed on the numbers 0.5 ({error}); see rnncore.Cell "
+                "for what it is given"
+            ) from error
+        if not isinstance(found, tuple) or len(found) != len(parts.split(", ")):
+            raise TypeError(
+                f"cell {self.name!r}: {name}: expected it to return {parts}, got {found!r}"
+            )
+        return found
+
+    def _check_parts(self, name: str, what: str, found: Any, count: int | None) -> None:
+        # A tuple of `count` numbers; 0: one number; None: anything.
+        if count is None or (count == 0 and not isinstance(found, tuple)):
+            return
+        if not isinstance(found, tuple) or len(found) != count:
+            expected = f"a tuple of {count} numbers" if count else "one number"
+            raise TypeError(
+                f"cell {self.name!r}: {name}: expected {what} to be {expected}, got {found!r}"
+            )
 
     def compiled(self, dtype: np.dtype) -> Any:
         """Return the cell as the engine takes it."""
@@ -116,9 +159,10 @@ class Cell:
         try:
             import numba
             from numba import types
+            from numba.core import errors
         except ImportError:
             raise ImportError(
-                "cells of your own need Numba; install it with: pip install rnncore[cells]"
+                "cells of your own need Numba; install it with: pip install numba"
             ) from None
 
         compile_ = numba.njit(error_model="numpy", fastmath=FASTMATH, inline="always")
@@ -154,9 +198,15 @@ class Cell:
             scope = dict(names)
             exec(source, scope)
             signature = types.void(*[real] * reals, *[types.intp] * sizes)
-            pointers.append(
-                numba.cfunc(signature, error_model="numpy", fastmath=FASTMATH)(scope["loop"])
-            )
+            compile_loop = numba.cfunc(signature, error_model="numpy", fastmath=FASTMATH)
+            try:
+                pointers.append(compile_loop(scope["loop"]))
+            except (errors.NumbaError, errors.UnsupportedBytecodeError) as error:
+                which = "forward" if source is forward else "backward"
+                raise TypeError(
+                    f"cell {self.name!r}: Numba cannot compile {which}: it takes scalar "
+                    f"arithmetic, math, tuples and conditional expressions ({type(error).__name__})"
+                ) from error
         order = list(range(G))
         return engine.kernels(dtype).CustomCell(
             self.name, 2 * G, self.has_c, order, order, pointers[0].address, pointers[1].address,

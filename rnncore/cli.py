@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # `rnncore sample ... | head`: click ends quietly
             raise
-        except (ValueError, TypeError, OSError, MemoryError, NonFiniteError) as error:
+        except (ValueError, TypeError, OSError, MemoryError, ArithmeticError) as error:
             if os.environ.get("RNNCORE_DEBUG"):
                 raise
             kind = click.ClickException if isinstance(error, NonFiniteError) else _BadInput
@@ -228,6 +229,19 @@ def _check_folder(folder: Path, resume: Path | None, overwrite: bool) -> None:
     )
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder, if there is none; refuse one that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--output: expected a folder that can be written to, got {str(folder)!r} "
+            f"({error.strerror}); choose another"
+        ) from None
+
+
 @main.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @_options(
@@ -295,7 +309,7 @@ def _run(trainer: Trainer, samples: int, go_on: list[str], prime: str = "") -> N
         f"{model.settings['hidden_size']}, {model.flat_params.size:,} parameters"
     )
     _write_sample(trainer, prime, click.echo, samples > 0 and trainer.step == 0)
-    trainer.last_path.parent.mkdir(parents=True, exist_ok=True)  # fail here, not below the bar
+    _make_folder(trainer.last_path.parent)  # fail here, not below the bar
     progress = _Progress(trainer, samples, prime)
     trainer.callbacks = (*trainer.callbacks, progress)
     try:

@@ -191,7 +191,8 @@ cdef struct Step:
 
 cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
                         real* recurrent) noexcept nogil:
-    # Several blocks at a time, and all of one row in one call of the cell: its rows are then blocks.
+    # Several blocks at a time, and those of one row in one call of the cell: what it takes for rows
+    # are blocks of one sequence.
     cdef const Layout* layout = &work.z_layout
     cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
     cdef tile_kernel tile_rows = layout.tile[split.own]

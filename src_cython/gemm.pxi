@@ -11,7 +11,7 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
                   ptrdiff_t x_apart, ptrdiff_t rows, const real* panels, const real* bias,
                   ptrdiff_t low, ptrdiff_t high) noexcept nogil:
     # z[row * z_apart] = x[row * x_apart] W^T + b, blocks low to high; the weights of a block stay in
-    # the cache while the rows pass by, those of many blocks if they are few.
+    # the cache while the rows pass by, and so do those of several blocks if they are small.
     cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t depth = x.parts * x.depth, block_size = width * depth
     cdef ptrdiff_t count = (rows + TILE_ROWS - 1) // TILE_ROWS
@@ -23,7 +23,7 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     while block < high:
         many = min(many, high - block)
         if (high - low) * block_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
-            next = NULL if block + 1 == high else panels + (block + 1) * block_size
+            next = NULL if block + many == high else panels + (block + many) * block_size
         for i in range(count):
             row = rows * i // count
             above = rows * (i + 1) // count
@@ -31,7 +31,8 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
                 z + row * z_stride + block * layout.places * layout.block, z_stride,
                 bias + block * width, 0, x.data + row * x_stride, x_stride,
                 x.parts, x.depth, x.part_stride, panels + block * block_size,
-                many * width, look_ahead(next, i, layout.panel, depth * layout.block_panels))
+                many * width,
+                look_ahead(next, i, layout.panel, many * depth * layout.block_panels))
         block += many
 
 

@@ -74,7 +74,7 @@ cdef class Stream:
             done += many
         restore_denormals(mode)
 
-    cdef cnp.ndarray features(self, object x, int axes):
+    cdef cnp.ndarray features(self, object x, int axes, str name):
         # x as a contiguous array of the dtype with `axes` axes, the last of input_size
         cdef cnp.ndarray array
         # A number is a step of one feature.
@@ -85,15 +85,15 @@ cdef class Stream:
             import numpy
             given = numpy.asarray(x)
             if given.dtype.kind not in "f" and not isinstance(x, (int, float)):
-                raise TypeError(f"x: expected floating-point numbers, got dtype {given.dtype}; "
-                                f"convert with x.astype(np.{self.dtype})")
+                raise TypeError(f"{name}: expected floating-point numbers, got dtype {given.dtype}; "
+                                f"convert with .astype(np.{self.dtype})")
             if given.ndim < axes and self.input_size == 1:
                 given = given[..., None]
             array = numpy.ascontiguousarray(given, self.dtype)
         if (cnp.PyArray_NDIM(array) != axes
                 or cnp.PyArray_DIM(array, axes - 1) != self.input_size):
             expected = f"({self.input_size},)" if axes == 1 else f"(T, {self.input_size})"
-            raise ValueError(f"x: expected shape {expected}, got {(<object>array).shape}")
+            raise ValueError(f"{name}: expected shape {expected}, got {(<object>array).shape}")
         return array
 
     cdef cnp.ndarray space(self, object out, int axes, cnp.npy_intp steps):
@@ -114,6 +114,16 @@ cdef class Stream:
                              f"{getattr(out, 'shape', '')}")
         return out
 
+    cdef object token_id(self, object x):
+        import operator
+        if not isinstance(x, bool):
+            try:
+                return operator.index(x)
+            except TypeError:
+                pass
+        came = f"{type(x).__name__} {getattr(x, 'shape', x)}"
+        raise TypeError(f"x: expected a token id, one whole number, got {came}")
+
     def step(self, x, out=None):
         """Take one step: x (input_size,), or one token id; returns y (output_size,), or `out`."""
         cdef cnp.ndarray y = self.space(out, 1, 1)
@@ -122,14 +132,16 @@ cdef class Stream:
         cdef const real* source
         cdef ptrdiff_t token
         if self.tokens != NULL:
-            token = x
-            if not 0 <= token < self.vocabulary:
+            if type(x) is not int:
+                x = self.token_id(x)
+            if not 0 <= x < self.vocabulary:
                 raise ValueError(f"x: index out of range: expected a token id from 0 to "
                                  f"{self.vocabulary - 1}, got {x}")
+            token = x
             with nogil:
                 self.run(NULL, &token, to, 1)
             return y
-        given = self.features(x, 1)
+        given = self.features(x, 1, "x")
         source = <const real*>cnp.PyArray_DATA(given)
         with nogil:
             self.run(source, NULL, to, 1)
@@ -150,11 +162,11 @@ cdef class Stream:
                                 f"{block.shape}")
             if block.size and (block.min() < 0 or block.max() >= self.vocabulary):
                 raise ValueError(f"block: index out of range: expected token ids from 0 to "
-                                 f"{self.vocabulary - 1}")
+                                 f"{self.vocabulary - 1}, got {block.min()} to {block.max()}")
             given = numpy.ascontiguousarray(block, numpy.intp)
             ids = <const ptrdiff_t*>cnp.PyArray_DATA(given)
         else:
-            given = self.features(block, 2)
+            given = self.features(block, 2, "block")
             source = <const real*>cnp.PyArray_DATA(given)
         steps = cnp.PyArray_DIM(given, 0)
         y = self.space(out, 2, steps)
@@ -185,7 +197,8 @@ cdef class Stream:
                 place = self.part(k, c == 1)
                 if getattr(parts[c][k], "shape", None) != place.shape:
                     raise ValueError(f"state: expected arrays of shape {place.shape} in layer {k}, "
-                                     f"got {getattr(parts[c][k], 'shape', parts[c][k])}")
+                                     f"got {getattr(parts[c][k], 'shape', parts[c][k])}; of the "
+                                     "state of a batch take one sequence, h[:, 0]")
                 checked.append((place, parts[c][k]))
         for place, values in checked:
             place[...] = values
@@ -196,6 +209,10 @@ cdef class Stream:
             self.part(k, False)[...] = h
             if self.work[k].cell.has_c:
                 self.part(k, True)[...] = c
+
+    def __reduce__(self):
+        """Refuse to be pickled: `copy` makes another stream."""
+        raise TypeError("stream: cannot be pickled; use stream.copy(), or get_state and set_state")
 
     def copy(self):
         """A stream with the same weights and state that goes its own way from here."""

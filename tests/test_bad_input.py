@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -166,7 +168,7 @@ STATES = {
     "integers": Wrong(TypeError, lambda: gru()(X, STATE.astype(int)), "state", "int64"),
     "objects": Wrong(TypeError, lambda: gru()(X, STATE.astype(object)), "state", "object"),
     "complex": Wrong(TypeError, lambda: gru()(X, STATE.astype(complex)), "state", "complex128"),
-    "c missing": Wrong(TypeError, lambda: lstm()(X, (STATE, None)), "state", "object"),
+    "c missing": Wrong(TypeError, lambda: lstm()(X, (STATE, None)), "state", "NoneType"),
     "an array for unlike sizes": Wrong(
         TypeError, lambda: rnncore.GRU(I, [5, 6])(X, STATE), "state", "list"),
     "an empty list for unlike sizes": Wrong(
@@ -303,11 +305,88 @@ OTHERS = {
 }  # fmt: skip
 
 
+def twice(module: rnncore.Module) -> rnncore.Module:
+    return rnncore.Module(children={"a": module, "b": module})
+
+
+def dropout_backward(dy: Any) -> Any:
+    dropout = rnncore.Dropout(0.5)
+    dropout.forward(X)
+    return dropout.backward(dy)
+
+
+PARTS = {
+    "part is none": Wrong(TypeError, lambda: rnncore.Module(children={"a": 1}), "a:", "int"),
+    "parts are a list": Wrong(
+        TypeError, lambda: rnncore.Module(children=[lstm()]), "children", "list"),
+    "one part twice": Wrong(ValueError, lambda: twice(lstm()), "a:", "part"),
+    "part of another": Wrong(
+        ValueError,
+        lambda: [rnncore.Module(children={"rnn": layer}) for layer in [lstm()] * 2], "rnn", "part"),
+    "state_dict None": Wrong(TypeError, lambda: lstm().load_state_dict(None), "state", "NoneType"),
+    "pickled": Wrong(TypeError, lambda: pickle.dumps(lstm()), "LSTM", "state_dict"),
+    "copied": Wrong(TypeError, lambda: copy.deepcopy(gru()), "GRU", "state_dict"),
+    "stream copied": Wrong(TypeError, lambda: copy.copy(lstm().stream()), "stream.copy()"),
+    "seed negative": Wrong(ValueError, lambda: lstm(seed=-1), "seed", "-1"),
+    "seed text": Wrong(ValueError, lambda: rnncore.Linear(2, 3, seed="a"), "seed", "'a'"),
+    "flag text": Wrong(TypeError, lambda: lstm(bidirectional="no"), "bidirectional", "'no'"),
+    "flag of a linear layer": Wrong(
+        TypeError, lambda: rnncore.Linear(2, 3, bias="no"), "bias", "'no'"),
+    "dropout without forward": Wrong(
+        RuntimeError, lambda: rnncore.Dropout(0.5).backward(X), "forward"),
+    "dropout dy": Wrong(
+        ValueError, lambda: dropout_backward(X[:2]), "dy", "(5, 3, 4)", "(2, 3, 4)"),
+    "dropout integers": Wrong(TypeError, lambda: rnncore.Dropout(0.5).forward(IDS), "x", "int64"),
+    "explain steps": Wrong(ValueError, lambda: lstm().explain(-1, 2), "steps", "-1"),
+    "explain batch": Wrong(ValueError, lambda: lstm().explain(1, 2.5), "batch", "2.5"),
+    "stream of an array": Wrong(
+        TypeError, lambda: lstm().stream(embedding=X[0]), "embedding", "ndarray"),
+    "stream of a table that does not fit": Wrong(
+        ValueError, lambda: lstm().stream(embedding=rnncore.Embedding(9, I + 1)), "embedding", "5"),
+    "stream of a table of another dtype": Wrong(
+        ValueError, lambda: lstm().stream(embedding=rnncore.Embedding(9, I, dtype=np.float64)),
+        "embedding", "float64"),
+    "token fraction": Wrong(
+        TypeError, lambda: lstm().stream(tokens=True).step(1.0), "x", "token id", "1.0"),
+    "token true": Wrong(
+        TypeError, lambda: lstm().stream(tokens=True).step(True), "x", "token id", "True"),
+    "token array": Wrong(
+        TypeError, lambda: lstm().stream(tokens=True).step(IDS[0]), "x", "(3,)"),
+    "token enormous": Wrong(
+        ValueError, lambda: lstm().stream(tokens=True).step(2**70), "x", "out of range"),
+    "tokens of a block": Wrong(
+        ValueError, lambda: lstm().stream(tokens=True).process([0, 9]), "block", "9"),
+    "features of a block": Wrong(
+        ValueError, lambda: lstm().stream().process(np.ones((2, 9))), "block", "(2, 9)"),
+    "state of a batch": Wrong(
+        ValueError, lambda: lstm().stream().set_state((STATE[:, :1],) * 2), "state", "h[:, 0]"),
+}  # fmt: skip
+
+LAYER = rnncore.Linear(2, 3, seed=0)
+
+TRAINING = {
+    "params in place of the module": Wrong(
+        TypeError, lambda: rnncore.Adam(LAYER.grads), "module", "mappingproxy"),
+    "lr text": Wrong(ValueError, lambda: rnncore.SGD(LAYER, lr="a"), "lr", "'a'"),
+    "lr infinite": Wrong(ValueError, lambda: rnncore.SGD(LAYER, lr=np.inf), "lr", "inf"),
+    "one beta": Wrong(ValueError, lambda: rnncore.Adam(LAYER, betas=(0.9,)), "betas", "(0.9,)"),
+    "beta alone": Wrong(ValueError, lambda: rnncore.Adam(LAYER, betas=0.9), "betas", "0.9"),
+    "alpha": Wrong(ValueError, lambda: rnncore.RMSprop(LAYER, alpha=2.0), "alpha", "2.0"),
+    "norm of an optimizer": Wrong(
+        TypeError, lambda: rnncore.clip_grad_norm(rnncore.SGD(LAYER), 1.0), "module", "SGD"),
+    "norm None": Wrong(
+        ValueError, lambda: rnncore.clip_grad_norm(LAYER, None), "max_norm", "None"),
+    "optimizer state": Wrong(
+        TypeError, lambda: rnncore.SGD(LAYER).load_state_dict(None), "state", "NoneType"),
+}  # fmt: skip
+
+
 CASES = {
     f"{group}: {name}": wrong
     for group, wrongs in (
         ("making", MAKING), ("input", INPUT), ("lengths", LENGTHS), ("state", STATES),
         ("backward", BACKWARD), ("other", OTHERS),
+        ("parts", PARTS), ("training", TRAINING),
     )
     for name, wrong in wrongs.items()
 }  # fmt: skip
@@ -334,6 +413,21 @@ def test_the_callers_arrays_stay_as_they_are() -> None:
     assert np.array_equal(x, X) and np.array_equal(state, STATE)
     assert not READ_ONLY.any()
     assert lengths.tolist() == [1, 9, 3]
+
+
+def test_parameters_are_written_to_not_replaced() -> None:
+    layer = lstm()
+    with pytest.raises(TypeError):
+        layer.params["weight_hh_l0"] = X  # type: ignore[index]
+
+
+@pytest.mark.parametrize("shape", [(0, 2, I), (4, 0, I), (4, 2, I)])
+def test_record_of_nothing(shape: tuple[int, int, int]) -> None:
+    _, _, records = lstm().record(np.ones(shape), lengths=[0] * shape[1])
+    assert len(records) == 2
+    for record in records:
+        assert sorted(record) == ["c", "f", "g", "h", "i", "o"]
+        assert all(a.shape == (*shape[:2], H) and not a.any() for a in record.values())
 
 
 def test_an_error_loses_nothing() -> None:

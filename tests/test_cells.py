@@ -89,3 +89,31 @@ def test_wrong_numbers_are_refused() -> None:
         rnncore.Cell("x", 9, 1, gru_forward, gru_backward)
     with pytest.raises(TypeError, match=r"cell: expected an rnncore\.Cell, got str"):
         rnncore.Custom("lstm", 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "words"),
+    [
+        (None, gru_backward, ("forward", "function", "NoneType")),
+        (lambda x, r: 0, gru_backward, ("forward", "failed")),
+        (lambda x, r, h: h, gru_backward, ("forward", "h, kept", "0.5")),
+        (lambda x, r, h: (h, x), gru_backward, ("forward", "kept", "tuple of 4 numbers")),
+        (lambda x, r, h: ((h, h), (h,) * 4), gru_backward, ("forward", "the state", "one number")),
+        (gru_forward, lambda k, d, h: (0, 0), ("backward", "dx, dr, dh_prev", "(0, 0)")),
+        (gru_forward, lambda k, d, h: ((0, 0), (0,) * 3, 0), ("backward", "dx", "of 3 numbers")),
+        (gru_forward, lambda k, d, h: ((0,) * 3, (0,) * 3, (0, 0)), ("backward", "dh_prev")),
+    ],
+)
+def test_functions_that_do_not_fit(forward, backward, words) -> None:
+    with pytest.raises(TypeError) as caught:
+        rnncore.Cell("mine", 3, 4, forward, backward)
+    assert all(word in str(caught.value) for word in ("mine", *words)), caught.value
+
+
+def test_what_numba_cannot_compile() -> None:
+    def forward(x, r, h_prev):
+        return float(f"{h_prev:.3f}"), (r[0],)
+
+    cell = rnncore.Cell("mine", 1, 1, forward, lambda kept, dh, h: ((dh,), (dh,), dh))
+    with pytest.raises(TypeError, match="cell 'mine': Numba cannot compile forward"):
+        rnncore.Custom(cell, 2, 3)

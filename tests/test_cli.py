@@ -201,7 +201,17 @@ class TestBadInput:
     def test_an_output_that_cannot_be_made(self, text_file: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         output = tmp_path / "file" / "below"
-        refuse("train", "text", text_file, *SMALL, "--output", output, match="file")
+        refuse(
+            *("train", "text", text_file, *SMALL, "--output", output),
+            match="--output: expected a folder that can be written to.*Not a directory",
+        )
+
+    def test_a_wrong_environment(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RNNCORE_NUM_THREADS", "9" * 20)
+        refuse("sample", folder / "last.safetensors", match="RNNCORE_NUM_THREADS: expected a whole")
+        monkeypatch.setenv("RNNCORE_NUM_THREADS", "1")
+        monkeypatch.setenv("RNNCORE_ISA", "v9")
+        refuse("sample", folder / "last.safetensors", match="^Error: RNNCORE_ISA: expected one of")
 
 
 def test_what_is_not_finite_ends_with_status_1(text_file: Path, tmp_path: Path) -> None:

@@ -327,3 +327,19 @@ def test_seed() -> None:
 def test_bad_settings_name_the_argument(settings: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError), match="|".join(settings) + "|embedding_dim"):
         make(**settings)
+
+
+def test_arguments_that_do_not_fit(tmp_path) -> None:
+    with pytest.raises(TypeError, match=r"vocabulary: .* got str"):
+        LanguageModel("abc")
+    with pytest.raises(ValueError, match=r"embedding_size: .* got 0"):
+        LanguageModel(Vocabulary("abc"), embedding_size=0)
+    with pytest.raises(ValueError, match=r"hidden_size: .* got \[3, 4\]"):
+        LanguageModel(Vocabulary("abc"), hidden_size=[3, 4])
+    model = LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0)
+    with pytest.raises(ValueError, match=r"length: .* got 1.5"):
+        model.sample(1.5)
+    with pytest.raises(TypeError, match=r"tokens: .* float64"):
+        model.forward(np.zeros((3, 2)), np.zeros((3, 2), int))
+    with pytest.raises(OSError, match=r"nowhere/model'$"):
+        model.save(tmp_path / "nowhere" / "model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -31,7 +32,7 @@ def test_every_block_is_of_a_kind_that_runs() -> None:
 
 
 def test_commands_and_python_run_in_the_order_of_the_page(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("*.pyc"))
     for line in SHELL:
         if line.startswith("rnncore ") and "demo" not in line:
             assert run(["bash", "-c", line], tmp_path).strip()
@@ -39,6 +40,8 @@ def test_commands_and_python_run_in_the_order_of_the_page(tmp_path: Path) -> Non
     assert "(100, 8, 128) (4, 8, 64) (256, 64)" in out
     error = float(re.search(r"mean squared error (\S+)", out)[1])
     assert error < 0.05, "the forecaster learned: an untrained one is at 0.5"
+    loss = float(re.search(r"cross-entropy (\S+)", out)[1])
+    assert loss < 0.5, "the tagger learned: an untrained one is at log 7 = 1.9"
 
 
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make ")])

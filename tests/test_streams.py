@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused() -> None:
     stream = rnncore.LSTM(3, 5, seed=0).stream()
     cases = [
         (ValueError, r"x: expected shape \(3,\), got \(4,\)", lambda: stream.step(np.ones(4))),
-        (ValueError, r"x: expected shape \(T, 3\)", lambda: stream.process(np.ones(3))),
+        (ValueError, r"block: expected shape \(T, 3\)", lambda: stream.process(np.ones(3))),
         (TypeError, "x: expected floating-point", lambda: stream.step(np.ones(3, int))),
         (ValueError, "out: expected", lambda: stream.step(np.ones(3), np.empty(4, np.float32))),
         (ValueError, "out: expected", lambda: stream.step(np.ones(3), np.empty(5))),

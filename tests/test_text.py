@@ -117,6 +117,15 @@ class TestVocabulary:
         assert vocabulary.decode(vocabulary.encode("fünf")) == "fünf"
         assert vocabulary.decode(vocabulary.encode("ü")[:1]) == "\ufffd"
 
+    @pytest.mark.parametrize("wrong", [[-1], [0, 3], [1.5], ["a"]])
+    def test_numbers_that_stand_for_nothing(self, wrong: list) -> None:
+        with pytest.raises((ValueError, TypeError), match="tokens: expected"):
+            Vocabulary("abc").decode(wrong)
+
+    def test_what_is_no_text(self) -> None:
+        with pytest.raises(TypeError, match="text: expected str, got int"):
+            Vocabulary("abc").encode(3)  # type: ignore[arg-type]
+
     def test_characters_and_bytes_are_not_the_same(self) -> None:
         assert Vocabulary("abc") != Vocabulary(b"abc")
 

@@ -405,14 +405,14 @@ print([line for line in open("/proc/self/maps") if "gomp" in line or "libomp" in
 
 
 def test_set_num_threads(threads: Callable[[int], None]) -> None:
-    for count in (1, 2, 200, np.int64(3)):
+    for count in (1, 2, 64, np.int64(3)):
         threads(count)
         assert engine.get_num_threads() == count
         layer = rnncore.LSTM(20, 30, seed=0)
         assert np.isfinite(layer(np.ones((30, 16, 20), np.float32))[0]).all()
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 2.5, "two", None, True, "", np.nan])
+@pytest.mark.parametrize("wrong", [0, -1, 65, 10**20, 2.5, "2", None, True, "", np.nan])
 def test_set_num_threads_refuses(wrong: object) -> None:
     before = engine.get_num_threads()
     with pytest.raises((ValueError, TypeError), match="threads") as caught:
@@ -437,7 +437,7 @@ def test_the_default_is_the_processors_of_this_process() -> None:
     assert done.stdout.split() == [b"1"], done.stderr
 
 
-@pytest.mark.parametrize("wrong", ["0", "-2", "many", "1.5"])
+@pytest.mark.parametrize("wrong", ["0", "-2", "many", "1.5", "65", "9" * 20])
 def test_a_wrong_number_in_the_environment(wrong: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import rnncore; rnncore.get_num_threads()"], text=True,

@@ -207,7 +207,7 @@ class Vocabulary:
         """
         if self.is_bytes and isinstance(text, str):
             text = text.encode("utf-8")
-        if isinstance(text, bytes) != self.is_bytes:
+        if not isinstance(text, bytes if self.is_bytes else str):
             raise TypeError(f"text: expected str, got {type(text).__name__}")
         codes = _code_points(text)
         tokens: NDArray[np.int32] = self._numbers[np.minimum(codes, self._numbers.size - 1)]
@@ -222,8 +222,21 @@ class Vocabulary:
         return tokens
 
     def decode(self, tokens: ArrayLike) -> str:
-        """Return the characters numbered `tokens`; bytes that are not UTF-8 become U+FFFD."""
-        codes = self.symbols[np.asarray(tokens)]
+        """Return the characters numbered `tokens`; bytes that are not UTF-8 become U+FFFD.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If these are not integers, or not numbers of the vocabulary.
+        """
+        numbers = np.asarray(tokens)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise TypeError(f"tokens: expected integers, got dtype {numbers.dtype}")
+        numbers = numbers.astype(np.intp)
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < len(self)):
+            wrong = numbers[(numbers < 0) | (numbers >= len(self))].flat[0]
+            raise ValueError(f"tokens: expected numbers from 0 to {len(self) - 1}, got {wrong}")
+        codes = self.symbols[numbers]
         if self.is_bytes:
             return codes.astype(np.uint8).tobytes().decode("utf-8", "replace")
         return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

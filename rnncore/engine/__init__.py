@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 from rnncore.engine.processor import builds as runnable_builds
 
 BUILDS = ("v4", "v3", "baseline")
+MOST_THREADS = 64  # as in src_cython/threads.h
 BITS = {np.dtype(np.float32): 32, np.dtype(np.float64): 64}
 
 
@@ -84,20 +85,18 @@ def kernels(dtype: DTypeLike) -> Any:
 def _default_threads() -> int:
     text = os.environ.get("RNNCORE_NUM_THREADS")
     if text:
-        return _valid_threads(text, "RNNCORE_NUM_THREADS")
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+            raise _wrong_threads("RNNCORE_NUM_THREADS", text)
+        return int(text)
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
-def _valid_threads(threads: object, name: str) -> int:
-    try:
-        count = int(str(threads))
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise ValueError(f"{name}: expected a whole number of threads, 1 or more, got {threads!r}")
-    return count
+def _wrong_threads(name: str, came: object) -> ValueError:
+    return ValueError(
+        f"{name}: expected a whole number of threads from 1 to {MOST_THREADS}, got {came!r}"
+    )
 
 
 _threads: int | None = None
@@ -120,12 +119,12 @@ def set_num_threads(threads: int) -> None:
     Parameters
     ----------
     threads
-        1 or more.
+        1 to 64.
 
     Raises
     ------
     ValueError
-        If `threads` is not a whole number of at least 1.
+        If `threads` is not such a whole number.
 
     Examples
     --------
@@ -137,7 +136,10 @@ def set_num_threads(threads: int) -> None:
     >>> rnncore.set_num_threads(before)
     """
     global _threads
-    _threads = _valid_threads(threads, "threads")
+    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+    if not whole or not 1 <= threads <= MOST_THREADS:
+        raise _wrong_threads("threads", threads)
+    _threads = int(threads)
 
 
 def show_config() -> None:

@@ -37,6 +37,23 @@ def check_dtype(dtype: DTypeLike) -> np.dtype:
     return known
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def check_seed(seed: Any) -> np.random.Generator:
+    """Return the generator itself, or one that begins at `seed`; None: anywhere."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"seed: expected a whole number, 0 or more, a numpy Generator, or None, got {seed!r}"
+        ) from None
+
+
 def check_probability(name: str, p: object) -> float:
     """Return p if it is at least 0 and below 1."""
     if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0 <= p < 1:
@@ -57,7 +74,7 @@ def check_tokens(name: str, tokens: object, vocabulary: int) -> np.ndarray:
             f"{name}: index out of range: expected token ids from 0 to {vocabulary - 1}, got "
             f"{wrong}; check the vocabulary"
         )
-    return np.ascontiguousarray(ids, np.intp)
+    return np.asarray(ids, np.intp, order="C")
 
 
 def as_array(name: str, x: object) -> np.ndarray:
@@ -81,11 +98,12 @@ def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
     """
     array = as_array(name, x)
     if array.dtype.kind != "f":
+        thing = array.dtype.kind == "O" and not isinstance(x, np.ndarray)
+        came = type(x).__name__ if thing else f"dtype {array.dtype}"
         raise TypeError(
-            f"{name}: expected floating-point numbers, got dtype {array.dtype}; convert with "
-            f"{name}.astype(np.{dtype})"
+            f"{name}: expected floating-point numbers, got {came}; convert with .astype(np.{dtype})"
         )
-    return np.ascontiguousarray(array, dtype)
+    return np.asarray(array, dtype, order="C")
 
 
 class Form(NamedTuple):
@@ -165,7 +183,11 @@ def check_input(
         x = [_check_features(s, tokens, features, vocabulary, dtype) for s in x]
         form = Form("list", np.array([len(s) for s in x], np.intp))
         return np.ascontiguousarray(form.enter(x)), tokens, form
+    given = x
     x = as_array("x", x)
+    if x.dtype.kind == "O":
+        came = "dtype object" if isinstance(given, np.ndarray) else type(given).__name__
+        raise TypeError(f"x: {layer}: expected an array of numbers, got {came}")
     tokens = x.dtype.kind in "iu"
     rank = 2 if tokens else 3
     if x.ndim not in (rank - 1, rank):
@@ -239,9 +261,11 @@ def check_state(
     parts: tuple[Any, ...] = (state,)
     if has_c:
         if not isinstance(state, tuple | list) or len(state) != 2:
+            came = type(state).__name__
+            if isinstance(state, tuple | list):
+                came = f"{came} of {len(state)}"
             raise TypeError(
-                f"{name}: {layer}: expected hx to be a tuple (h, c), got "
-                f"{type(state).__name__}; give both states"
+                f"{name}: {layer}: expected a tuple (h, c), got {came}; give both states"
             )
         parts = tuple(state)
     elif isinstance(state, tuple):

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import as_real, check_size, check_tokens, check_weights
+from rnncore.layers.arguments import (
+    as_real,
+    check_seed,
+    check_size,
+    check_tokens,
+    check_weights,
+)
 from rnncore.layers.module import Module, Seed
 
 
@@ -44,7 +50,7 @@ class Embedding(Module):
         check_weights("num_embeddings, embedding_dim", self.num_embeddings, self.embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
         super().__init__({"weight": shape}, dtype=dtype)
-        self._params["weight"][...] = np.random.default_rng(seed).standard_normal(shape)
+        self._params["weight"][...] = check_seed(seed).standard_normal(shape)
         self._tokens: np.ndarray | None = None
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:

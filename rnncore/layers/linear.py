@@ -7,7 +7,13 @@ from numpy.typing import DTypeLike
 
 from rnncore import engine
 from rnncore.engine.workspace import Workspace, aligned_empty
-from rnncore.layers.arguments import as_real, check_size, check_weights
+from rnncore.layers.arguments import (
+    as_real,
+    check_flag,
+    check_seed,
+    check_size,
+    check_weights,
+)
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 
@@ -47,11 +53,11 @@ class Linear(Module):
         self.out_features = check_size("out_features", out_features)
         check_weights("in_features, out_features", self.out_features, self.in_features)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        if bias:
+        if check_flag("bias", bias):
             shapes["bias"] = (self.out_features,)
         super().__init__(shapes, dtype=dtype)
         bound = self.in_features**-0.5
-        generator = np.random.default_rng(seed)
+        generator = check_seed(seed)
         for array in self._params.values():
             array[...] = generator.uniform(-bound, bound, array.shape)
         self._kernels = engine.kernels(self.dtype)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -23,7 +24,8 @@ class Module:
     shapes
         Name and shape of each parameter of its own.
     children
-        Name and module of each part; a part's parameters become `name.parameter` here.
+        Name and module of each part; a part's parameters become `name.parameter` here, and move
+        into the buffers of the whole. So a module is part of one other at most.
     dtype
         float32 or float64, the same for all parts.
 
@@ -42,10 +44,24 @@ class Module:
     ) -> None:
         self.dtype = check_dtype(dtype)
         self._shapes = dict(shapes or {})
+        if not isinstance(children or {}, Mapping):
+            raise TypeError(
+                f"children: expected a mapping of names to modules, got {type(children).__name__}"
+            )
         self._children = dict(children or {})
+        self._is_part = False
         for name, child in self._children.items():
+            if not isinstance(child, Module):
+                raise TypeError(f"{name}: expected a layer or model, got {type(child).__name__}")
             if child.dtype != self.dtype:
                 raise ValueError(f"dtype: expected {self.dtype} in {name}, got {child.dtype}")
+            if child._is_part or sum(other is child for other in self._children.values()) > 1:
+                raise ValueError(
+                    f"{name}: expected a module that is no part yet, got one whose parameters "
+                    "belong to another part or module; make a new one and give it the state_dict"
+                )
+        for child in self._children.values():
+            child._is_part = True
         self._version = 0
         self._exposed = False
         size = self._size()
@@ -89,15 +105,19 @@ class Module:
             child._expose()
 
     @property
-    def params(self) -> dict[str, np.ndarray]:
-        """Name and array of every parameter; the arrays are views and may be written to."""
+    def params(self) -> Mapping[str, np.ndarray]:
+        """Name and array of every parameter; the arrays are views and may be written to.
+
+        Since nobody says when that happens, every later call packs the weights anew.
+        `state_dict` returns copies and costs nothing afterwards.
+        """
         self._expose()
-        return dict(self._named("_params"))
+        return MappingProxyType(dict(self._named("_params")))
 
     @property
-    def grads(self) -> dict[str, np.ndarray]:
+    def grads(self) -> Mapping[str, np.ndarray]:
         """Name and gradient of every parameter; `backward` adds to them."""
-        return dict(self._named("_grads"))
+        return MappingProxyType(dict(self._named("_grads")))
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
@@ -124,14 +144,19 @@ class Module:
         ValueError
             If a name is missing or unexpected, or a shape differs; nothing is changed then.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"state: expected a mapping of names to arrays, got {type(state).__name__}"
+            )
         expected = self.state_dict()
         missing = [name for name in expected if name not in state]
         unexpected = [name for name in state if name not in expected]
         if missing or unexpected:
+            wrong = [f"Missing key(s): {missing}"] * bool(missing)
+            wrong += [f"Unexpected key(s): {unexpected}"] * bool(unexpected)
             raise ValueError(
-                f"state: Missing key(s): {missing or 'none'}; Unexpected key(s): "
-                f"{unexpected or 'none'}; load a state_dict of a {type(self).__name__} of the "
-                "same settings"
+                f"state: {'; '.join(wrong)}; load the state_dict of another "
+                f"{type(self).__name__} of the same settings"
             )
         for name, array in expected.items():
             if np.shape(state[name]) != array.shape:
@@ -155,6 +180,13 @@ class Module:
     def _load_own(self, state: Mapping[str, np.ndarray]) -> None:
         for name, array in self._params.items():
             array[...] = state[name]
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: the parts share buffers."""
+        raise TypeError(
+            f"{type(self).__name__}: cannot be pickled or copied; keep its state_dict() and load "
+            "it into a new one of the same settings"
+        )
 
     def _stale(self, packed_version: int) -> bool:
         # Whether weights packed at that version have to be packed again.

@@ -17,8 +17,10 @@ from rnncore.layers.arguments import (
     as_array,
     as_real,
     check_dtype,
+    check_flag,
     check_input,
     check_probability,
+    check_seed,
     check_size,
     check_state,
     check_weights,
@@ -39,6 +41,7 @@ from rnncore.layers.stack import (
     describe,
     forward_stack,
     make_tables,
+    state_names,
 )
 from rnncore.layers.stream import make_stream, packed_copy
 from rnncore.layers.tokens import Tokens
@@ -79,11 +82,12 @@ class Recurrent(Module):
         else:
             layer_sizes = [check_size("hidden_size", hidden_size)] * self.num_layers
         self.hidden_size = hidden_size
-        self.bias, self.batch_first = bool(bias), bool(batch_first)
-        self.bidirectional = bool(bidirectional)
-        self.learn_initial_state = bool(learn_initial_state)
+        self.bias = check_flag("bias", bias)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self.bidirectional = check_flag("bidirectional", bidirectional)
+        self.learn_initial_state = check_flag("learn_initial_state", learn_initial_state)
         self.dropout = check_probability("dropout", dropout)
-        dtype = check_dtype(dtype)
+        dtype, seed = check_dtype(dtype), check_seed(seed)
         count = 2 if bidirectional else 1
         self._sizes = [size for size in layer_sizes for _ in range(count)]
         self._mixed_sizes = len(set(layer_sizes)) > 1
@@ -109,6 +113,14 @@ class Recurrent(Module):
         self._kept: _Kept | None = None
         self._training_workspace = Workspace(dtype)
         self._idle_workspaces: list[Workspace] = []  # of inference, one for each caller at a time
+
+    def __repr__(self) -> str:
+        """Return how to make such a layer."""
+        options = ("num_layers", 1), ("bidirectional", False), ("batch_first", False)
+        shown = [f"{name}={getattr(self, name)}" for name, usual in options
+                 if getattr(self, name) != usual]  # fmt: skip
+        sizes = [str(self.input_size), str(self.hidden_size)]
+        return f"{type(self).__name__}({', '.join([*sizes, *shown])})"
 
     # Parameters
 
@@ -279,7 +291,7 @@ class Recurrent(Module):
         ------
         RuntimeError
             If `forward` did not come before, each forward serves one backward; or the weights have
-            changed since.
+            changed since (what is written through `params` is not noticed, and would be wrong).
         ValueError, TypeError
             If a gradient does not fit.
         """
@@ -341,7 +353,9 @@ class Recurrent(Module):
         for number, directions in enumerate(self._layers):
             for d, direction in enumerate(directions):
                 record = {}
-                for name, pieces in describe(direction, run, number, d).items():
+                states = describe(direction, run, number, d) if batch.rows else {}
+                for name in state_names(direction):
+                    pieces = states.get(name, [])
                     whole = batch.empty((*x.shape[:2], direction.hidden_size), self.dtype)
                     column = 0
                     for rows in pieces:
@@ -368,7 +382,7 @@ class Recurrent(Module):
         ------
         ValueError
             If the layer is bidirectional, where the second direction begins at the end; or has
-            more than 64 layers.
+            more than 64 layers; or the embedding does not fit.
 
         Examples
         --------
@@ -390,6 +404,8 @@ class Recurrent(Module):
                 f"stream: expected at most {MOST_LAYERS} layers, got {self.num_layers}; stack "
                 "several streams instead"
             )
+        if embedding is not None:
+            self._check_embedding(embedding)
         directions = [directions[0] for directions in self._layers]
         weights = [self._weights(layer, 0, self._params) for layer in range(len(directions))]
         layers = packed_copy(directions, weights)
@@ -670,25 +686,28 @@ class Recurrent(Module):
     ) -> tuple[np.ndarray, bool, Form]:
         vocabulary = self.input_size
         if embedding is not None:
-            if not isinstance(embedding, Embedding):
-                raise TypeError(
-                    f"embedding: expected an rnncore.Embedding, got {type(embedding).__name__}"
-                )
+            self._check_embedding(embedding)
             pieces = x if isinstance(x, list | tuple) else [x]
             kinds = {as_array("x", piece).dtype for piece in pieces}
             if any(kind.kind not in "iu" for kind in kinds):
                 raise TypeError(
                     f"x: expected integer token ids for the embedding, got {kinds.pop()}"
                 )
-            if embedding.embedding_dim != self.input_size or embedding.dtype != self.dtype:
-                raise ValueError(
-                    f"embedding: expected {self.dtype} vectors of size {self.input_size}, got "
-                    f"{embedding.dtype} of size {embedding.embedding_dim}"
-                )
             vocabulary = embedding.num_embeddings
         return check_input(
             x, lengths, self.layer_name, self.input_size, vocabulary, self.batch_first, self.dtype
         )
+
+    def _check_embedding(self, embedding: object) -> None:
+        if not isinstance(embedding, Embedding):
+            raise TypeError(
+                f"embedding: expected an rnncore.Embedding, got {type(embedding).__name__}"
+            )
+        if embedding.embedding_dim != self.input_size or embedding.dtype != self.dtype:
+            raise ValueError(
+                f"embedding: expected {self.dtype} vectors of size {self.input_size}, got "
+                f"{embedding.dtype} of size {embedding.embedding_dim}"
+            )
 
     def _check_dy(self, dy: Any, form: Form, steps: int, size: int) -> np.ndarray:
         if form.kind == "list":
@@ -753,6 +772,7 @@ class Recurrent(Module):
         """
         from rnncore.layers.explain import explain
 
+        steps, batch = check_size("steps", steps, 0), check_size("batch", batch, 0)
         return explain(self, self._layers, steps, batch, training)
 
 

@@ -395,6 +395,11 @@ def _set_gradients(
     return dstates[0], dstates[1]
 
 
+def state_names(direction: Direction) -> list[str]:
+    """Name the states and gates that `describe` returns."""
+    return ["h", *"c" * direction.has_c, *GATES.get(direction.cell, "")]
+
+
 def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, list[Rows]]:
     """Rows of every state and gate of a training pass, by name, in pieces side by side."""
     h, c = run.states[number][d]

@@ -40,7 +40,8 @@ class RNN(Recurrent):
     -----
     x is (T, B, I) or (T, I), floating-point numbers of any precision, converted to the layer's
     dtype; or integer token ids (T, B) or (T,), which select one-hot inputs, or rows of `embedding`.
-    y is (T, B, directions * H). The state h is (num_layers * directions, B, H), zero by default.
+    y is (T, B, directions * H). The state h is (num_layers * directions, B, H), zero by default;
+    where hidden sizes differ, a list with (directions, B, H) for each layer.
     `lengths` (B,) gives the steps of each sequence, in any order, zeros allowed; y is zero beyond
     them, and the returned state is each sequence's own last. x may also be a list of arrays, one a
     sequence; y is such a list then.
@@ -99,7 +100,18 @@ class LSTM(Recurrent):
     `i, f, o = sigmoid(W_hx x_t + W_hh h_{t-1} + b_h)`, `g = tanh(the same)`,
     `c_t = f c_{t-1} + i g`, `h_t = o tanh(c_t)`; rows of W and b in the order i, f, g, o.
 
-    Parameters and shapes are those of `RNN`, without its nonlinearity; the state is (h, c).
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, \
+learn_initial_state, dtype, seed
+        As in `RNN`.
+
+    Notes
+    -----
+    x is (T, B, I) or (T, I), or token ids (T, B) or (T,), or a list of sequences; y is
+    (T, B, directions * H); the state is a tuple of h and c, each (num_layers * directions, B, H),
+    zero by default. Where hidden sizes differ, h and c are lists, (directions, B, H) for each
+    layer. `RNN` says more about `lengths` and lists.
 
     References
     ----------
@@ -144,8 +156,20 @@ class GRU(Recurrent):
     `n = tanh(W_hx x_t + b_h + r (W_hh h_{t-1} + b_hn))`, `h_t = (1 - z) n + z h_{t-1}`; rows of W
     and b in the order r, z, n. The reset gate comes after the linear map, as in PyTorch.
 
-    Parameters and shapes are those of `RNN`, without its nonlinearity. Beside the single bias
-    `bias_ih`, `bias_hn` is the bias inside the reset gate's reach.
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, \
+learn_initial_state, dtype, seed
+        As in `RNN`.
+
+    Notes
+    -----
+    x is (T, B, I) or (T, I), or token ids (T, B) or (T,), or a list of sequences; y is
+    (T, B, directions * H); the state h is (num_layers * directions, B, H), zero by default. `RNN`
+    says more about `lengths` and lists.
+
+    Among `params`, beside the single bias `bias_ih_l0`, `bias_hn_l0` (H,) is the bias inside the
+    reset gate's reach. `state_dict` has it as the last third of PyTorch's `bias_hh_l0`.
 
     References
     ----------

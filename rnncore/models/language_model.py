@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rnncore import layers
+from rnncore import engine, layers
 from rnncore.data.text import Vocabulary
 from rnncore.engine.workspace import Workspace
-from rnncore.layers.arguments import as_array
+from rnncore.layers.arguments import as_array, check_seed, check_size, check_tokens
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module
 from rnncore.layers.rows import Rows
@@ -30,7 +30,9 @@ class LanguageStream:
 
     Examples
     --------
-    >>> model = LanguageModel(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
+    >>> import numpy as np, rnncore
+    >>> from rnncore.data import Vocabulary
+    >>> model = rnncore.LanguageModel(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
     >>> stream = model.stream()
     >>> logits = [stream.step(token) for token in (0, 1, 2)]
     >>> tokens = np.array([[0], [1], [2]])
@@ -94,8 +96,10 @@ class LanguageModel(Module):
 
     Examples
     --------
+    >>> import numpy as np, rnncore
+    >>> from rnncore.data import Vocabulary
     >>> text = "to be or not to be "
-    >>> model = LanguageModel(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
+    >>> model = rnncore.LanguageModel(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
     >>> tokens = model.vocabulary.encode(text)[:, None]  # T = 19 steps of B = 1 stream
     >>> loss, state = model.forward(tokens[:-1], tokens[1:])
     >>> model.backward()
@@ -116,6 +120,14 @@ class LanguageModel(Module):
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
     ) -> None:
+        if not isinstance(vocabulary, Vocabulary):
+            raise TypeError(
+                "vocabulary: expected an rnncore.data.Vocabulary, made of the text, got "
+                f"{type(vocabulary).__name__}"
+            )
+        check_size("hidden_size", hidden_size)
+        if embedding_size is not None:
+            check_size("embedding_size", embedding_size)
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
         self.vocabulary = vocabulary
@@ -128,7 +140,7 @@ class LanguageModel(Module):
             "dtype": np.dtype(dtype).name,
         }
         #: Draws the initial weights and, in training, what dropout zeroes.
-        self.generator = np.random.default_rng(seed)
+        self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": dtype, "seed": self.generator}
         children: dict[str, Module] = {}
         self.embedding: layers.Embedding | None = None
@@ -181,7 +193,7 @@ class LanguageModel(Module):
         state
         """
         self._kept = None
-        tokens = as_array("tokens", tokens)
+        tokens = check_tokens("tokens", as_array("tokens", tokens), len(self.vocabulary))
         if tokens.ndim != 2 or not tokens.size:
             raise ValueError(
                 f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"
@@ -243,15 +255,14 @@ class LanguageModel(Module):
         ValueError
             If `length` or `temperature` is negative, or `prime` has unknown characters.
         """
-        if length < 0:
-            raise ValueError(f"length: expected a number of characters, 0 or more, got {length}")
+        length = check_size("length", length, 0)
         if not 0.0 <= temperature < math.inf:
             raise ValueError(f"temperature: expected a finite number, 0 or more, got {temperature}")
         try:
             primed = self.vocabulary.encode(prime)
         except ValueError as error:
             raise ValueError(f"prime {error}") from None
-        generator = np.random.default_rng(seed)
+        generator = check_seed(seed)
         new = np.empty(length, dtype=np.int32)
         context = primed if primed.size else self._line_end()
         stream = self.stream()
@@ -294,6 +305,8 @@ class LanguageModel(Module):
             If the file is not a whole model file of this version; see `load_checkpoint`.
         """
         tensors, metadata = load_checkpoint(path)
+        engine.chosen_build()  # a wrong setting of the environment is not the file's fault
+        engine.get_num_threads()
         try:
             settings = dict(metadata["model"])
             model = cls(Vocabulary.from_json(settings.pop("vocabulary")), **settings)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,16 @@ def save_checkpoint(
     metadata
         Anything `json` can write.
 
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before stays.
+
     Examples
     --------
     >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from rnncore.training import load_checkpoint, save_checkpoint
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "model.safetensors")
     ...     save_checkpoint(path, {"weight": np.eye(2)}, {"note": "two"})
@@ -74,8 +81,11 @@ def save_checkpoint(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):  # the temporary name would tell nobody anything
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened; the rename is durable anyway
         folder = os.open(os.path.dirname(target), os.O_RDONLY)

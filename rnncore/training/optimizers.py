@@ -32,6 +32,7 @@ class Optimizer:
     moment_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, module: Module, lr: float, weight_decay: float) -> None:
+        _check_module(module)
         _check_at_least_zero(lr=lr, weight_decay=weight_decay)
         self.module = module
         self.lr = lr
@@ -62,6 +63,8 @@ class Optimizer:
         ValueError
             If a moment is missing or has another size than this module's parameters.
         """
+        if not isinstance(state, dict):
+            raise TypeError(f"state: expected what state_dict returns, got {type(state).__name__}")
         for name, moment in self.moments.items():
             shape = np.shape(state[name]) if name in state else None
             if shape != moment.shape:
@@ -81,13 +84,25 @@ class SGD(Optimizer):
 
     ``g = grad + weight_decay * p;  v = momentum * v + g;  p = p - lr * v``
 
+    Parameters
+    ----------
+    module, lr
+        See `Optimizer`.
+    momentum, weight_decay
+        0 or more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `module` is no layer or model, or a number is out of its range.
+
     Source: torch.optim.SGD (dampening 0, no Nesterov).
 
     Examples
     --------
-    >>> import rnncore
+    >>> import numpy as np, rnncore
     >>> layer = rnncore.Linear(2, 1, seed=0)
-    >>> optimizer = SGD(layer, lr=0.5)
+    >>> optimizer = rnncore.SGD(layer, lr=0.5)
     >>> before = layer.params["weight"].copy()
     >>> layer.grads["weight"][...] = 1.0
     >>> optimizer.step()
@@ -122,15 +137,29 @@ class RMSprop(Optimizer):
     ``g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g^2``
     ``v = momentum * v + g / (sqrt(s) + eps);  p = p - lr * v``
 
+    Parameters
+    ----------
+    module, lr
+        See `Optimizer`.
+    alpha
+        How much of the running mean stays, 0 to 1.
+    eps, weight_decay, momentum
+        0 or more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `module` is no layer or model, or a number is out of its range.
+
     Source: torch.optim.RMSprop (not centered); Tieleman and Hinton, Coursera lecture 6.5, 2012.
 
     Examples
     --------
-    >>> import rnncore
+    >>> import numpy as np, rnncore
     >>> layer = rnncore.Linear(2, 1, seed=0)
     >>> before = layer.params["weight"].copy()
     >>> layer.grads["weight"][...] = 3.0
-    >>> RMSprop(layer, lr=0.01, alpha=0.75).step()  # v = 3 / sqrt(0.25 * 9) = 2
+    >>> rnncore.RMSprop(layer, lr=0.01, alpha=0.75).step()  # v = 3 / sqrt(0.25 * 9) = 2
     >>> bool(np.allclose(layer.params["weight"], before - 0.02))
     True
     """
@@ -148,6 +177,8 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(module, lr, weight_decay)
         _check_at_least_zero(alpha=alpha, eps=eps, momentum=momentum)
+        if alpha > 1.0:
+            raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
         self.alpha = alpha
         self.eps = eps
         self.momentum = momentum
@@ -174,15 +205,29 @@ class Adam(Optimizer):
     ``m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2``
     ``p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``
 
+    Parameters
+    ----------
+    module, lr
+        See `Optimizer`.
+    betas
+        beta1 and beta2, from 0 to below 1.
+    eps, weight_decay
+        0 or more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `module` is no layer or model, or a number is out of its range.
+
     Source: torch.optim.Adam; Kingma and Ba, "Adam", 2015, algorithm 1.
 
     Examples
     --------
-    >>> import rnncore
+    >>> import numpy as np, rnncore
     >>> layer = rnncore.Linear(2, 1, seed=0)
     >>> before = layer.params["weight"].copy()
     >>> layer.grads["weight"][...] = 7.0
-    >>> Adam(layer, lr=0.1).step()  # the first step has the size of the learning rate
+    >>> rnncore.Adam(layer, lr=0.1).step()  # the first step has the size of the learning rate
     >>> bool(np.allclose(layer.params["weight"], before - 0.1))
     True
     """
@@ -199,8 +244,9 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(module, lr, weight_decay)
         _check_at_least_zero(eps=eps)
-        if not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"betas: expected two numbers from 0 to below 1, got {betas}")
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not pair or not all(_is_number(beta) and 0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"betas: expected two numbers from 0 to below 1, got {betas!r}")
         self.betas = betas
         self.eps = eps
 
@@ -242,21 +288,22 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
 
     Raises
     ------
-    ValueError
-        If `max_norm` is not above 0.
+    TypeError, ValueError
+        If `module` is no layer or model, or `max_norm` is not above 0.
 
     Examples
     --------
-    >>> import rnncore
+    >>> import numpy as np, rnncore
     >>> layer = rnncore.Linear(2, 1, bias=False, seed=0)
     >>> layer.grads["weight"][...] = [[3.0, 4.0]]
-    >>> clip_grad_norm(layer, max_norm=1.0)
+    >>> rnncore.clip_grad_norm(layer, max_norm=1.0)
     5.0
     >>> bool(np.allclose(layer.grads["weight"], [[0.6, 0.8]]))
     True
     """
-    if not max_norm > 0.0:
-        raise ValueError(f"max_norm: expected a number above 0, got {max_norm}")
+    _check_module(module)
+    if not _is_number(max_norm) or not max_norm > 0.0:
+        raise ValueError(f"max_norm: expected a number above 0, got {max_norm!r}")
     kernels = engine.kernels(module.dtype)
     threads = engine.get_num_threads()
     norm = float(kernels.sum_of_squares(module.flat_grads, threads)) ** 0.5
@@ -266,7 +313,19 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     return norm
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
 def _check_at_least_zero(**values: float) -> None:
     for name, value in values.items():
-        if not 0.0 <= value < np.inf:
-            raise ValueError(f"{name}: expected a finite number, 0 or more, got {value}")
+        if not _is_number(value) or not 0.0 <= value < np.inf:
+            raise ValueError(f"{name}: expected a finite number, 0 or more, got {value!r}")
+
+
+def _check_module(module: object) -> None:
+    if not isinstance(module, Module):
+        raise TypeError(
+            f"module: expected a layer or model, got {type(module).__name__}; give the module "
+            "itself: it knows its parameters and gradients"
+        )

@@ -13,8 +13,8 @@
 
 #define MOST_GATES 8
 
-/* The step t of one block.
- *   h         OUT   (rows, units)          h_t
+/* The step t of one block, of one row at least.
+ *   h         OUT   (rows, units)          h_t; nothing else stands there
  *   c         OUT   (rows, units)          c_t; may be c_prev itself; unused without a cell state
  *   saved     INOUT (rows, saved, units)   in: W_hx x_t + b_h in the first `gates` places;
  *                                          out: what backward needs
