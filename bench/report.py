@@ -181,7 +181,7 @@ def first_call_section(rows: list[dict[str, Any]]) -> str:
     ]  # fmt: skip
     return (
         "The first call of a new layer packs its weights and asks the system for its buffers; that "
-        "of a\nstream, which has packed them when it was made, finds them in no near cache. It comes "
+        "of a\nstream, which packed them when it was made, finds them in no near cache. It comes "
         "after calls\nof a layer like it, so that code, threads and clock are awake; medians. "
         f"At most {FIRST_CALL:g} times the time\nof later calls is the aim, which {kept} of "
         f"{len(calls)} cases keep. The furthest from it:\n\n"
