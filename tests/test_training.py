@@ -194,12 +194,29 @@ def test_schedules() -> None:
         {"steps": 1, "learning_rate": 0.0},
         {"steps": 1, "clip_norm": 0.0},
         {"steps": 1, "validations": 0},
+        {"steps": 1.5},
+        {"steps": "a"},
+        {"seconds": "a"},
+        {"steps": 1, "batch_size": 2.5},
+        {"steps": 1, "sequence_length": 0},
+        {"steps": 1, "decay": -1.0},
+        {"steps": 1, "decay_after": -1},
     ],
     ids=str,
 )
 def test_bad_training_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{list(settings)[-1] if settings else 'budget'}: "):
         TrainingSettings(**settings)
+
+
+def test_bad_arguments_of_a_trainer() -> None:
+    model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
+    tokens = model.vocabulary.encode(TEXT)
+    with pytest.raises(TypeError, match="settings: .* got NoneType"):
+        Trainer(model, tokens, None)  # type: ignore[arg-type]
+    for wrong in (tokens[:, None], tokens.astype(float)):
+        with pytest.raises(TypeError, match=r"tokens: expected a text as integers \(N,\), got"):
+            Trainer(model, wrong, TrainingSettings(steps=1))
 
 
 def make(folder: Path | None = None, *callbacks: Callback, **settings: Any) -> Trainer:

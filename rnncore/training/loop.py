@@ -17,9 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.data.text import TextChunks, single_pass, split_text
+from rnncore.layers.arguments import as_array, check_size
 from rnncore.training import schedules
 from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from rnncore.training.optimizers import SGD, Adam, Optimizer, RMSprop, clip_grad_norm
+from rnncore.training.optimizers import (
+    SGD,
+    Adam,
+    Optimizer,
+    RMSprop,
+    clip_grad_norm,
+    is_number,
+)
 
 if TYPE_CHECKING:
     from rnncore.models.language_model import LanguageModel
@@ -87,15 +95,15 @@ class TrainingSettings:
         budgets = {name: getattr(self, name) for name in ("epochs", "steps", "seconds")}
         if all(value is None for value in budgets.values()):
             raise ValueError("budget: expected at least one of epochs, steps, seconds, got none")
-        for name, value in {
-            **budgets,
-            "learning_rate": self.learning_rate,
-            "clip_norm": self.clip_norm,
-            "validations": self.validations,
-            "checkpoint_seconds": self.checkpoint_seconds,
-        }.items():
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: expected a number above 0, got {value}")
+        for name in ("steps", "batch_size", "sequence_length", "validations"):
+            if getattr(self, name) is not None:
+                check_size(name, getattr(self, name))
+        check_size("decay_after", self.decay_after, 0)
+        for name in ("epochs", "seconds", "learning_rate", "decay", "clip_norm",
+                     "checkpoint_seconds"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and (not is_number(value) or not value > 0):
+                raise ValueError(f"{name}: expected a number above 0, got {value!r}")
         for name, value, known in (
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
@@ -165,6 +173,7 @@ class Trainer:
     --------
     >>> from rnncore.data import Vocabulary
     >>> from rnncore.models import LanguageModel
+    >>> from rnncore.training import Trainer, TrainingSettings
     >>> text = "the quick brown fox jumps over the lazy dog. " * 50
     >>> model = LanguageModel(Vocabulary(text), hidden_size=16, num_layers=1, seed=0)
     >>> settings = TrainingSettings(steps=30, batch_size=4, sequence_length=20, learning_rate=0.02)
@@ -182,6 +191,14 @@ class Trainer:
         folder: str | os.PathLike[str] | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        if not isinstance(settings, TrainingSettings):
+            raise TypeError(f"settings: expected TrainingSettings, got {type(settings).__name__}")
+        tokens = as_array("tokens", tokens)
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise TypeError(
+                f"tokens: expected a text as integers (N,), got {tokens.dtype} of shape "
+                f"{tokens.shape}; vocabulary.encode makes them"
+            )
         self.model = model
         self.settings = settings
         self.folder = None if folder is None else Path(folder)

@@ -245,7 +245,7 @@ class Adam(Optimizer):
         super().__init__(module, lr, weight_decay)
         _check_at_least_zero(eps=eps)
         pair = isinstance(betas, tuple | list) and len(betas) == 2
-        if not pair or not all(_is_number(beta) and 0.0 <= beta < 1.0 for beta in betas):
+        if not pair or not all(is_number(beta) and 0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"betas: expected two numbers from 0 to below 1, got {betas!r}")
         self.betas = betas
         self.eps = eps
@@ -302,7 +302,7 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     True
     """
     _check_module(module)
-    if not _is_number(max_norm) or not max_norm > 0.0:
+    if not is_number(max_norm) or not max_norm > 0.0:
         raise ValueError(f"max_norm: expected a number above 0, got {max_norm!r}")
     kernels = engine.kernels(module.dtype)
     threads = engine.get_num_threads()
@@ -313,13 +313,14 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     return norm
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _check_at_least_zero(**values: float) -> None:
     for name, value in values.items():
-        if not _is_number(value) or not 0.0 <= value < np.inf:
+        if not is_number(value) or not 0.0 <= value < np.inf:
             raise ValueError(f"{name}: expected a finite number, 0 or more, got {value!r}")
 
 
