@@ -212,7 +212,7 @@ def test_bad_training_settings(settings: dict[str, Any]) -> None:
 def test_bad_arguments_of_a_trainer() -> None:
     model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
     tokens = model.vocabulary.encode(TEXT)
-    with pytest.raises(TypeError, match="settings: .* got NoneType"):
+    with pytest.raises(TypeError, match=r"settings: .* got NoneType"):
         Trainer(model, tokens, None)  # type: ignore[arg-type]
     for wrong in (tokens[:, None], tokens.astype(float)):
         with pytest.raises(TypeError, match=r"tokens: expected a text as integers \(N,\), got"):
