@@ -74,9 +74,14 @@ cdef inline ptrdiff_t weight_bytes(const Work* work) noexcept nogil:
     return z.gates * z.units * z.units * <ptrdiff_t>sizeof(real)
 
 
+cdef inline ptrdiff_t count_panels(const Work* work) noexcept nogil:
+    # Of hidden units, the last one perhaps not full: threads share units in these.
+    return round_up(work.z_layout.units, PANEL) // PANEL
+
+
 cdef bint splits_weights(const Work* work, int threads) noexcept nogil:
     # W_hh stays in the second caches only if each holds a part of it, and that is fair.
-    return (threads > 1 and work.state_stride // PANEL % threads == 0
+    return (threads > 1 and count_panels(work) % threads == 0
             and weight_bytes(work) > SECOND_CACHE)
 
 
@@ -85,7 +90,7 @@ cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept n
     # are too few to keep the multiply-adds of all of them busy, or the weights are better split.
     if threads == 1 or not has_long_steps(work, rows, threads):
         return False
-    if rows < 4 * threads and work.state_stride // PANEL >= threads:
+    if rows < 4 * threads and count_panels(work) >= threads:
         return True
     return splits_weights(work, threads)
 
@@ -117,7 +122,7 @@ cdef void set_groups(Split* split, const Layout* z, ptrdiff_t panels) noexcept n
 cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads) noexcept nogil:
     # For steps of so many rows.
     cdef Split split
-    cdef ptrdiff_t panels = work.state_stride // PANEL
+    cdef ptrdiff_t panels = count_panels(work)
     cdef int unit_thread = 0
     memset(&split, 0, sizeof(Split))
     split.row_thread, split.row_threads, split.unit_threads = thread, threads, 1

@@ -52,7 +52,7 @@ cdef struct Work:
     const ptrdiff_t* offset     # IN (steps + 1): the first row of each step
     bint reverse
     bint training               # z, h and c of every step are kept
-    ptrdiff_t state_stride
+    ptrdiff_t state_stride      # hidden units in whole blocks
     # The caller's arrays have `sequences` places a step. Which row of a step each of them is, or
     # would be: beyond the last row is padding. NULL: row i is in place i.
     ptrdiff_t sequences
@@ -238,7 +238,7 @@ cdef class Task:
         if self.work.cell == NULL:
             raise ValueError(f"cell: no cell is called {cell!r}")
         self.work.z_layout = layout_of(hidden_size, self.work.cell.gates, self.work.cell.saved)
-        self.work.state_stride = round_up(hidden_size, PANEL)
+        self.work.state_stride = self.work.z_layout.blocks * self.work.z_layout.block
         self.work.reverse = reverse
         self.work.input_size = input_size
 

@@ -559,7 +559,7 @@ class Recurrent(Module):
 
     @property
     def padded_output_size(self) -> int:
-        """Length of a row of the output in the engine, each direction padded to whole panels."""
+        """Length of a row of the output in the engine, each direction padded to whole blocks."""
         return len(self._layers[-1]) * self._layers[-1][0].state_size
 
     def _run(

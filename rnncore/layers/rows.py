@@ -11,7 +11,7 @@ class Rows(NamedTuple):
     """Rows that begin at `first`, `stride` apart; each in `parts` of `depth`, `part_stride` apart.
 
     The parts of the output of a bidirectional layer are its directions: each stands in a place
-    padded to whole panels, so that nothing has to be moved between layers.
+    padded to whole blocks, so that nothing has to be moved between layers.
 
     Rows that are `placed` stand where the caller has them, with all sequences in a step, not in the
     order of the engine (see `Batch`).

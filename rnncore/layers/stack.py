@@ -293,7 +293,7 @@ def backward_stack(
 ) -> list[list[np.ndarray]]:
     """Backpropagate through all layers; the pass is used up.
 
-    The parts of dy are the directions, and where these are padded to whole panels the padding holds
+    The parts of dy are the directions, and where these are padded to whole blocks the padding holds
     zeros; dfinal are the gradients of the final states. Adds to `sums`. Writes the gradient of the
     input into dx (steps, batch, input_size), where somebody wants it. Returns those of the initial
     states, the longest sequence first.
