@@ -24,7 +24,7 @@ from contextlib import suppress
 from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from remote import Remote, RemoteError
@@ -34,6 +34,7 @@ from workloads import WORKLOADS, Array, Data, Side, Workload, assert_same
 from rnncore import engine
 
 CONTESTANTS = {contestant.name: contestant for contestant in (Rnncore, NumPy, *PEERS)}
+MEMORY_OF = ("rnncore", "PyTorch")  # whose peak memory is measured
 SHORTEST_SECONDS = 5e-3  # a timing covers as many calls as this takes
 WARM_SECONDS = 2e-3  # of calls before it: they wake threads, bring weights back into the caches
 LONG_SECONDS = 2e-2  # a call so long needs none before it
@@ -41,13 +42,6 @@ FIRST_CALLS = 9  # that are timed, unless they take longer
 FIRST_SECONDS = 1.0
 SECONDS = 2.0  # of timing, for each case and thread count
 QUICK_SIZE = 2e8  # layers * T * B * H * (I + H)
-
-
-class Prepared(NamedTuple):
-    """What a side tells before it is timed."""
-
-    results: dict[str, Array]
-    peak_memory: int | None  # bytes above what the process had before; of training jobs, on Linux
 
 
 class Stand:
@@ -60,28 +54,28 @@ class Stand:
     def version(self) -> str:
         return self.contestant.version
 
-    def prepare(self, workload: Workload) -> Prepared | None:
-        """Make the side of a case; return None where the contestant cannot do it."""
+    def prepare(self, workload: Workload) -> dict[str, Array] | None:
+        """Make the side of a case and return its results; None where it cannot do the case."""
         self.side: Any = None  # the case before ends here
         make: Any = getattr(self.contestant, workload.job, None)
-        data = Data(workload)
-        side: Side | None = make(data) if make else None
+        side: Side | None = make(Data(workload)) if make else None
         if side is None:
             return None
-        before = None
-        if workload.job in ("training", "text"):
-            # Once more from the beginning, now that the code is in memory and is not counted.
-            with side.context():
-                side.run()
-            del side
-            before = reset_peak_memory()
-            side = make(data)
-        results = side.results()
-        peak = None if before is None else memory("VmHWM") - before
+        results = {name: np.asarray(array) for name, array in side.results().items()}
         self.side = side
         self.settle()
-        arrays = {name: np.asarray(array) for name, array in results.items()}
-        return Prepared(arrays, peak)
+        return results
+
+    def peak_memory(self, workload: Workload) -> int | None:
+        """Return the bytes that it takes to make a side and run it, above what there was before."""
+        make, data = getattr(self.contestant, workload.job), Data(workload)
+        side = make(data)
+        with side.context():  # once beforehand: the code comes into memory and is not counted
+            side.run()
+        del side
+        before = reset_peak_memory()
+        make(data).results()
+        return None if before is None else memory("VmHWM") - before
 
     def first_call(self, workload: Workload) -> float:
         """Return the seconds of the first call of a new side, the median of a few.
@@ -186,18 +180,29 @@ class Comparison:
             self.leave_out(f"{name}, {workload}", error)
             return None
 
-    def prepare(self, workload: Workload) -> dict[str, Prepared]:
-        """Let all make their sides; check that these compute the same."""
-        prepared: dict[str, Prepared] = {}
+    def prepare(self, workload: Workload) -> list[str]:
+        """Let all make their sides; check that these compute the same; return who takes part."""
+        expected: dict[str, Array] = {}
+        names = []
         for name in self.stands:
             if name == NumPy.name and workload.job == "text":
                 continue  # its whole training step takes seconds
-            answer = self.ask(name, workload, "prepare", workload)
-            if answer is not None:
-                expected = next(iter(prepared.values()), answer).results
-                assert_same(answer.results, expected, f"{name}, {workload}")
-                prepared[name] = answer
-        return prepared
+            results = self.ask(name, workload, "prepare", workload)
+            if results is not None:
+                expected = expected or results
+                assert_same(results, expected, f"{name}, {workload}")
+                names.append(name)
+        return names
+
+    def peak_memory(self, workload: Workload, names: list[str]) -> dict[str, int | None]:
+        """Measure training steps, each in a process in which there was nothing before."""
+        peaks = {}
+        for name in names:
+            if workload.job in ("training", "text") and name in MEMORY_OF:
+                stand = Remote(self.threads, Stand, name, self.threads)
+                peaks[name] = stand.call("peak_memory", workload)
+                stand.close()
+        return peaks
 
     def measure(self, workload: Workload, names: list[str], seconds: float) -> dict[str, Array]:
         """Time sides in turn, in as many rounds as about `seconds` allow; at least three."""
@@ -220,8 +225,8 @@ class Comparison:
 
     def compare(self, workload: Workload, seconds: float) -> dict[str, Any] | None:
         """Return what the report needs of a case; None if rnncore itself failed."""
-        prepared = self.prepare(workload)
-        times = self.measure(workload, list(prepared), seconds)
+        names = self.prepare(workload)
+        times = self.measure(workload, names, seconds)
         if Rnncore.name not in times:
             return None
         row: dict[str, Any] = {
@@ -229,7 +234,7 @@ class Comparison:
             "target": workload.target(self.threads), "rounds": len(times[Rnncore.name]),
             "seconds": {name: quartiles(values) for name, values in times.items()},
             "first_call": self.ask(Rnncore.name, workload, "first_call", workload),
-            "peak_memory": {name: prepared[name].peak_memory for name in times},
+            "peak_memory": self.peak_memory(workload, names),
         }  # fmt: skip
         peers = set(times) - {Rnncore.name}
         if workload.group != "product":  # NumPy's product is a BLAS, a peer like the others
