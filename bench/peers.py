@@ -58,7 +58,8 @@ class Stand:
         """Make the side of a case and return its results; None where it cannot do the case."""
         self.side: Any = None  # the case before ends here
         make: Any = getattr(self.contestant, workload.job, None)
-        side: Side | None = make(Data(workload)) if make else None
+        self.data = Data(workload)  # stays alive: some sides read x in place
+        side: Side | None = make(self.data) if make else None
         if side is None:
             return None
         with side.context():  # some compile, or settle on an algorithm, in their first call
