@@ -62,8 +62,6 @@ class Stand:
         side: Side | None = make(self.data) if make else None
         if side is None:
             return None
-        with side.context():  # some compile, or settle on an algorithm, in their first call
-            side.run()
         results = {name: np.asarray(array) for name, array in side.results().items()}
         self.side = side
         self.settle()
