@@ -35,6 +35,7 @@ from rnncore import engine
 
 CONTESTANTS = {contestant.name: contestant for contestant in (Rnncore, NumPy, *PEERS)}
 MEMORY_OF = ("rnncore", "PyTorch")  # whose peak memory is measured
+MEMORY_PROCESSES = 3
 SHORTEST_SECONDS = 5e-3  # a timing covers as many calls as this takes
 WARM_SECONDS = 2e-3  # of calls before it: they wake threads, bring weights back into the caches
 LONG_SECONDS = 2e-2  # a call so long needs none before it
@@ -196,13 +197,16 @@ class Comparison:
         return names
 
     def peak_memory(self, workload: Workload, names: list[str]) -> dict[str, int | None]:
-        """Measure training steps, each in a process in which there was nothing before."""
-        peaks = {}
+        """Measure training steps in processes in which there was nothing before; medians."""
+        peaks: dict[str, int | None] = {}
         for name in names:
             if workload.job in ("training", "text") and name in MEMORY_OF:
-                stand = Remote(self.threads, Stand, name, self.threads)
-                peaks[name] = stand.call("peak_memory", workload)
-                stand.close()
+                found = []
+                for _ in range(MEMORY_PROCESSES):
+                    stand = Remote(self.threads, Stand, name, self.threads)
+                    found.append(stand.call("peak_memory", workload))
+                    stand.close()
+                peaks[name] = None if None in found else int(np.median(found))
         return peaks
 
     def measure(self, workload: Workload, names: list[str], seconds: float) -> dict[str, Array]:
