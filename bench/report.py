@@ -321,8 +321,9 @@ takes {duration(limits["call"])}.
 
 A step cannot begin before the one before has ended. Latency is how long the engine's own step takes
 with {machine_limits.FEW_UNITS} hidden units, which is little else than a chain of operations:
-{shortest_steps(limits)}. Each further unit makes the chain {duration(limits["chain"])} longer, a
-multiply-add that waits for another, since every sum of the engine is one chain.
+{shortest_steps(limits)}. Each further unit makes the chain
+{duration(limits["chain"])} longer, a multiply-add that waits for another, since every sum of the
+engine is one chain.
 
 The limit of a part of a case is the time of its arithmetic; of a recurrence, if that is more, the
 time in which its weights pass, step by step, or the latency of its steps forward. The sum over the
@@ -377,7 +378,7 @@ def chart(rows: list[dict[str, Any]], path: Path, draw: Any, x_label: str) -> No
     axes.set_ylim(y + 1, 0)
     axes.set_xlabel(x_label)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=7, frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=7, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
