@@ -200,13 +200,18 @@ class Comparison:
         """Measure training steps in processes in which there was nothing before; medians."""
         peaks: dict[str, int | None] = {}
         for name in names:
-            if workload.job in ("training", "text") and name in MEMORY_OF:
+            if workload.job not in ("training", "text") or name not in MEMORY_OF:
+                continue
+            try:
                 found = []
                 for _ in range(MEMORY_PROCESSES):
                     stand = Remote(self.threads, Stand, name, self.threads)
                     found.append(stand.call("peak_memory", workload))
                     stand.close()
-                peaks[name] = None if None in found else int(np.median(found))
+            except RemoteError as error:
+                self.leave_out(f"{name}, memory of {workload}", error)
+                continue
+            peaks[name] = None if None in found else int(np.median(found))
         return peaks
 
     def measure(self, workload: Workload, names: list[str], seconds: float) -> dict[str, Array]:

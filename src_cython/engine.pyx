@@ -39,7 +39,7 @@ cdef extern from "panels.h" nogil:
     ctypedef void (*tile_kernel)(
         real* out, ptrdiff_t out_stride, const real* init, ptrdiff_t init_stride,
         const real* a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
-        ptrdiff_t part_stride, const real* panel, ptrdiff_t panels,
+        ptrdiff_t part_stride, const real* panel, ptrdiff_t columns,
         const real* next) noexcept nogil
     const tile_kernel tile[7]
     const tile_kernel tiles[5][7]

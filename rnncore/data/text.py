@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnncore.layers.arguments import check_tokens
+
 BYTES = "bytes"  # stands where an encoding is asked for: the alphabet is the file's bytes
 
 
@@ -230,13 +232,9 @@ class Vocabulary:
             If these are not integers, or not numbers of the vocabulary.
         """
         numbers = np.asarray(tokens)
-        if numbers.size and numbers.dtype.kind not in "iu":
-            raise TypeError(f"tokens: expected integers, got dtype {numbers.dtype}")
-        numbers = numbers.astype(np.intp)
-        if numbers.size and not (numbers.min() >= 0 and numbers.max() < len(self)):
-            wrong = numbers[(numbers < 0) | (numbers >= len(self))].flat[0]
-            raise ValueError(f"tokens: expected numbers from 0 to {len(self) - 1}, got {wrong}")
-        codes = self.symbols[numbers]
+        if numbers.size:
+            numbers = check_tokens("tokens", numbers, len(self))
+        codes = self.symbols[numbers.astype(np.intp)]
         if self.is_bytes:
             return codes.astype(np.uint8).tobytes().decode("utf-8", "replace")
         return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -54,9 +54,14 @@ def check_seed(seed: Any) -> np.random.Generator:
         ) from None
 
 
-def check_probability(name: str, p: object) -> float:
+def is_number(value: object) -> bool:
+    """Whether `value` is a number, True and False not counted."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def check_probability(name: str, p: Any) -> float:
     """Return p if it is at least 0 and below 1."""
-    if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0 <= p < 1:
+    if not is_number(p) or not 0 <= p < 1:
         raise ValueError(
             f"{name}: dropout probability has to be between 0 and 1 (1 excluded), got {p!r}"
         )

@@ -49,10 +49,8 @@ def make_stream(
             task.set_input(tasks[-1][1], below.state_size, below.state_size, 1, 0, False)
         elif tokens is not None:
             task.set_tokens(tokens, table)
-        else:
-            task.set_input(
-                h, 0, direction.input_size, 1, 0, False
-            )  # the stream points it to each x
+        else:  # the stream points it to each x
+            task.set_input(h, 0, direction.input_size, 1, 0, False)
         tasks.append((task, h))
     stream = kernels.Stream(
         [task for task, _ in tasks], chunk, tokens, vocabulary, initial, dtype,

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from rnncore import engine, layers
 from rnncore.data.text import Vocabulary
 from rnncore.engine.workspace import Workspace
-from rnncore.layers.arguments import as_array, check_seed, check_size, check_tokens
+from rnncore.layers.arguments import as_array, check_seed, check_size
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module
 from rnncore.layers.rows import Rows
@@ -193,7 +193,9 @@ class LanguageModel(Module):
         state
         """
         self._kept = None
-        tokens = check_tokens("tokens", as_array("tokens", tokens), len(self.vocabulary))
+        tokens = as_array("tokens", tokens)
+        if tokens.dtype.kind not in "iu":
+            raise TypeError(f"tokens: expected integers (T, B), got dtype {tokens.dtype}")
         if tokens.ndim != 2 or not tokens.size:
             raise ValueError(
                 f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"

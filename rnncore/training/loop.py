@@ -17,17 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.data.text import TextChunks, single_pass, split_text
-from rnncore.layers.arguments import as_array, check_size
+from rnncore.layers.arguments import as_array, check_size, is_number
 from rnncore.training import schedules
 from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from rnncore.training.optimizers import (
-    SGD,
-    Adam,
-    Optimizer,
-    RMSprop,
-    clip_grad_norm,
-    is_number,
-)
+from rnncore.training.optimizers import SGD, Adam, Optimizer, RMSprop, clip_grad_norm
 
 if TYPE_CHECKING:
     from rnncore.models.language_model import LanguageModel

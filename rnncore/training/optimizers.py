@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rnncore import engine
+from rnncore.layers.arguments import is_number
 from rnncore.layers.module import Module
 
 
@@ -311,11 +312,6 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     if factor < 1.0 and norm < np.inf:
         kernels.scale(module.flat_grads, factor, threads)
     return norm
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a real number."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _check_at_least_zero(**values: float) -> None:
