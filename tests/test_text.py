@@ -119,7 +119,9 @@ class TestVocabulary:
 
     @pytest.mark.parametrize("wrong", [[-1], [0, 3], [1.5], ["a"]])
     def test_numbers_that_stand_for_nothing(self, wrong: list) -> None:
-        with pytest.raises((ValueError, TypeError), match=r"^tokens: (index out of range: )?expected"):
+        with pytest.raises(
+            (ValueError, TypeError), match=r"^tokens: (index out of range: )?expected"
+        ):
             Vocabulary("abc").decode(wrong)
 
     def test_what_is_no_text(self) -> None:
