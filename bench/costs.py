@@ -48,9 +48,8 @@ def train(
 ) -> Array:
     """Do a training step; return the gradients of the weights."""
     layer.weights_changed()
-    layer.zero_grad()
     layer.forward(x, lengths=lengths, **options)
-    layer.backward(dy)
+    layer.backward(dy, accumulate=False)
     return layer.flat_grads
 
 

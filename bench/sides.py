@@ -42,9 +42,8 @@ class Rnncore:
 
         def run() -> tuple[Array, Array]:
             layer.weights_changed()  # as after a step of an optimizer
-            layer.zero_grad()
             y, _ = layer.forward(data.x, lengths=data.lengths)
-            dx, _ = layer.backward(data.dy)
+            dx, _ = layer.backward(data.dy, accumulate=False)
             return y, dx
 
         def results() -> dict[str, Array]:
@@ -59,9 +58,8 @@ class Rnncore:
         tokens, targets = data.tokens[:-1], data.tokens[1:]
 
         def run() -> float:
-            model.zero_grad()
             loss, _ = model.forward(tokens, targets)
-            model.backward()
+            model.backward(accumulate=False)
             rnncore.clip_grad_norm(model, CLIP_NORM)
             optimizer.step()
             return loss

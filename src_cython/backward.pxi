@@ -104,7 +104,7 @@ cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int th
                 store(out + k * LANES, load(out + k * LANES) + load(dz + k * LANES))
 
 
-cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
+cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int thread,
                      int threads) noexcept nogil:
     # z = W_hx x + b_h + W_hh h_prev: what the steps low to high contribute.
     cdef const Layout* layout = &work.z_layout
@@ -143,15 +143,16 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, int thread,
         barrier_wait(&work.barrier, thread, threads)
         if work.tokens == NULL:
             accumulate(work.dW_hx, work.x.parts * work.x.depth, layout, 0, work.cell.x_gates,
-                       work.dz_columns, work.x_panels, rows, thread, threads)
+                       work.dz_columns, work.x_panels, rows, adds, thread, threads)
         accumulate(work.dW_hh, layout.units, layout, places, work.cell.h_gates, work.dz_columns,
-                   work.h_panels, rows, thread, threads)
+                   work.h_panels, rows, adds, thread, threads)
         if work.db_x != NULL:
-            accumulate_bias(work.db_x, layout, 0, work.cell.x_gates, work.dz_columns, rows, thread,
-                            threads)
+            accumulate_bias(work.db_x, layout, 0, work.cell.x_gates, work.dz_columns, rows, adds,
+                            thread, threads)
         if work.db_h != NULL:
             accumulate_bias(work.db_h, layout, places, work.cell.h_gates, work.dz_columns, rows,
-                            thread, threads)
+                            adds, thread, threads)
+        adds = True
         barrier_wait(&work.barrier, thread, threads)
         first += rows
 
@@ -161,11 +162,12 @@ cdef inline ptrdiff_t count_chunks(const Work* work) noexcept nogil:
 
 
 cdef void backward_chunk(Work* work, ptrdiff_t number, int thread, int threads) noexcept nogil:
-    # The number-th chunk in the order of the backward pass.
+    # The number-th chunk in the order of the backward pass. The first one may replace the gradients.
     cdef Split split
     cdef ptrdiff_t low, high, k, t, first = 0, stride = work.dy_stride
     cdef const real* dy = work.dy
     cdef const real* dy_t = NULL
+    cdef bint adds = work.adds or number > 0
     if not work.reverse:
         number = count_chunks(work) - 1 - number
     low = number * work.chunk
@@ -187,7 +189,7 @@ cdef void backward_chunk(Work* work, ptrdiff_t number, int thread, int threads) 
             barrier_wait(&work.barrier, thread, threads)
         backward_step_h(work, t, &split)
     barrier_wait(&work.barrier, thread, threads)
-    contribute(work, low, high, thread, threads)
+    contribute(work, low, high, adds, thread, threads)
 
 
 cdef void backward_task(Work* work, int thread, int threads) noexcept nogil:

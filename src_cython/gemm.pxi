@@ -80,7 +80,8 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
 
 # Weight gradients: dW[m][j] += sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
 # a time. dz is turned into columns and x into panels, which makes it the same tile as above.
-# Each chunk is summed from zero and then added: the order depends on the rows alone.
+# Each chunk is summed from zero and then added, or put in the place of what stood there: the order
+# depends on the rows alone.
 
 cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
     # Numbers from one column of a chunk of rows to the next, and rows of its panels.
@@ -132,7 +133,7 @@ cdef inline void copy_to_panels(real* panels, const Rows* x, ptrdiff_t first, pt
 
 cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_t first_place,
                      const int* gate_of, const real* dz_columns, const real* panels,
-                     ptrdiff_t rows, int thread, int threads) noexcept nogil:
+                     ptrdiff_t rows, bint adds, int thread, int threads) noexcept nogil:
     # This thread's share of the blocks of dW, as many at a time as stay in the second cache.
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t low = share(layout.blocks, thread, threads), high
@@ -140,14 +141,14 @@ cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_
     cdef ptrdiff_t many = max(<ptrdiff_t>1, 65536 // (height * column_size(rows)))
     while low < last:
         high = min(low + many, last)
-        accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns, panels, rows, low,
-                          high)
+        accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns, panels, rows,
+                          adds, low, high)
         low = high
 
 
 cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             ptrdiff_t first_place, const int* gate_of, const real* dz_columns,
-                            const real* panels, ptrdiff_t rows, ptrdiff_t low,
+                            const real* panels, ptrdiff_t rows, bint adds, ptrdiff_t low,
                             ptrdiff_t high) noexcept nogil:
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS, size = column_size(rows)
@@ -155,6 +156,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
     cdef const real* a
     cdef real sums[6 * 64]
     cdef real* out[6]
+    cdef vec total
     for panel in range(round_up(columns, PANEL) // PANEL):
         width = min(PANEL, columns - panel * PANEL)
         for block in range(low, high):
@@ -177,27 +179,28 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                     if out[r] == NULL:
                         continue
                     for j in range(width // LANES):
+                        total = load(sums + r * PANEL + j * LANES)
                         store(out[r] + j * LANES,
-                              load(out[r] + j * LANES) + load(sums + r * PANEL + j * LANES))
+                              load(out[r] + j * LANES) + total if adds else total)
                     for j in range(width // LANES * LANES, width):
-                        out[r][j] += sums[r * PANEL + j]
+                        out[r][j] = (out[r][j] if adds else 0) + sums[r * PANEL + j]
 
 
 cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,
-                          const int* gate_of, const real* dz_columns, ptrdiff_t rows, int thread,
-                          int threads) noexcept nogil:
+                          const int* gate_of, const real* dz_columns, ptrdiff_t rows, bint adds,
+                          int thread, int threads) noexcept nogil:
     # db[m] += sum_row dz[row][m], this thread's share of the blocks
     cdef ptrdiff_t block, inside, unit, row, size = column_size(rows)
     cdef const real* a
-    cdef real total
+    cdef real* out
     for block in range(share(layout.blocks, thread, threads),
                        share(layout.blocks, thread + 1, threads)):
         a = dz_columns + (block * layout.places + first_place) * layout.block * size
         for inside in range(layout.gates * layout.block):
             unit = block * layout.block + inside % layout.block
             if unit < layout.units:
-                total = sum_of(a + inside * size, rows)
-                db[gate_of[inside // layout.block] * layout.units + unit] += total
+                out = db + gate_of[inside // layout.block] * layout.units + unit
+                out[0] = (out[0] if adds else 0) + sum_of(a + inside * size, rows)
 
 
 cdef inline real sum_of(const real* a, ptrdiff_t count) noexcept nogil:
@@ -238,6 +241,7 @@ cdef struct Linear:
     ptrdiff_t dx_stride
     real* dW
     real* db
+    bint adds                   # to dW and db; or what stands there is replaced
     real* dy_columns
     real* x_panels
     Barrier barrier
@@ -263,6 +267,7 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
     cdef Layout* layout = &linear.layout
     cdef ptrdiff_t first = share(linear.rows, thread, threads)
     cdef ptrdiff_t end = share(linear.rows, thread + 1, threads), rows
+    cdef bint adds = linear.adds
     while linear.dx != NULL and first < end:
         rows = min(<ptrdiff_t>SHORT_CHUNK_ROWS, end - first)
         project_back(linear.dx + first * linear.dx_stride, linear.dx_stride, linear.x.depth,
@@ -278,10 +283,11 @@ cdef void linear_backward_region(void* argument, int thread, int threads) noexce
                        threads)
         barrier_wait(&linear.barrier, thread, threads)
         accumulate(linear.dW, linear.x.depth, layout, 0, linear.gate_of, linear.dy_columns,
-                   linear.x_panels, rows, thread, threads)
+                   linear.x_panels, rows, adds, thread, threads)
         if linear.db != NULL:
-            accumulate_bias(linear.db, layout, 0, linear.gate_of, linear.dy_columns, rows,
+            accumulate_bias(linear.db, layout, 0, linear.gate_of, linear.dy_columns, rows, adds,
                             thread, threads)
+        adds = True
         barrier_wait(&linear.barrier, thread, threads)
         first += rows
 
@@ -330,8 +336,11 @@ def linear_forward(y, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows, ptrd
 
 def linear_backward(dy, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows,
                     ptrdiff_t in_features, ptrdiff_t out_features, packed_W_back, dx,
-                    ptrdiff_t dx_stride, dW, db, dy_columns, x_panels, int threads):
-    """dx = dy W; dW += dy^T x; db += sum dy. dx or db None: nobody wants it."""
+                    ptrdiff_t dx_stride, dW, db, bint adds, dy_columns, x_panels, int threads):
+    """dx = dy W; dW += dy^T x; db += sum dy. dx or db None: nobody wants it.
+
+    dW and db are replaced instead, given a row at least, unless the engine `adds` to them.
+    """
     cdef Linear linear
     memset(&linear, 0, sizeof(Linear))
     linear.layout = layout_of(out_features, 1, 1)
@@ -344,6 +353,7 @@ def linear_backward(dy, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows,
     linear.dx_stride = dx_stride
     linear.dW = reals(dW)
     linear.db = reals(db)
+    linear.adds = adds
     linear.dy_columns = reals(dy_columns)
     linear.x_panels = reals(x_panels)
     run_linear(linear_backward_region, &linear, threads)
@@ -378,6 +388,7 @@ def table_backward(Task task, dtable, embedding, ptrdiff_t vocabulary, packed_W_
     linear.dx = reals(dembedding)
     linear.dx_stride = task.work.input_size
     linear.dW = reals(dW_hx)
+    linear.adds = True
     linear.dy_columns = reals(columns)
     linear.x_panels = reals(x_panels)
     run_linear(linear_backward_region, &linear, threads)

@@ -92,6 +92,7 @@ cdef struct Work:
     real* dW_hh                 # INOUT (gates * hidden_size, hidden_size)
     real* db_x                  # INOUT (gates * hidden_size)
     real* db_h                  # INOUT the same; NULL: nobody wants it
+    bint adds                   # to these four; or what stands there is replaced
     real* dz_columns            # SCRATCH (blocks * places * block, column_size)
     real* x_panels              # SCRATCH (panels, column_size, width)
     real* h_panels              # SCRATCH (panels, column_size, width)
@@ -353,8 +354,11 @@ cdef class Task:
         self.work.y = target_of(y, first, stride, self.work.z_layout.units, placed, leaves)
 
     def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dy_rows, dh, dc, dW_hx, dW_hh,
-                      db_x, db_h, dz_columns, x_panels, h_panels):
-        """dy stands in rows, or as the caller has it: then dy_rows has room for a chunk."""
+                      db_x, db_h, bint adds, dz_columns, x_panels, h_panels):
+        """dy stands in rows, or as the caller has it: then dy_rows has room for a chunk.
+
+        The gradients of weights and biases are replaced, unless the engine `adds` to them.
+        """
         self.arrays["gradients"] = (dy, dy_rows, dh, dc, dW_hx, dW_hh, db_x, db_h, dz_columns, x_panels,
                                     h_panels)
         self.work.dy = NULL if dy is None else reals(dy) + first
@@ -366,6 +370,7 @@ cdef class Task:
         self.work.dW_hh = reals(dW_hh)
         self.work.db_x = reals(db_x)
         self.work.db_h = reals(db_h)
+        self.work.adds = adds
         self.work.dz_columns = reals(dz_columns)
         self.work.x_panels = reals(x_panels)
         self.work.h_panels = reals(h_panels)

@@ -177,12 +177,12 @@ def named_states(prefix: str, state: Any) -> dict[str, Array]:
 
 def run(layer: Recurrent, given: Given) -> dict[str, Array]:
     """Run forward and backward; return outputs, final states and all gradients by name."""
-    layer.zero_grad()
+    layer.flat_grads[...] = np.nan  # to be replaced
     y, state = layer.forward(given.x, given.state, given.lengths, embedding=given.embedding)
     results = {"y": y, **named_states("", state)}
     if given.embedding is not None:
         given.embedding.zero_grad()
-    dx, dstate = layer.backward(given.dy, given.dstate)
+    dx, dstate = layer.backward(given.dy, given.dstate, accumulate=False)
     if dx is not None:
         results["dx"] = dx
     if given.embedding is not None:

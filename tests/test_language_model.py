@@ -40,9 +40,9 @@ def test_gradients_against_finite_differences(settings: dict[str, Any]) -> None:
     model = make(dtype=np.float64, **settings)
     inputs, targets = chunk(model)
     state = carried(model)
-    model.zero_grad()
+    model.flat_grads[...] = np.nan
     model.forward(inputs, targets, state)
-    model.backward()
+    model.backward(accumulate=False)
     generator = np.random.default_rng(2)
     for name, gradient in model.grads.items():
         direction = generator.standard_normal(gradient.shape)
@@ -61,8 +61,9 @@ def test_gradients_against_finite_differences(settings: dict[str, Any]) -> None:
         assert analytic == pytest.approx(numeric, rel=1e-7, abs=1e-11), name
 
 
-def test_gradients_add_up_until_zeroed() -> None:
-    model = make()
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_gradients_add_up_until_zeroed_or_replaced(settings: dict[str, Any]) -> None:
+    model = make(**settings)
     inputs, targets = chunk(model)
     model.forward(inputs, targets)
     model.backward()
@@ -73,6 +74,10 @@ def test_gradients_add_up_until_zeroed() -> None:
     model.zero_grad()
     assert not model.flat_grads.any()
     assert once.any()
+    model.flat_grads[...] = np.nan
+    model.forward(inputs, targets)
+    model.backward(accumulate=False)
+    assert np.array_equal(model.flat_grads, once)
 
 
 def test_evaluation_between_forward_and_backward_changes_nothing() -> None:

@@ -203,6 +203,62 @@ def test_backward_through_chunks_is_the_whole_sequence(kind: str) -> None:
         np.testing.assert_allclose(array, whole[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("source", ["features", "one-hot", "embedding"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_add_up(kind: str, source: str) -> None:
+    case = Case(kind, 70, 5, 4, 7, 2, bidirectional=True, ragged=True, source=source)
+    layer, given = make_layer(case), make_given(case)
+
+    def backward(**options: bool) -> Array:
+        layer.forward(given.x, given.state, given.lengths, embedding=given.embedding)
+        layer.backward(given.dy, given.dstate, **options)
+        return layer.flat_grads.copy()
+
+    layer.flat_grads[...] = np.inf
+    once = backward(accumulate=False)
+    layer.zero_grad()
+    assert np.array_equal(backward(), once)
+    np.testing.assert_allclose(backward(accumulate=True), 2 * once, rtol=1e-12)
+    assert np.array_equal(backward(accumulate=False), once)
+
+
+def test_gradients_of_nothing_are_zero() -> None:
+    # no step, no row, and a learned state that another one stood above
+    layer = rnncore.GRU(3, 4, learn_initial_state=True, seed=0)
+    for x, lengths in ((np.zeros((0, 2, 3)), None), (np.ones((5, 2, 3)), [0, 0])):
+        layer.flat_grads[...] = np.nan
+        y, _ = layer.forward(x, lengths=lengths)
+        layer.backward(np.ones_like(y), accumulate=False)
+        assert not layer.flat_grads.any()
+    layer.flat_grads[...] = np.nan
+    y, _ = layer.forward(np.ones((5, 2, 3)), np.zeros((1, 2, 4)))
+    layer.backward(np.ones_like(y), accumulate=False)
+    assert np.isfinite(layer.flat_grads).all() and not layer.grads["initial_h_l0"].any()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_gradients_of_linear_and_embedding_add_up(rows: int) -> None:
+    rng = np.random.default_rng(0)
+    head, table = rnncore.Linear(5, 7, seed=0), rnncore.Embedding(6, 3, seed=0)
+    pairs = (
+        (head, rng.standard_normal((rows, 5)), rng.standard_normal((rows, 7))),
+        (table, rng.integers(0, 6, rows), rng.standard_normal((rows, 3))),
+    )
+    for module, x, dy in pairs:
+        module.flat_grads[...] = np.nan
+        module.forward(x)
+        module.backward(dy, accumulate=False)
+        once = module.flat_grads.copy()
+        assert np.isfinite(once).all() and once.any() == (rows > 0)
+        module.zero_grad()
+        for times in (1, 2):
+            module.forward(x)
+            module.backward(dy)
+            np.testing.assert_allclose(module.flat_grads, times * once, rtol=1e-6)
+        with pytest.raises(TypeError, match="accumulate: expected True or False"):
+            module.backward(dy, accumulate=1)
+
+
 def test_results_are_the_callers_own() -> None:
     case = Case("lstm", 5, 3, 4, 6, 2, True)
     layer, given = make_layer(case), make_given(case)
@@ -793,7 +849,8 @@ def run_in(memory: int, layer: Recurrent, given: Given) -> dict[str, Array]:
     y, state = layer.forward(
         given.x, given.state, given.lengths, embedding=given.embedding, memory=memory
     )
-    dx, dstate = layer.backward(given.dy, given.dstate)
+    layer.flat_grads[...] = np.nan
+    dx, dstate = layer.backward(given.dy, given.dstate, accumulate=False)
     results = {"y": y, **named_states("", state), **named_states("d", dstate)}
     results.update({f"d{name}": gradient for name, gradient in layer.grads.items()})
     if given.embedding is not None:

@@ -345,8 +345,8 @@ def test_what_is_not_finite_stops_before_anything_is_changed(
             else:
                 backward = trainer.model.backward
 
-                def broken() -> None:
-                    backward()
+                def broken(**options: bool) -> None:
+                    backward(**options)
                     trainer.model.grads["rnn.weight_hh_l0"][3, 2] = np.nan
 
                 trainer.model.backward = broken  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ from numpy.typing import DTypeLike
 
 from rnncore.layers.arguments import (
     as_real,
+    check_flag,
     check_seed,
     check_size,
     check_tokens,
@@ -62,8 +63,15 @@ class Embedding(Module):
         self._tokens = check_tokens("tokens", tokens, self.num_embeddings)
         return self._params["weight"][self._tokens]
 
-    def backward(self, dy: np.ndarray) -> None:
-        """Add the gradient of the vectors, (..., embedding_dim), to that of the table.
+    def backward(self, dy: np.ndarray, *, accumulate: bool = True) -> None:
+        """Sum the gradients of the vectors into that of the table.
+
+        Parameters
+        ----------
+        dy
+            dL/d(vectors), (..., embedding_dim).
+        accumulate
+            Whether to add to `grads` or to replace what stands there.
 
         Raises
         ------
@@ -72,10 +80,13 @@ class Embedding(Module):
         ValueError, TypeError
             If dy does not have the shape of the vectors, or is not floating-point.
         """
+        accumulate = check_flag("accumulate", accumulate)
         if self._tokens is None:
             raise RuntimeError("backward: nothing was kept; call forward first")
         dy = as_real("dy", dy, self.dtype)
         expected = (*self._tokens.shape, self.embedding_dim)
         if dy.shape != expected:
             raise ValueError(f"dy: expected the shape of the vectors, {expected}, got {dy.shape}")
+        if not accumulate:
+            self.zero_grad()
         np.add.at(self._grads["weight"], self._tokens, dy)

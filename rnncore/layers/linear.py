@@ -88,14 +88,18 @@ class Linear(Module):
         )  # fmt: skip
         return out[:, : self.out_features]
 
-    def backward_rows(self, dy: np.ndarray, x: Rows, dx: np.ndarray | None) -> None:
-        """Write dy W into dx and add to grads; dy is (x.length, row_size), dx any row length."""
+    def backward_rows(
+        self, dy: np.ndarray, x: Rows, dx: np.ndarray | None, accumulate: bool
+    ) -> None:
+        """Write dy W into dx, and the gradients; dy is (x.length, row_size), dx any row length."""
+        if not (x.length or accumulate):
+            self.zero_grad()
         array = self._workspace.array
         sizes = self._kernels.linear_sizes(self.in_features, self.out_features, x.length)
         self._kernels.linear_backward(
             dy, x.flat, x.first, x.stride, x.length, self.in_features, self.out_features,
             self._packed["W_back"], dx, 0 if dx is None else dx.shape[1],
-            self._grads["weight"], self._grads.get("bias"),
+            self._grads["weight"], self._grads.get("bias"), accumulate,
             array("dy_columns", (sizes["dy_columns"],)),
             array("x_panels", (sizes["x_panels"],)), engine.get_num_threads(),
         )  # fmt: skip
@@ -129,8 +133,15 @@ class Linear(Module):
         self._x = Rows.of(kept)
         return self(kept.reshape(*leading, self.in_features))
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dL/dx and add to grads, given dL/dy (..., out_features).
+    def backward(self, dy: np.ndarray, *, accumulate: bool = True) -> np.ndarray:
+        """Return dL/dx, given dL/dy (..., out_features).
+
+        Parameters
+        ----------
+        dy
+            dL/dy in the shape of y.
+        accumulate
+            Whether to add to `grads` or to replace what stands there.
 
         Raises
         ------
@@ -139,6 +150,7 @@ class Linear(Module):
         ValueError
             If dy does not have the shape of y.
         """
+        accumulate = check_flag("accumulate", accumulate)
         if self._x is None:
             raise RuntimeError("backward: nothing was kept; call forward first")
         rows, leading = self._rows("dy", dy, self.out_features)
@@ -150,5 +162,5 @@ class Linear(Module):
         padded[:, self.out_features :] = 0
         padded[:, : self.out_features] = rows
         dx = np.empty((len(rows), self.in_features), self.dtype)
-        self.backward_rows(padded, self._x, dx)
+        self.backward_rows(padded, self._x, dx, accumulate)
         return dx.reshape(*leading, self.in_features)

@@ -116,11 +116,11 @@ class Module:
 
     @property
     def grads(self) -> Mapping[str, np.ndarray]:
-        """Name and gradient of every parameter; `backward` adds to them."""
+        """Name and gradient of every parameter; `backward` adds to them, or replaces them."""
         return MappingProxyType(dict(self._named("_grads")))
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero."""
+        """Set all gradients to zero; `backward(..., accumulate=False)` does without, and faster."""
         self.flat_grads[...] = 0
 
     def weights_changed(self) -> None:

@@ -269,9 +269,14 @@ class Recurrent(Module):
         return form.leave(y), self._leave_state(final, form)
 
     def backward(
-        self, dy: Any, dstate: State = None, *, input_gradient: bool = True
+        self,
+        dy: Any,
+        dstate: State = None,
+        *,
+        input_gradient: bool = True,
+        accumulate: bool = True,
     ) -> tuple[Any, State]:
-        """Backpropagate through time from the last `forward`; adds to `grads`.
+        """Backpropagate through time from the last `forward`.
 
         Parameters
         ----------
@@ -281,6 +286,10 @@ class Recurrent(Module):
             dL/d(final state) in the shape of the state; None is zero.
         input_gradient
             False skips the gradient of x, which then is None. It is None for tokens as well.
+        accumulate
+            Whether to add to `grads`, as several chunks of a batch want it. False replaces what
+            stands there: the same as `zero_grad` before, in less time. To the gradient of an
+            embedding, which is a module of its own, is always added.
 
         Returns
         -------
@@ -295,6 +304,7 @@ class Recurrent(Module):
         ValueError, TypeError
             If a gradient does not fit.
         """
+        accumulate = check_flag("accumulate", accumulate)
         kept = self._take_kept()
         self._kept = kept  # until dy and dstate have turned out to fit
         form, (steps, size) = kept.form, kept.shape[:2]
@@ -308,7 +318,7 @@ class Recurrent(Module):
         dx = None
         if input_gradient and kept.tokens is None:
             dx = aligned_empty(prod(kept.shape), self.dtype).reshape(kept.shape)
-        sums = self._begin_sums(kept.tokens)
+        sums = self._begin_sums(kept.tokens, accumulate)
         if kept.run is not None:
             self._refresh("backward")
             dinitial = self._backward_run(kept.run, sums, dy, dfinal, dx)
@@ -445,13 +455,13 @@ class Recurrent(Module):
         kept.run, self._kept = run, kept
         return rows, self._leave_state(self._final(run, initial, last), form)
 
-    def backward_rows(self, dy: Rows) -> None:
-        """Add to `grads` what dy brings, in rows as those of y with zeros in the padding."""
+    def backward_rows(self, dy: Rows, accumulate: bool) -> None:
+        """Do `backward` without dx from dy in rows as those of y, with zeros in the padding."""
         kept = self._take_kept()
         assert kept.run is not None
         assert dy.length == kept.run.batch.rows and dy.stride == self.padded_output_size
         nothing: States = [[None] * len(self._sizes)] * 2
-        sums = self._begin_sums(kept.tokens)
+        sums = self._begin_sums(kept.tokens, accumulate)
         self._refresh("backward")
         first = backward_stack(self._layers, kept.run, sums, dy, nothing, None)
         self._finish_sums(sums, kept, first)
@@ -473,12 +483,16 @@ class Recurrent(Module):
             )
         return kept
 
-    def _begin_sums(self, tokens: Tokens | None) -> Sums:
+    def _begin_sums(self, tokens: Tokens | None, adds: bool) -> Sums:
+        if self.learn_initial_state and not adds:
+            for name, array in self._grads.items():
+                if name.startswith("initial_"):
+                    array[...] = 0
         grads = [
             [self._weights(layer, d, self._grads) for d in range(len(directions))]
             for layer, directions in enumerate(self._layers)
         ]
-        return Sums(self._layers, grads, tokens, self._training_workspace)
+        return Sums(self._layers, grads, tokens, self._training_workspace, adds)
 
     def _finish_sums(
         self, sums: Sums, kept: _Kept, dinitial: Sequence[Sequence[np.ndarray | None]]

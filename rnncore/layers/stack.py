@@ -328,6 +328,7 @@ def backward_stack(
             for k in range(1 + direction.has_c):
                 initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
     _forget(run, keep_input=False)
+    sums.adds = True
     return initial
 
 
@@ -387,7 +388,7 @@ def _set_gradients(
             dy_rows = array(("dy_rows", d), (count * direction.state_size,))
     task.set_gradients(
         flat, first, stride, dy_rows, dstates[0], dstates[1] if direction.has_c else None,
-        grads["W_hx"], grads["W_hh"], grads["b_h"], sums.db_h.get((number, d)),
+        grads["W_hx"], grads["W_hh"], grads["b_h"], sums.db_h.get((number, d)), sums.adds,
         array(("dz_columns", number if run.wavefront else 0, d), (sizes["dz_columns"],)),
         array(("x_panels", number if run.wavefront else 0, d), (sizes["x_panels"],)),
         array(("h_panels", number if run.wavefront else 0, d), (sizes["h_panels"],)),
@@ -461,9 +462,10 @@ def make_tables(
 class Sums:
     """Gradients of the parameters while a backward pass, whole or in segments, adds to them.
 
-    `grads` mirror the weights of each direction of each layer; the engine adds to them itself.
-    What it sums in a layout of its own, the gradients of all recurrent biases and of the table of
-    tokens, `finish` adds to them: once, so that segments give the sums of one pass.
+    `grads` mirror the weights of each direction of each layer; the engine adds to them itself, or,
+    unless `adds`, the first time replaces what stands there. What it sums in a layout of its own,
+    the gradients of all recurrent biases and of the table of tokens, `finish` adds to them: once,
+    so that segments give the sums of one pass.
     """
 
     def __init__(
@@ -472,12 +474,17 @@ class Sums:
         grads: list[list[dict[str, np.ndarray | None]]],
         tokens: Tokens | None,
         workspace: Workspace,
+        adds: bool,
     ) -> None:
         self.layers, self.grads, self.tokens, self.workspace = layers, grads, tokens, workspace
+        self.adds = adds
         self.db_h: dict[tuple[int, int], np.ndarray] = {}
         self.dtables: list[np.ndarray] = []
         for number, directions in enumerate(layers):
             for d, direction in enumerate(directions):
+                if not adds:  # what the engine does not write itself
+                    gathered = number == 0 and tokens is not None
+                    _clear(grads[number][d]["b_hn"], grads[0][d]["W_hx"] if gathered else None)
                 if grads[number][d]["b_hn"] is not None:
                     size = direction.gates * direction.hidden_size
                     self.db_h[number, d] = workspace.array(("db_h", number, d), (size,))
@@ -490,6 +497,10 @@ class Sums:
 
     def finish(self, dembedding: np.ndarray | None) -> None:
         """Add what is not in `grads` yet; the gradient of the embedding to `dembedding`."""
+        if not self.adds:  # there was no step
+            for directions in self.grads:
+                for grads in directions:
+                    _clear(*grads.values())
         for (number, d), db_h in self.db_h.items():
             db_hn = self.grads[number][d]["b_hn"]
             assert db_hn is not None
@@ -511,3 +522,9 @@ class Sums:
             )  # fmt: skip
             if dembedding is not None:
                 dembedding[used] += dE
+
+
+def _clear(*arrays: np.ndarray | None) -> None:
+    for array in arrays:
+        if array is not None:
+            array[...] = 0

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from rnncore import engine, layers
 from rnncore.data.text import Vocabulary
 from rnncore.engine.workspace import Workspace
-from rnncore.layers.arguments import as_array, check_seed, check_size
+from rnncore.layers.arguments import as_array, check_flag, check_seed, check_size
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module
 from rnncore.layers.rows import Rows
@@ -212,18 +212,33 @@ class LanguageModel(Module):
         self._kept = rows, logits  # by now dlogits
         return loss, state
 
-    def backward(self) -> None:
-        """Add the gradients of the last `forward` to `grads`."""
+    def backward(self, *, accumulate: bool = True) -> None:
+        """Write the gradients of the last `forward`.
+
+        Parameters
+        ----------
+        accumulate
+            Whether to add to `grads` or to replace what stands there.
+
+        Raises
+        ------
+        RuntimeError
+            If `forward` did not come before, each forward serves one backward.
+        """
+        accumulate = check_flag("accumulate", accumulate)
         if self._kept is None:
             raise RuntimeError("backward: nothing was kept; call forward first, once for each")
         (rows, dlogits), self._kept = self._kept, None
         dy = self._workspace.array("dy", (rows.length, self.rnn.padded_output_size))
         dy[:, rows.depth :] = 0
-        self.head.backward_rows(dlogits, rows, dy)
+        if self.embedding is not None and not accumulate:
+            self.embedding.zero_grad()
+        self.head.backward_rows(dlogits, rows, dy, accumulate)
         if self.dropout.p:
             dy[:, : rows.depth] = self.dropout.backward(dy[:, : rows.depth])
         width = dy.shape[1]
-        self.rnn.backward_rows(Rows(dy.reshape(-1), rows.length, 0, width, rows.depth, 1, width))
+        dy_rows = Rows(dy.reshape(-1), rows.length, 0, width, rows.depth, 1, width)
+        self.rnn.backward_rows(dy_rows, accumulate)
 
     def evaluate(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None

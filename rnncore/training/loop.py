@@ -278,8 +278,7 @@ class Trainer:
         if not math.isfinite(loss):
             self.chunks.position = position
             self._refuse(f"the next loss is {loss}, the weights were not changed")
-        self.model.zero_grad()
-        self.model.backward()
+        self.model.backward(accumulate=False)
         if not math.isfinite(clip_grad_norm(self.model, self.settings.clip_norm)):
             self.chunks.position = position
             self._refuse("the next gradient is not finite, the weights were not changed")
