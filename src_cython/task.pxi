@@ -353,27 +353,30 @@ cdef class Task:
         self.arrays["y"] = y
         self.work.y = target_of(y, first, stride, self.work.z_layout.units, placed, leaves)
 
-    def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dy_rows, dh, dc, dW_hx, dW_hh,
-                      db_x, db_h, bint adds, dz_columns, x_panels, h_panels):
+    def set_batch_back(self, dh, dc, dz_columns, x_panels, h_panels):
+        """Take the buffers of the backward pass over the batch of `set_batch`."""
+        self.arrays["batch back"] = (dh, dc, dz_columns, x_panels, h_panels)
+        self.work.dh = reals(dh)
+        self.work.dc = reals(dc)
+        self.work.dz_columns = reals(dz_columns)
+        self.work.x_panels = reals(x_panels)
+        self.work.h_panels = reals(h_panels)
+
+    def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, dy_rows, dW_hx, dW_hh, db_x, db_h,
+                      bint adds):
         """dy stands in rows, or as the caller has it: then dy_rows has room for a chunk.
 
         The gradients of weights and biases are replaced, unless the engine `adds` to them.
         """
-        self.arrays["gradients"] = (dy, dy_rows, dh, dc, dW_hx, dW_hh, db_x, db_h, dz_columns, x_panels,
-                                    h_panels)
+        self.arrays["gradients"] = (dy, dy_rows, dW_hx, dW_hh, db_x, db_h)
         self.work.dy = NULL if dy is None else reals(dy) + first
         self.work.dy_stride = dy_stride
         self.work.dy_rows = reals(dy_rows)
-        self.work.dh = reals(dh)
-        self.work.dc = reals(dc)
         self.work.dW_hx = reals(dW_hx)
         self.work.dW_hh = reals(dW_hh)
         self.work.db_x = reals(db_x)
         self.work.db_h = reals(db_h)
         self.work.adds = adds
-        self.work.dz_columns = reals(dz_columns)
-        self.work.x_panels = reals(x_panels)
-        self.work.h_panels = reals(h_panels)
         self.work.dx.data = NULL
         self.work.dtable = NULL
 

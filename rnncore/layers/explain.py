@@ -30,7 +30,7 @@ def explain(
     ]
     for number, directions in enumerate(layers):
         direction = directions[0]
-        plan = direction.kernels.plan(direction.task(), steps, batch, False, threads)
+        plan = direction.kernels.plan(direction.blank, steps, batch, False, threads)
         rows, chunk = steps * batch, min(steps, plan["chunk"])
         product = "GEMM" if chunk * batch > 1 else "matvec"
         height = direction.gates * direction.hidden_size
@@ -56,7 +56,7 @@ def explain(
         kept = layer.dtype.itemsize * sum(
             (steps + 1) * batch * d.state_size
             + batch * d.state_size * d.has_c
-            + d.z_size * d.kernels.forward_sizes(d.task(), steps, batch, threads)["rows"]
+            + d.z_size * d.kernels.forward_sizes(d.blank, steps, batch, threads)["rows"]
             for directions in layers
             for d in directions
         )

@@ -102,12 +102,11 @@ class Recurrent(Module):
         self._has_b_hn = cell == "gru" and self.bias
         super().__init__(self._parameter_shapes(), dtype=dtype)
         self._dropout = Dropout(self.dropout, dtype=dtype, seed=seed)
-        for layer, size in enumerate(layer_sizes):
-            for d in range(count):
-                for array in self._weights(layer, d, self._params).values():
-                    if array is not None:
-                        bound = size**-0.5
-                        array[...] = self._dropout.generator.uniform(-bound, bound, array.shape)
+        for direction in self._directions():
+            for array in direction.weights.values():
+                if array is not None:
+                    bound = direction.hidden_size**-0.5
+                    array[...] = self._dropout.generator.uniform(-bound, bound, array.shape)
         self._packed: dict[str, int] = {}  # for which pass, of which version
         self._packing = threading.Lock()
         self._kept: _Kept | None = None
@@ -124,6 +123,9 @@ class Recurrent(Module):
 
     # Parameters
 
+    def _directions(self) -> list[Direction]:
+        return [direction for layer in self._layers for direction in layer]
+
     def _ends(self) -> list[str]:
         # What the parameter names of each direction of each layer end in.
         return [
@@ -134,8 +136,7 @@ class Recurrent(Module):
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
-        directions = [direction for layer in self._layers for direction in layer]
-        for end, direction in zip(self._ends(), directions, strict=True):
+        for end, direction in zip(self._ends(), self._directions(), strict=True):
             rows, size = direction.gates * direction.hidden_size, direction.hidden_size
             shapes[f"weight_ih{end}"] = (rows, direction.input_size)
             shapes[f"weight_hh{end}"] = (rows, size)
@@ -148,16 +149,12 @@ class Recurrent(Module):
                     shapes[f"initial_{letter}{end}"] = (size,)
         return shapes
 
-    def _weights(
-        self, layer: int, d: int, arrays: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray | None]:
-        end = f"_l{layer}" + "_reverse" * d
-        return {
-            "W_hx": arrays[f"weight_ih{end}"],
-            "W_hh": arrays[f"weight_hh{end}"],
-            "b_h": arrays.get(f"bias_ih{end}"),
-            "b_hn": arrays.get(f"bias_hn{end}"),
-        }
+    def _bind(self, flat_params: np.ndarray, flat_grads: np.ndarray) -> None:
+        super()._bind(flat_params, flat_grads)
+        names = {"W_hx": "weight_ih", "W_hh": "weight_hh", "b_h": "bias_ih", "b_hn": "bias_hn"}
+        for end, direction in zip(self._ends(), self._directions(), strict=True):
+            direction.weights = {k: self._params.get(name + end) for k, name in names.items()}
+            direction.grads = {k: self._grads.get(name + end) for k, name in names.items()}
 
     def _own_state(self) -> dict[str, np.ndarray]:
         # PyTorch has two biases; the second is zero but for the part that is kept apart.
@@ -193,14 +190,13 @@ class Recurrent(Module):
             if which == "forward" or not apart:
                 self._packed.clear()
             for layer, directions in enumerate(self._layers):
-                for d, direction in enumerate(directions):
-                    weights = self._weights(layer, d, self._params)
+                for direction in directions:
                     if which == "forward":
-                        direction.pack(weights)
+                        direction.pack()
                         continue
                     both = layer > 0 and len(directions) == 2
                     parts = (2, self._layers[layer - 1][0].state_size) if both else (1, 0)
-                    direction.pack_back(weights, *parts, apart)
+                    direction.pack_back(*parts, apart)
             self._packed[which] = self._version
 
     # Running
@@ -325,8 +321,7 @@ class Recurrent(Module):
         else:
             dinitial = self._backward_segments(kept, sums, dy, dfinal, dx)
         self._finish_sums(sums, kept, dinitial)
-        shaped = self._zeros_for_none(dinitial, size)
-        return None if dx is None else form.leave(dx), self._leave_state(shaped, form)
+        return None if dx is None else form.leave(dx), self._leave_state(dinitial, form)
 
     def record(
         self,
@@ -417,15 +412,16 @@ class Recurrent(Module):
         if embedding is not None:
             self._check_embedding(embedding)
         directions = [directions[0] for directions in self._layers]
-        weights = [self._weights(layer, 0, self._params) for layer in range(len(directions))]
-        layers = packed_copy(directions, weights)
+        layers = packed_copy(directions)
         vocabulary, table = 0, None
         if tokens or embedding is not None:
             rows = None if embedding is None else embedding._params["weight"]
             vocabulary = self.input_size if rows is None else len(rows)
             table = aligned_empty(vocabulary * layers[0].table_size, self.dtype)
             everything = np.arange(vocabulary)
-            layers[0].make_table(table, weights[0]["W_hx"], Tokens(everything, everything, rows))
+            layers[0].make_table(table, Tokens(everything, everything, rows))
+        for direction in layers:
+            del direction.weights  # which may go, while the stream stays
         h, c = self._initial_state(None, 1, Form("time first"))
         zero = np.zeros(1, self.dtype)
         initial = [
@@ -488,11 +484,7 @@ class Recurrent(Module):
             for name, array in self._grads.items():
                 if name.startswith("initial_"):
                     array[...] = 0
-        grads = [
-            [self._weights(layer, d, self._grads) for d in range(len(directions))]
-            for layer, directions in enumerate(self._layers)
-        ]
-        return Sums(self._layers, grads, tokens, self._training_workspace, adds)
+        return Sums(self._layers, tokens, self._training_workspace, adds)
 
     def _finish_sums(
         self, sums: Sums, kept: _Kept, dinitial: Sequence[Sequence[np.ndarray | None]]
@@ -531,9 +523,7 @@ class Recurrent(Module):
         return Tokens.of(ids, batch, self.input_size, weight)
 
     def _make_tables(self, tokens: Tokens, workspace: Workspace) -> list[np.ndarray]:
-        directions = self._layers[0]
-        W_hx = [self._weights(0, d, self._params)["W_hx"] for d in range(len(directions))]
-        return make_tables(directions, tokens, W_hx, workspace)
+        return make_tables(self._layers[0], tokens, workspace)
 
     def _set_up(
         self,
@@ -608,8 +598,10 @@ class Recurrent(Module):
 
     def _final(self, run: Pass, initial: States, last: list[list[np.ndarray]]) -> States:
         # The states after a pass; sequences without a step keep theirs.
-        if run.batch.dense and self._has_c:
-            return [[values.copy() for values in arrays] for arrays in last]
+        if run.batch.dense:
+            final: States = [[values.copy() for values in arrays] for arrays in last]
+            final[1] = final[1] or [None] * len(final[0])
+            return final
         final = self._zeros_for_none(initial, run.batch.batch)
         for arrays, ends in zip(final, last, strict=True):
             for out, values in zip(arrays, ends, strict=False):
@@ -691,7 +683,7 @@ class Recurrent(Module):
                 None if dx is None else dx[part],
             )  # fmt: skip
         generator.state = after
-        return dfinal
+        return dfinal if len(segments) else self._zeros_for_none(dfinal, x.shape[1])
 
     # Arguments and results
 

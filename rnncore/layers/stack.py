@@ -18,7 +18,8 @@ class Direction:
     """One direction of one layer: its parameters packed for the engine.
 
     `weights` are W_hx (G * H, I), W_hh (G * H, H), b_h (G * H,) or None, and b_hn (H,) or None,
-    the bias of the last gate's recurrent part.
+    the bias of the last gate's recurrent part; `grads` their gradients. `blank` is a task that
+    never runs: it tells the engine the cell and its sizes.
     """
 
     def __init__(
@@ -28,10 +29,12 @@ class Direction:
         self.dtype = dtype
         self.cell, self.reverse = cell, reverse
         self.input_size, self.hidden_size = input_size, hidden_size
-        task = self.task()
-        self.gates: int = task.gates
-        self.has_c: bool = task.has_c
-        sizes = task.sizes
+        self.weights: dict[str, np.ndarray | None]
+        self.grads: dict[str, np.ndarray | None]
+        self.blank = self.task()
+        self.gates: int = self.blank.gates
+        self.has_c: bool = self.blank.has_c
+        sizes = self.blank.sizes
         self.z_size: int = sizes["z"]
         self.table_size: int = sizes["table"]
         self.state_size: int = sizes["state"]
@@ -50,9 +53,10 @@ class Direction:
             array = self._buffers[name] = aligned_empty(size, self.dtype)
         return array[:size]
 
-    def pack(self, weights: dict[str, np.ndarray | None]) -> None:
+    def pack(self) -> None:
         """Pack the weights for the forward pass."""
-        b_hn, b_h, packed_b_h = weights["b_hn"], None, None
+        weights, b_h, packed_b_h = self.weights, None, None
+        b_hn = weights["b_hn"]
         if b_hn is not None:
             b_h = np.zeros(self.gates * self.hidden_size, self.dtype)
             b_h[-self.hidden_size :] = b_hn
@@ -63,13 +67,11 @@ class Direction:
             self._space("b_x", self.table_size), packed_b_h,
         )  # fmt: skip
         self.kernels.pack(
-            self.task(), weights["W_hx"], weights["W_hh"], weights["b_h"], b_h, *self.packed,
+            self.blank, weights["W_hx"], weights["W_hh"], weights["b_h"], b_h, *self.packed,
             engine.get_num_threads(),
         )  # fmt: skip
 
-    def pack_back(
-        self, weights: dict[str, np.ndarray | None], parts: int, stride: int, apart: bool
-    ) -> None:
+    def pack_back(self, parts: int, stride: int, apart: bool) -> None:
         """Pack the weights for the backward pass; the input stands in parts, `stride` apart.
 
         They take the place of those for the forward pass, unless they shall stand `apart`.
@@ -81,18 +83,19 @@ class Direction:
             self._space("W_hh" + end, self.table_size * -(-self.hidden_size // lanes) * lanes),
         )
         self.kernels.pack_back(
-            self.task(), weights["W_hx"], weights["W_hh"], parts, stride, *self.packed_back,
-            engine.get_num_threads(),
+            self.blank, self.weights["W_hx"], self.weights["W_hh"], parts, stride,
+            *self.packed_back, engine.get_num_threads(),
         )  # fmt: skip
 
-    def make_table(self, table: np.ndarray, W_hx: np.ndarray | None, tokens: Tokens) -> None:
+    def make_table(self, table: np.ndarray, tokens: Tokens) -> None:
         """Write W_hx e_v + b_h for the tokens v, e_v its embedding or one-hot row."""
         packed_W_hx, _, packed_b_x, _ = self.packed
         if tokens.embedding is None:
-            self.kernels.one_hot_table(self.task(), table, W_hx, packed_b_x, tokens.used)
+            W_hx = self.weights["W_hx"]
+            self.kernels.one_hot_table(self.blank, table, W_hx, packed_b_x, tokens.used)
         else:
             self.kernels.table_forward(
-                self.task(), table, tokens.embedding, len(tokens.used), packed_W_hx, packed_b_x,
+                self.blank, table, tokens.embedding, len(tokens.used), packed_W_hx, packed_b_x,
                 engine.get_num_threads(),
             )  # fmt: skip
 
@@ -190,7 +193,7 @@ def use_wavefront(
     if not 1 < len(layers) <= MOST_LAYERS or threads == 1 or sequences >= 4 * threads or dropout:
         return False
     return not any(
-        len(directions) > 1 or directions[0].kernels.splits(directions[0].task(), threads)
+        len(directions) > 1 or directions[0].kernels.splits(directions[0].blank, threads)
         for directions in layers
     )
 
@@ -300,7 +303,7 @@ def backward_stack(
     """
     kernels, threads = layers[0][0].kernels, engine.get_num_threads()
     wavefront = run.wavefront and kernels.backward_chunks(run.tasks[0][0]) >= 4 * len(layers)
-    dstates: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    dstates: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
     for number in reversed(range(len(layers))):
         directions, tasks, x = layers[number], run.tasks[number], run.inputs[number]
         dxs, pairs = [], []
@@ -325,8 +328,9 @@ def backward_stack(
     initial: list[list[np.ndarray]] = [[], []]
     for number, directions in enumerate(layers):
         for d, direction in enumerate(directions):
-            for k in range(1 + direction.has_c):
-                initial[k].append(dstates[number][d][k][:, : direction.hidden_size])
+            for k, array in enumerate(dstates[number][d]):
+                if array is not None:
+                    initial[k].append(array[:, : direction.hidden_size])
     _forget(run, keep_input=False)
     sums.adds = True
     return initial
@@ -365,20 +369,21 @@ def _set_gradients(
     dfinal: States,
     number: int,
     d: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0."""
     index = number * len(run.tasks[0]) + d
-    batch, array, hidden = run.batch, run.workspace.array, direction.hidden_size
-    dstates = []
-    for k, name in enumerate(("dh", "dc")):
-        buffer = array((name, number, d), (batch.running, direction.state_size))
-        buffer[...] = 0
-        given = dfinal[k][index]
-        if given is not None:
-            buffer[:, :hidden] = batch.in_order(given)
-        dstates.append(buffer)
+    batch, array, grads = run.batch, run.workspace.array, direction.grads
+    known = run.workspace.prepared.get(("back", number, d))
+    if known is None or known[0] is not task:
+        known = task, *_allocate_back(direction, run, task, number, d)
+        run.workspace.prepared["back", number, d] = known
+    _, dh, dc = known
+    for buffer, given in ((dh, dfinal[0][index]), (dc, dfinal[1][index])):
+        if buffer is not None:
+            buffer[...] = 0
+            if given is not None:
+                buffer[:, : direction.hidden_size] = batch.in_order(given)
     task.set_weights_back(*direction.packed_back)
-    sizes, grads = direction.kernels.backward_sizes(task, batch.rows), sums.grads[number][d]
     first = stride = 0
     flat = dy_rows = None
     if dy is not None:
@@ -387,13 +392,27 @@ def _set_gradients(
             count = _chunk_rows(direction.kernels, batch)
             dy_rows = array(("dy_rows", d), (count * direction.state_size,))
     task.set_gradients(
-        flat, first, stride, dy_rows, dstates[0], dstates[1] if direction.has_c else None,
-        grads["W_hx"], grads["W_hh"], grads["b_h"], sums.db_h.get((number, d)), sums.adds,
-        array(("dz_columns", number if run.wavefront else 0, d), (sizes["dz_columns"],)),
-        array(("x_panels", number if run.wavefront else 0, d), (sizes["x_panels"],)),
-        array(("h_panels", number if run.wavefront else 0, d), (sizes["h_panels"],)),
+        flat, first, stride, dy_rows, grads["W_hx"], grads["W_hh"], grads["b_h"],
+        sums.db_h.get((number, d)), sums.adds,
     )  # fmt: skip
-    return dstates[0], dstates[1]
+    return dh, dc
+
+
+def _allocate_back(
+    direction: Direction, run: Pass, task: Any, number: int, d: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    batch, array = run.batch, run.workspace.array
+    sizes = direction.kernels.backward_sizes(task, batch.rows)
+    shape = (batch.running, direction.state_size)
+    dh = array(("dh", number, d), shape)
+    dc = array(("dc", number, d), shape) if direction.has_c else None
+    scratch_of = number if run.wavefront else 0
+    scratch = (
+        array((name, scratch_of, d), (sizes[name],))
+        for name in ("dz_columns", "x_panels", "h_panels")
+    )
+    task.set_batch_back(dh, dc, *scratch)
+    return dh, dc
 
 
 def state_names(direction: Direction) -> list[str]:
@@ -412,7 +431,7 @@ def describe(direction: Direction, run: Pass, number: int, d: int) -> dict[str, 
             found[name] = [Rows(rows.reshape(-1), count, 0, rows.shape[1], size)]
     width = direction.z_size
     z = run.workspace.array(("z", number, d), (count * width,))
-    sizes = direction.task().sizes
+    sizes = direction.blank.sizes
     block, stride = sizes["block"], sizes["places"] * sizes["block"]
     whole, rest = divmod(size, block)
     for place, name in enumerate(GATES.get(direction.cell, "")):
@@ -429,7 +448,7 @@ def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bo
     total = 0
     for number, directions in enumerate(layers):
         for direction in directions:
-            back = direction.kernels.backward_sizes(direction.task(), rows)
+            back = direction.kernels.backward_sizes(direction.blank, rows)
             states = (rows + batch) * direction.state_size * (1 + direction.has_c)
             total += rows * direction.z_size + states + 2 * batch * direction.state_size
             if number:
@@ -445,16 +464,13 @@ def bytes_kept(layers: list[list[Direction]], steps: int, batch: int, tokens: bo
 
 
 def make_tables(
-    directions: list[Direction],
-    tokens: Tokens,
-    W_hx: list[np.ndarray | None],
-    workspace: Workspace,
+    directions: list[Direction], tokens: Tokens, workspace: Workspace
 ) -> list[np.ndarray]:
     """Project all tokens at once; the rows of a pass over tokens are gathered from there."""
     tables = []
     for d, direction in enumerate(directions):
         table = workspace.array(("table", d), (len(tokens.used) * direction.table_size,))
-        direction.make_table(table, W_hx[d], tokens)
+        direction.make_table(table, tokens)
         tables.append(table)
     return tables
 
@@ -462,30 +478,28 @@ def make_tables(
 class Sums:
     """Gradients of the parameters while a backward pass, whole or in segments, adds to them.
 
-    `grads` mirror the weights of each direction of each layer; the engine adds to them itself, or,
-    unless `adds`, the first time replaces what stands there. What it sums in a layout of its own,
-    the gradients of all recurrent biases and of the table of tokens, `finish` adds to them: once,
-    so that segments give the sums of one pass.
+    The engine adds to the `grads` of each direction of each layer itself, or, unless `adds`, the
+    first time replaces what stands there. What it sums in a layout of its own, the gradients of all
+    recurrent biases and of the table of tokens, `finish` adds to them: once, so that segments give
+    the sums of one pass.
     """
 
     def __init__(
         self,
         layers: list[list[Direction]],
-        grads: list[list[dict[str, np.ndarray | None]]],
         tokens: Tokens | None,
         workspace: Workspace,
         adds: bool,
     ) -> None:
-        self.layers, self.grads, self.tokens, self.workspace = layers, grads, tokens, workspace
-        self.adds = adds
+        self.layers, self.tokens, self.workspace, self.adds = layers, tokens, workspace, adds
         self.db_h: dict[tuple[int, int], np.ndarray] = {}
         self.dtables: list[np.ndarray] = []
         for number, directions in enumerate(layers):
             for d, direction in enumerate(directions):
                 if not adds:  # what the engine does not write itself
                     gathered = number == 0 and tokens is not None
-                    _clear(grads[number][d]["b_hn"], grads[0][d]["W_hx"] if gathered else None)
-                if grads[number][d]["b_hn"] is not None:
+                    _clear(direction.grads["b_hn"], direction.grads["W_hx"] if gathered else None)
+                if direction.grads["b_hn"] is not None:
                     size = direction.gates * direction.hidden_size
                     self.db_h[number, d] = workspace.array(("db_h", number, d), (size,))
                     self.db_h[number, d][...] = 0
@@ -498,25 +512,25 @@ class Sums:
     def finish(self, dembedding: np.ndarray | None) -> None:
         """Add what is not in `grads` yet; the gradient of the embedding to `dembedding`."""
         if not self.adds:  # there was no step
-            for directions in self.grads:
-                for grads in directions:
-                    _clear(*grads.values())
+            for directions in self.layers:
+                for direction in directions:
+                    _clear(*direction.grads.values())
         for (number, d), db_h in self.db_h.items():
-            db_hn = self.grads[number][d]["b_hn"]
+            db_hn = self.layers[number][d].grads["b_hn"]
             assert db_hn is not None
             db_hn += db_h[-len(db_hn) :]  # the parameters keep those of the last gate
         for d, dtable in enumerate(self.dtables):
             assert self.tokens is not None
-            direction, dW_hx = self.layers[0][d], self.grads[0][d]["W_hx"]
-            task, used, embedding = direction.task(), self.tokens.used, self.tokens.embedding
+            direction, used, embedding = self.layers[0][d], self.tokens.used, self.tokens.embedding
+            dW_hx = direction.grads["W_hx"]
             if embedding is None:
-                direction.kernels.one_hot_gradient(task, dtable, dW_hx, used)
+                direction.kernels.one_hot_gradient(direction.blank, dtable, dW_hx, used)
                 continue
             array, (count, width) = self.workspace.array, embedding.shape
-            sizes = direction.kernels.backward_sizes(task, count)
+            sizes = direction.kernels.backward_sizes(direction.blank, count)
             dE = array(("dembedding", 0), (count, width))
             direction.kernels.table_backward(
-                task, dtable, embedding, count, direction.packed_back[0], dE, dW_hx,
+                direction.blank, dtable, embedding, count, direction.packed_back[0], dE, dW_hx,
                 array(("dz_columns", 0, d), (sizes["dz_columns"],)),
                 array(("x_panels", 0, d), (sizes["x_panels"],)), engine.get_num_threads(),
             )  # fmt: skip

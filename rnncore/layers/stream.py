@@ -25,7 +25,7 @@ def make_stream(
     """
     kernels, dtype = layers[0].kernels, layers[0].dtype
     sizes = [
-        direction.kernels.forward_sizes(direction.task(), LONGEST_CHUNK, 1, 1)
+        direction.kernels.forward_sizes(direction.blank, LONGEST_CHUNK, 1, 1)
         for direction in layers
     ]
     chunk = min(size["rows"] for size in sizes)
@@ -62,14 +62,12 @@ def make_stream(
     return stream
 
 
-def packed_copy(
-    directions: list[Direction],
-    weights: list[dict[str, np.ndarray | None]],
-) -> list[Direction]:
+def packed_copy(directions: list[Direction]) -> list[Direction]:
     """Return layers of one direction with packed weights of their own."""
     copies = []
-    for old, arrays in zip(directions, weights, strict=True):
+    for old in directions:
         new = Direction(old.cell, old.input_size, old.hidden_size, False, old.dtype)
-        new.pack(arrays)
+        new.weights = old.weights
+        new.pack()
         copies.append(new)
     return copies
