@@ -23,6 +23,7 @@ cdef extern from "simd.h" nogil:
     vec splat(real s)
     vec larger(vec a, vec b)
     void expect(const real* p)
+    void fetch(const real* p)
     void transpose(real* out, ptrdiff_t out_stride, const real* source, ptrdiff_t in_stride)
     vec exponential(vec x)
     vec sigmoid(vec x)

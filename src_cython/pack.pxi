@@ -1,6 +1,16 @@
 # Weights into panels, and pre-activation tables out of weights. Done once per optimizer step in
 # training, once per model in inference.
 
+cdef enum:
+    ROWS_AHEAD = 16
+
+
+cdef inline bint are_large(ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
+    # Such weights have left the near caches since the last time. Their rows change places, so that no
+    # processor sees which come next: they are fetched some rows ahead.
+    return rows * columns * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE
+
+
 cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t column) noexcept nogil:
     # Which row of a (gates * units, columns) weight array stands at `column` of the gates of a
     # row, (blocks, gates, block); -1 beyond the last unit.
@@ -16,16 +26,20 @@ cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layou
     # panels[p][k][j] = W[row of column p * z.panel + j][k], this thread's share of the columns;
     # LANES of them at a time, which are neighbouring units of one gate
     cdef ptrdiff_t columns = z.blocks * z.gates * z.block
-    cdef ptrdiff_t vector, column, lane, row, k
+    cdef ptrdiff_t vector, column, lane, row, after, k
+    cdef bint large = are_large(z.gates * z.units, depth)
     cdef real* out
     for vector in range(share(columns // LANES, thread, threads),
                         share(columns // LANES, thread + 1, threads)):
         column = vector * LANES
         out = panels + column // z.panel * depth * z.panel + column % z.panel
+        after = weight_row(z, gate_of, column + LANES) if large else -1
         k = 0
         if weight_row(z, gate_of, column + LANES - 1) >= 0:
             row = weight_row(z, gate_of, column)
             while k + LANES <= depth:
+                for lane in range(LANES if after >= 0 else 0):
+                    fetch(W + (after + lane) * depth + k)
                 transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
                 k += LANES
         for lane in range(LANES):
@@ -43,32 +57,44 @@ cdef inline void pack_column(real* out, ptrdiff_t width, const real* row, ptrdif
 cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdiff_t depth,
                             ptrdiff_t part_stride, const Layout* z, const int* gate_of, int thread,
                             int threads) noexcept nogil:
-    # panels[p][m][j] = W[row of m][column p * PANEL + j], this thread's share of the m; columns
-    # stand in parts, part_stride apart
+    # panels[p][m][j] = W[row of m][column p * PANEL + j]; columns stand in parts, part_stride apart.
+    # Threads share the panels, if these are even and not large: then each packs what it reads itself,
+    # where it packed for the forward pass, and nothing goes from core to core. Else they share the m.
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
     cdef ptrdiff_t columns = (parts - 1) * part_stride + depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef bint padded = columns % LANES > 0 or parts * depth < columns or (
         z.blocks * z.block > z.units)
-    cdef ptrdiff_t m, row, part, j, column, many, panel, width
-    for m in range(share(height, thread, threads), share(height, thread + 1, threads)):
+    cdef bint large = are_large(z.gates * z.units, columns)
+    cdef bint by_panels = count % threads == 0 and not large
+    cdef ptrdiff_t first = share(count, thread, threads) if by_panels else 0
+    cdef ptrdiff_t last = share(count, thread + 1, threads) if by_panels else count
+    cdef ptrdiff_t low = 0 if by_panels else share(height, thread, threads)
+    cdef ptrdiff_t high = height if by_panels else share(height, thread + 1, threads)
+    cdef ptrdiff_t m, row, after, part, column, end, many, panel, width, k
+    for m in range(low, high):
         row = weight_row(z, gate_of, m)
+        after = weight_row(z, gate_of, m + ROWS_AHEAD) if large else -1
         if padded:
-            for panel in range(count):
+            for panel in range(first, last):
                 width = panel_width(columns, panel)
                 memset(panels + panel * height * PANEL + m * width, 0, width * sizeof(real))
         if row < 0:
             continue
+        if after >= 0:
+            for k in range(parts * depth // CACHE_LINE):
+                fetch(W + after * parts * depth + k * CACHE_LINE)
         for part in range(parts):
-            j = 0
-            while j < depth:
-                column = part * part_stride + j
+            column = max(part * part_stride, first * PANEL)
+            end = min(part * part_stride + depth, last * PANEL)
+            while column < end:
                 panel = column // PANEL
-                many = min(PANEL - column % PANEL, depth - j)
+                many = min((panel + 1) * PANEL, end) - column
                 memcpy(panels + panel * height * PANEL + m * panel_width(columns, panel)
-                       + column % PANEL, W + (row * parts + part) * depth + j,
+                       + column % PANEL,
+                       W + (row * parts + part) * depth + column - part * part_stride,
                        many * sizeof(real))
-                j += many
+                column += many
 
 
 cdef struct Packing:

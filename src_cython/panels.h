@@ -69,7 +69,7 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors,
         for (ptrdiff_t k = 0; k < depth; k++, panel += width, last += last_vectors * LANES) {
             vec weight[4 * PANEL_VECTORS];
             if (ahead) {
-                __builtin_prefetch(next, 0, 2);
+                fetch(next);
                 next += CACHE_LINE;
             }
 #pragma GCC unroll 4

@@ -83,6 +83,9 @@ INLINE void finish_stores(void)
 /* Bring a cache line that will be written, or read, a little later. */
 INLINE void expect(const real *p) { __builtin_prefetch(p, 1); }
 
+/* Bring a number that is read soon to the second cache. */
+INLINE void fetch(const real *p) { __builtin_prefetch(p, 0, 2); }
+
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
