@@ -205,6 +205,11 @@ def _resume_settings(resume: Path, given: dict[str, Any]) -> tuple[LanguageModel
             f"--resume: expected a training checkpoint, but {str(resume)!r} is a model alone; "
             "give last.safetensors or best.safetensors of a training folder"
         )
+    if "seed" in given:
+        raise ValueError(
+            f"--seed: expected none with --resume, which goes on with the random numbers of "
+            f"{str(resume)!r}, got {given['seed']}; leave the option out, or train anew"
+        )
     old = metadata["training"]["settings"]
     for name in (*FIXED_MODEL, *FIXED_SETTINGS):
         kept = model.settings[name] if name in FIXED_MODEL else old[name]

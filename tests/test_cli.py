@@ -183,6 +183,10 @@ class TestBadInput:
         refuse("sample", tmp_path / "gone", match="gone' does not exist")
         refuse("train", "text", text_file, "--resume", cut, match="cut off, damaged")
 
+    def test_resume_with_a_seed(self, folder: Path, text_file: Path) -> None:
+        last = folder / "last.safetensors"
+        refuse("train", "text", text_file, "--resume", last, "--seed", 3, match="--seed: .* got 3")
+
     def test_resume_on_another_text(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
         other = tmp_path / "other.txt"
         last = folder / "last.safetensors"

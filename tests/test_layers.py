@@ -687,8 +687,10 @@ def test_dropout_stands_between_layers(bidirectional: bool) -> None:
 
 def test_dropout_with_one_layer_or_of_zero_does_nothing() -> None:
     x = np.ones((5, 3, 4), np.float32)
-    for layers, p in ((1, 0.9), (3, 0.0)):
-        layer = rnncore.LSTM(4, 6, layers, dropout=p, seed=0)
+    with pytest.warns(UserWarning, match="dropout: 0.9 has no effect on one layer") as caught:
+        one = rnncore.LSTM(4, 6, dropout=0.9, seed=0)
+    assert caught[0].filename == __file__
+    for layer in (one, rnncore.LSTM(4, 6, 3, dropout=0.0, seed=0)):
         assert np.array_equal(layer(x)[0], layer.forward(x)[0])
 
 

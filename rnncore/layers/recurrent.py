@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -87,6 +88,12 @@ class Recurrent(Module):
         self.bidirectional = check_flag("bidirectional", bidirectional)
         self.learn_initial_state = check_flag("learn_initial_state", learn_initial_state)
         self.dropout = check_probability("dropout", dropout)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout: {self.dropout} has no effect on one layer, as it stands between layers; "
+                "give several, or put an rnncore.Dropout behind",
+                stacklevel=3,
+            )
         dtype, seed = check_dtype(dtype), check_seed(seed)
         count = 2 if bidirectional else 1
         self._sizes = [size for size in layer_sizes for _ in range(count)]

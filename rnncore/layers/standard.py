@@ -27,7 +27,7 @@ class RNN(Recurrent):
     batch_first
         Whether x and y are (B, T, features) in place of (T, B, features).
     dropout
-        Probability between the layers, in `forward` alone.
+        Probability between the layers, in `forward` alone; a warning if there is but one.
     bidirectional
         Whether a second direction reads the sequence backwards; y then holds both.
     learn_initial_state

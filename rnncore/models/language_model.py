@@ -150,8 +150,9 @@ class LanguageModel(Module):
             children["embedding"] = self.embedding
             input_size = embedding_size
         self.rnn = CELLS[cell](
-            input_size, hidden_size, num_layers=num_layers, dropout=dropout, **common
-        )
+            input_size, hidden_size, num_layers=num_layers,
+            dropout=dropout if num_layers > 1 else 0.0, **common,
+        )  # fmt: skip
         self.dropout = Dropout(dropout, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
