@@ -42,6 +42,7 @@ LONG_SECONDS = 2e-2  # a call so long needs none before it
 FIRST_CALLS = 9  # that are timed, unless they take longer
 FIRST_SECONDS = 1.0
 SECONDS = 2.0  # of timing, for each case and thread count
+FEWEST_ROUNDS = 5
 QUICK_SIZE = 2e8  # layers * T * B * H * (I + H)
 
 
@@ -215,7 +216,7 @@ class Comparison:
         return peaks
 
     def measure(self, workload: Workload, names: list[str], seconds: float) -> dict[str, Array]:
-        """Time sides in turn, in as many rounds as about `seconds` allow; at least three."""
+        """Time sides in turn, in as many rounds as about `seconds` allow, or the fewest."""
         start = time.perf_counter()
         first = {name: self.ask(name, workload, "time", False) for name in names}
         once = {name: value for name, value in first.items() if value is not None}
@@ -224,7 +225,7 @@ class Comparison:
         stretches = [
             max(once[name], warm[name] * (WARM_SECONDS + SHORTEST_SECONDS)) for name in once
         ]
-        rounds = int(np.clip(seconds / (sum(stretches) + pause), 3, 50))
+        rounds = int(np.clip(seconds / (sum(stretches) + pause), FEWEST_ROUNDS, 50))
         times: dict[str, list[float | None]] = {name: [] for name in once}
         order = list(once)
         for _ in range(rounds):

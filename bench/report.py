@@ -135,21 +135,21 @@ def missed_section(rows: list[dict[str, Any]]) -> str:
     for row in filter(missed, rows):
         ratio, binding = row["ratio"]["median"], row["limit"]
         allowed = ratio * 100 / binding["percent"]
-        beyond += allowed < row["target"]
+        too_much = round(allowed, 2) < row["target"]
+        beyond += too_much
         lines.append([
             f"{row['group']}: {row['name']}", str(row["threads"]), f"{ratio:.2f}x",
             f"{row['target']:.2f}x", f"{binding['percent']:.0f}% ({binding['by']})",
-            f"{allowed:.2f}x" + ", less than the aim" * (allowed < row["target"]),
+            f"{allowed:.2f}x" + ", less than the aim" * too_much,
         ])  # fmt: skip
     if not lines:
         return "None."
     header = ["case", "threads", "best peer / rnncore", "aim", "of the limit", "at 100% of it"]
     products = [row["limit"]["percent"] for row in rows if row["group"] == "product"]
-    beside = f" A product alone comes to\n{max(products):.0f}% at most." if products else ""
-    return (
-        f"{len(lines)}, of which {beyond} would be missed at 100% of the limit as well.{beside}\n\n"
-        + table(header, lines)
-    )
+    text = f"{len(lines)}, of which {beyond} would be missed at 100% of the limit as well."
+    if products:
+        text += f"\nA product alone comes to {max(products):.0f}% at most."
+    return f"{text}\n\n{table(header, lines)}"
 
 
 def shortest_steps(limits: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
                     memcpy(out + r * stride, edge + r * PANEL, rest * sizeof(real))
 
 
-# Weight gradients: dW[m][j] += sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
+# Weight gradients: dW[m][j] (+)= sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
 # a time. dz is turned into columns and x into panels, which makes it the same tile as above.
 # Each chunk is summed from zero and then added, or put in the place of what stood there: the order
 # depends on the rows alone.
@@ -156,7 +156,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
     cdef const real* a
     cdef real sums[6 * 64]
     cdef real* out[6]
-    cdef vec total
+    cdef vec before
     for panel in range(round_up(columns, PANEL) // PANEL):
         width = min(PANEL, columns - panel * PANEL)
         for block in range(low, high):
@@ -179,9 +179,8 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                     if out[r] == NULL:
                         continue
                     for j in range(width // LANES):
-                        total = load(sums + r * PANEL + j * LANES)
-                        store(out[r] + j * LANES,
-                              load(out[r] + j * LANES) + total if adds else total)
+                        before = load(out[r] + j * LANES) if adds else splat(0)
+                        store(out[r] + j * LANES, before + load(sums + r * PANEL + j * LANES))
                     for j in range(width // LANES * LANES, width):
                         out[r][j] = (out[r][j] if adds else 0) + sums[r * PANEL + j]
 
@@ -189,7 +188,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
 cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,
                           const int* gate_of, const real* dz_columns, ptrdiff_t rows, bint adds,
                           int thread, int threads) noexcept nogil:
-    # db[m] += sum_row dz[row][m], this thread's share of the blocks
+    # db[m] (+)= sum_row dz[row][m], this thread's share of the blocks
     cdef ptrdiff_t block, inside, unit, row, size = column_size(rows)
     cdef const real* a
     cdef real* out
@@ -339,7 +338,7 @@ def linear_backward(dy, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t rows,
                     ptrdiff_t dx_stride, dW, db, bint adds, dy_columns, x_panels, int threads):
     """dx = dy W; dW += dy^T x; db += sum dy. dx or db None: nobody wants it.
 
-    dW and db are replaced instead, given a row at least, unless the engine `adds` to them.
+    `adds` False: dW and db are replaced, for which it takes a row.
     """
     cdef Linear linear
     memset(&linear, 0, sizeof(Linear))

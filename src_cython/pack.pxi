@@ -6,8 +6,8 @@ cdef enum:
 
 
 cdef inline bint are_large(ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
-    # Such weights have left the near caches since the last time. Their rows change places, so that no
-    # processor sees which come next: they are fetched some rows ahead.
+    # Such weights have left the near caches since the last time. Rows are read in the order of the
+    # gates, which no processor guesses: they are fetched some rows ahead.
     return rows * columns * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE
 
 
@@ -38,7 +38,7 @@ cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layou
         if weight_row(z, gate_of, column + LANES - 1) >= 0:
             row = weight_row(z, gate_of, column)
             while k + LANES <= depth:
-                for lane in range(LANES if after >= 0 else 0):
+                for lane in range(LANES if after >= 0 and k % CACHE_LINE == 0 else 0):
                     fetch(W + (after + lane) * depth + k)
                 transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
                 k += LANES
@@ -58,8 +58,9 @@ cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdif
                             ptrdiff_t part_stride, const Layout* z, const int* gate_of, int thread,
                             int threads) noexcept nogil:
     # panels[p][m][j] = W[row of m][column p * PANEL + j]; columns stand in parts, part_stride apart.
-    # Threads share the panels, if these are even and not large: then each packs what it reads itself,
-    # where it packed for the forward pass, and nothing goes from core to core. Else they share the m.
+    # Threads share the panels, if their number allows it and the weights are not large. Then each packs
+    # what it will read, and in the part of the memory where it packed for the forward pass: nothing
+    # goes from core to core. Else they share the m.
     cdef ptrdiff_t height = z.blocks * z.gates * z.block
     cdef ptrdiff_t columns = (parts - 1) * part_stride + depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL

@@ -92,7 +92,7 @@ cdef struct Work:
     real* dW_hh                 # INOUT (gates * hidden_size, hidden_size)
     real* db_x                  # INOUT (gates * hidden_size)
     real* db_h                  # INOUT the same; NULL: nobody wants it
-    bint adds                   # to these four; or what stands there is replaced
+    bint adds                   # to these four; False: they are only written to
     real* dz_columns            # SCRATCH (blocks * places * block, column_size)
     real* x_panels              # SCRATCH (panels, column_size, width)
     real* h_panels              # SCRATCH (panels, column_size, width)
@@ -366,7 +366,7 @@ cdef class Task:
                       bint adds):
         """dy stands in rows, or as the caller has it: then dy_rows has room for a chunk.
 
-        The gradients of weights and biases are replaced, unless the engine `adds` to them.
+        `adds` False: the gradients of weights and biases are replaced.
         """
         self.arrays["gradients"] = (dy, dy_rows, dW_hx, dW_hh, db_x, db_h)
         self.work.dy = NULL if dy is None else reals(dy) + first

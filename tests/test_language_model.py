@@ -80,6 +80,18 @@ def test_gradients_add_up_until_zeroed_or_replaced(settings: dict[str, Any]) -> 
     assert np.array_equal(model.flat_grads, once)
 
 
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_a_refused_backward_changes_nothing(settings: dict[str, Any]) -> None:
+    model = make(**settings)
+    model.flat_grads[...] = 7
+    model.forward(*chunk(model))
+    model.weights_changed()
+    for accumulate in (True, False):
+        with pytest.raises(RuntimeError, match="weights have changed since forward"):
+            model.backward(accumulate=accumulate)
+    assert (model.flat_grads == 7).all()
+
+
 def test_evaluation_between_forward_and_backward_changes_nothing() -> None:
     model = make(hidden_size=70, dropout=0.3)
     inputs, targets = chunk(model)

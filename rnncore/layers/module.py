@@ -120,7 +120,7 @@ class Module:
         return MappingProxyType(dict(self._named("_grads")))
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero; `backward(..., accumulate=False)` does without, and faster."""
+        """Set all gradients to zero; `backward(accumulate=False)` replaces them and is faster."""
         self.flat_grads[...] = 0
 
     def weights_changed(self) -> None:

@@ -279,7 +279,7 @@ class Recurrent(Module):
         input_gradient: bool = True,
         accumulate: bool = True,
     ) -> tuple[Any, State]:
-        """Backpropagate through time from the last `forward`.
+        """Backpropagate through time from the last `forward`, into `grads`.
 
         Parameters
         ----------
@@ -291,8 +291,8 @@ class Recurrent(Module):
             False skips the gradient of x, which then is None. It is None for tokens as well.
         accumulate
             Whether to add to `grads`, as several chunks of a batch want it. False replaces what
-            stands there: the same as `zero_grad` before, in less time. To the gradient of an
-            embedding, which is a module of its own, is always added.
+            stands there: the same as `zero_grad` before, in less time. The gradient of an
+            embedding, a module of its own, is always added to.
 
         Returns
         -------
@@ -302,14 +302,13 @@ class Recurrent(Module):
         Raises
         ------
         RuntimeError
-            If `forward` did not come before, each forward serves one backward; or the weights have
+            If `forward` did not come before (each forward serves one backward), or the weights have
             changed since (what is written through `params` is not noticed, and would be wrong).
         ValueError, TypeError
             If a gradient does not fit.
         """
         accumulate = check_flag("accumulate", accumulate)
-        kept = self._take_kept()
-        self._kept = kept  # until dy and dstate have turned out to fit
+        kept = self.check_kept()
         form, (steps, size) = kept.form, kept.shape[:2]
         dfinal = check_state(
             "dstate", dstate, self.layer_name, self._sizes, len(self._layers[0]), self._has_c,
@@ -321,7 +320,7 @@ class Recurrent(Module):
         dx = None
         if input_gradient and kept.tokens is None:
             dx = aligned_empty(prod(kept.shape), self.dtype).reshape(kept.shape)
-        sums = self._begin_sums(kept.tokens, accumulate)
+        sums = self._begin_sums(kept, accumulate)
         if kept.run is not None:
             self._refresh("backward")
             dinitial = self._backward_run(kept.run, sums, dy, dfinal, dx)
@@ -428,7 +427,7 @@ class Recurrent(Module):
             everything = np.arange(vocabulary)
             layers[0].make_table(table, Tokens(everything, everything, rows))
         for direction in layers:
-            del direction.weights  # which may go, while the stream stays
+            del direction.weights  # the stream shall not keep the layer's parameters alive
         h, c = self._initial_state(None, 1, Form("time first"))
         zero = np.zeros(1, self.dtype)
         initial = [
@@ -460,18 +459,18 @@ class Recurrent(Module):
 
     def backward_rows(self, dy: Rows, accumulate: bool) -> None:
         """Do `backward` without dx from dy in rows as those of y, with zeros in the padding."""
-        kept = self._take_kept()
+        kept, self._kept = self.check_kept(), None
         assert kept.run is not None
         assert dy.length == kept.run.batch.rows and dy.stride == self.padded_output_size
         nothing: States = [[None] * len(self._sizes)] * 2
-        sums = self._begin_sums(kept.tokens, accumulate)
+        sums = self._begin_sums(kept, accumulate)
         self._refresh("backward")
         first = backward_stack(self._layers, kept.run, sums, dy, nothing, None)
         self._finish_sums(sums, kept, first)
 
-    def _take_kept(self) -> _Kept:
-        # What the last forward kept; the weights must be the same still.
-        kept, self._kept = self._kept, None
+    def check_kept(self) -> _Kept:
+        """Return what the last forward kept, or say why it cannot serve a backward."""
+        kept = self._kept
         if kept is None:
             raise RuntimeError("backward: nothing was kept; call forward first, once for each")
         if kept.version != self._version:
@@ -486,12 +485,15 @@ class Recurrent(Module):
             )
         return kept
 
-    def _begin_sums(self, tokens: Tokens | None, adds: bool) -> Sums:
-        if self.learn_initial_state and not adds:
+    def _begin_sums(self, kept: _Kept, adds: bool) -> Sums:
+        if not adds and not kept.rows:
+            self.zero_grad()
+        elif not adds:  # to what the engine does not write itself is added all the same
+            others = ("initial_", "bias_hn", *["weight_ih_l0"] * (kept.tokens is not None))
             for name, array in self._grads.items():
-                if name.startswith("initial_"):
+                if name.startswith(others):
                     array[...] = 0
-        return Sums(self._layers, tokens, self._training_workspace, adds)
+        return Sums(self._layers, kept.tokens, self._training_workspace, adds)
 
     def _finish_sums(
         self, sums: Sums, kept: _Kept, dinitial: Sequence[Sequence[np.ndarray | None]]
@@ -803,6 +805,12 @@ class _Kept:
     run: Pass | None = None
     segments: Segments | None = None
     x: np.ndarray | None = None  # of segments: features (T, B, I), or places of tokens (T, B)
+
+    @property
+    def rows(self) -> int:
+        """Steps of all sequences together."""
+        lengths = self.form.lengths
+        return self.shape[0] * self.shape[1] if lengths is None else int(lengths.sum())
 
     def __post_init__(self) -> None:
         self.embedding_version = -1 if self.embedding is None else self.embedding._version

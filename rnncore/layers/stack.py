@@ -373,10 +373,11 @@ def _set_gradients(
     """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0."""
     index = number * len(run.tasks[0]) + d
     batch, array, grads = run.batch, run.workspace.array, direction.grads
-    known = run.workspace.prepared.get(("back", number, d))
+    known = run.workspace.prepared.get(("back", number, d)) if batch.dense else None
     if known is None or known[0] is not task:
         known = task, *_allocate_back(direction, run, task, number, d)
-        run.workspace.prepared["back", number, d] = known
+        if batch.dense:
+            run.workspace.prepared["back", number, d] = known
     _, dh, dc = known
     for buffer, given in ((dh, dfinal[0][index]), (dc, dfinal[1][index])):
         if buffer is not None:
@@ -401,6 +402,7 @@ def _set_gradients(
 def _allocate_back(
     direction: Direction, run: Pass, task: Any, number: int, d: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Give a task the buffers of its backward pass, which serve it for all batches like this."""
     batch, array = run.batch, run.workspace.array
     sizes = direction.kernels.backward_sizes(task, batch.rows)
     shape = (batch.running, direction.state_size)
@@ -478,8 +480,8 @@ def make_tables(
 class Sums:
     """Gradients of the parameters while a backward pass, whole or in segments, adds to them.
 
-    The engine adds to the `grads` of each direction of each layer itself, or, unless `adds`, the
-    first time replaces what stands there. What it sums in a layout of its own, the gradients of all
+    The engine adds to the `grads` of each direction of each layer itself, or, unless `adds`,
+    replaces them, which makes it true. What it sums in a layout of its own, the gradients of all
     recurrent biases and of the table of tokens, `finish` adds to them: once, so that segments give
     the sums of one pass.
     """
@@ -496,9 +498,6 @@ class Sums:
         self.dtables: list[np.ndarray] = []
         for number, directions in enumerate(layers):
             for d, direction in enumerate(directions):
-                if not adds:  # what the engine does not write itself
-                    gathered = number == 0 and tokens is not None
-                    _clear(direction.grads["b_hn"], direction.grads["W_hx"] if gathered else None)
                 if direction.grads["b_hn"] is not None:
                     size = direction.gates * direction.hidden_size
                     self.db_h[number, d] = workspace.array(("db_h", number, d), (size,))
@@ -511,10 +510,6 @@ class Sums:
 
     def finish(self, dembedding: np.ndarray | None) -> None:
         """Add what is not in `grads` yet; the gradient of the embedding to `dembedding`."""
-        if not self.adds:  # there was no step
-            for directions in self.layers:
-                for direction in directions:
-                    _clear(*direction.grads.values())
         for (number, d), db_h in self.db_h.items():
             db_hn = self.layers[number][d].grads["b_hn"]
             assert db_hn is not None
@@ -536,9 +531,3 @@ class Sums:
             )  # fmt: skip
             if dembedding is not None:
                 dembedding[used] += dE
-
-
-def _clear(*arrays: np.ndarray | None) -> None:
-    for array in arrays:
-        if array is not None:
-            array[...] = 0

@@ -214,7 +214,7 @@ class LanguageModel(Module):
         return loss, state
 
     def backward(self, *, accumulate: bool = True) -> None:
-        """Write the gradients of the last `forward`.
+        """Compute the gradients of the last `forward`, into `grads`.
 
         Parameters
         ----------
@@ -224,11 +224,13 @@ class LanguageModel(Module):
         Raises
         ------
         RuntimeError
-            If `forward` did not come before, each forward serves one backward.
+            If `forward` did not come before (each forward serves one backward), or the weights have
+            changed since; nothing is changed then.
         """
         accumulate = check_flag("accumulate", accumulate)
         if self._kept is None:
             raise RuntimeError("backward: nothing was kept; call forward first, once for each")
+        self.rnn.check_kept()
         (rows, dlogits), self._kept = self._kept, None
         dy = self._workspace.array("dy", (rows.length, self.rnn.padded_output_size))
         dy[:, rows.depth :] = 0
