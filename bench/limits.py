@@ -28,6 +28,7 @@ from rnncore.engine.workspace import aligned_empty
 LEVELS = ("L1", "L2", "L3", "memory")
 STEPS = ("lstm", "gru", "rnn_tanh")
 FEW_UNITS = 16
+PASSES = 5
 DEFAULT_SIZES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 
 
@@ -94,9 +95,21 @@ def bandwidth(low: float, high: float, threads: int, seconds: float) -> float:
     return max(4 * H * H / (step_seconds(H, seconds / len(sizes)) - beside) for H in sizes)
 
 
-def measure(threads: list[int], seconds: float = 0.5) -> dict[str, Any]:
-    """Measure all limits for each thread count."""
+def measure(threads: list[int], seconds: float = 0.2) -> dict[str, Any]:
+    """Measure all limits for each thread count; the best of some passes, as a machine has moods."""
     sizes = cache_sizes()
+    passes = [measure_once(sizes, threads, seconds) for _ in range(PASSES)]
+    rates = {
+        count: {name: max(found["rates"][count][name] for found in passes) for name in some}
+        for count, some in passes[0]["rates"].items()
+    }
+    shortest = {kind: min(found["shortest"][kind] for found in passes) for kind in STEPS}
+    chain = (shortest["rnn_tanh"] - min(found["one"] for found in passes)) / (FEW_UNITS - 1)
+    call = min(found["call"] for found in passes)
+    return {"sizes": sizes, "call": call, "rates": rates, "shortest": shortest, "chain": chain}
+
+
+def measure_once(sizes: dict[str, int], threads: list[int], seconds: float) -> dict[str, Any]:
     L3 = min(4 * sizes["L2"], sizes["L3"] / 4), min(8 * sizes["L2"], sizes["L3"] / 2)
     stream = rnncore.RNN(1, 1, seed=0).stream()
     x = np.zeros(1, np.float32)
@@ -115,8 +128,7 @@ def measure(threads: list[int], seconds: float = 0.5) -> dict[str, Any]:
         }
     shortest = {kind: step_seconds(FEW_UNITS, seconds / 4, kind) for kind in STEPS}
     one = step_seconds(1, seconds / 4, "rnn_tanh")
-    chain = (shortest["rnn_tanh"] - one) / (FEW_UNITS - 1)
-    return {"sizes": sizes, "call": call, "rates": rates, "shortest": shortest, "chain": chain}
+    return {"call": call, "rates": rates, "shortest": shortest, "one": one}
 
 
 class Part(NamedTuple):
@@ -186,7 +198,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     parser.add_argument("--output", type=Path, default=Path("limits.json"))
     options = parser.parse_args()
-    limits = measure(options.threads, 0.05 if options.quick else 0.5)
+    limits = measure(options.threads, 0.02 if options.quick else 0.2)
     options.output.write_text(json.dumps(limits, indent=1))
     for count, rates in limits["rates"].items():
         caches = ", ".join(f"{level} {rates[level] / 1e9:.0f} GB/s" for level in LEVELS)

@@ -458,7 +458,7 @@ def main() -> None:
     if options.limits:
         limits = json.loads(options.limits.read_text())
     else:
-        limits = machine_limits.measure(options.threads, 0.05 if options.quick else 0.5)
+        limits = machine_limits.measure(options.threads, 0.02 if options.quick else 0.2)
     if options.peers:
         results = json.loads(options.peers.read_text())
     else:
