@@ -1,11 +1,12 @@
-"""What this machine allows: multiply-adds a second, bandwidth of each cache, the shortest step.
+"""What this machine allows: multiply-adds and activations, bandwidth of caches, the shortest step.
 
     python bench/limits.py --output limits.json
 
 All rates come from the engine's own loops: the tile on weights that stay in the first cache, and
 the steps of an identity RNN over one row, whose weights pass once a step, at sizes that fit each
-cache. The shortest step is that of a layer with 16 hidden units, which mostly waits for the step
-before: a chain of multiply-adds, then the gates.
+cache. What an activation takes is the difference between an RNN with it and an identity RNN over
+many rows, whose multiply-adds leave no room beside them. The shortest step is that of a layer with
+16 hidden units, which mostly waits for the step before: a chain of multiply-adds, then the gates.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from rnncore.engine.workspace import aligned_empty
 
 LEVELS = ("L1", "L2", "L3", "memory")
 STEPS = ("lstm", "gru", "rnn_tanh")
+#: How many of each a hidden unit takes a step.
+ACTIVATIONS = {
+    "lstm": {"sigmoid": 3, "tanh": 2},
+    "gru": {"sigmoid": 2, "tanh": 1},
+    "rnn_tanh": {"tanh": 1},
+}
 FEW_UNITS = 16
 PASSES = 5
 DEFAULT_SIZES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
@@ -84,6 +91,14 @@ def step_seconds(H: int, seconds: float, kind: str = "rnn_identity") -> float:
     return fastest(lambda: layer(x), seconds) / steps
 
 
+def unit_seconds(nonlinearity: str, seconds: float) -> float:
+    """Time a hidden unit of one row and step, over many rows."""
+    T, B, H = 16, 96, 128
+    layer = make_layer(Case(f"rnn_{nonlinearity}", T, B, 1, H, dtype="float32"))
+    x = np.zeros((T, B, 1), np.float32)
+    return fastest(lambda: layer(x), seconds) / (T * B * H)
+
+
 def bandwidth(low: float, high: float, threads: int, seconds: float) -> float:
     """Return bytes/s of weights in steps, the best of sizes from low to high bytes.
 
@@ -106,7 +121,12 @@ def measure(threads: list[int], seconds: float = 0.2) -> dict[str, Any]:
     shortest = {kind: min(found["shortest"][kind] for found in passes) for kind in STEPS}
     chain = (shortest["rnn_tanh"] - min(found["one"] for found in passes)) / (FEW_UNITS - 1)
     call = min(found["call"] for found in passes)
-    return {"sizes": sizes, "call": call, "rates": rates, "shortest": shortest, "chain": chain}
+    units = {f: min(found["units"][f] for found in passes) for f in passes[0]["units"]}
+    activations = {f: units[f] - units["identity"] for f in ("sigmoid", "tanh")}
+    return {
+        "sizes": sizes, "call": call, "rates": rates, "shortest": shortest, "chain": chain,
+        "activations": activations,
+    }  # fmt: skip
 
 
 def measure_once(sizes: dict[str, int], threads: list[int], seconds: float) -> dict[str, Any]:
@@ -128,7 +148,9 @@ def measure_once(sizes: dict[str, int], threads: list[int], seconds: float) -> d
         }
     shortest = {kind: step_seconds(FEW_UNITS, seconds / 4, kind) for kind in STEPS}
     one = step_seconds(1, seconds / 4, "rnn_tanh")
-    return {"call": call, "rates": rates, "shortest": shortest, "one": one}
+    rnncore.set_num_threads(1)
+    units = {f: unit_seconds(f, seconds / 2) for f in ("identity", "sigmoid", "tanh")}
+    return {"call": call, "rates": rates, "shortest": shortest, "one": one, "units": units}
 
 
 class Part(NamedTuple):
@@ -138,6 +160,7 @@ class Part(NamedTuple):
     read: float = 0  # bytes of weights
     kept: float = 0  # bytes that must stay in a cache for that
     steps: int = 0  # that wait for one another
+    units: float = 0  # hidden units of all rows and steps, which take activations
 
 
 def parts(workload: Workload) -> Iterator[Part]:
@@ -155,11 +178,11 @@ def parts(workload: Workload) -> Iterator[Part]:
         W_hx, W_hh = (4 * directions * c.gates * c.H * n for n in (width, c.H))
         tokens = workload.job == "text" and layer == 0
         if workload.job == "step":
-            yield Part((W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh)
+            yield Part((W_hx + W_hh) / 2, W_hx + W_hh, W_hx + W_hh, units=c.H)
             return
         recurrence = Part(rows * W_hh / 2, steps * W_hh, W_hh / directions)
         projection = 0 if tokens else rows * W_hx / 2
-        yield recurrence._replace(steps=steps * directions)
+        yield recurrence._replace(steps=steps * directions, units=rows * directions * c.H)
         yield Part(projection)
         if training:
             yield recurrence  # dh
@@ -177,11 +200,15 @@ def limit(workload: Workload, limits: dict[str, Any], threads: int) -> tuple[flo
         threads, total["call"] = 1, limits["call"]
     rates, sizes, c = limits["rates"][str(threads)], limits["sizes"], workload.case
     side_by_side = min(threads, c.layers * c.directions)  # chains, at most
-    for flops, read, kept, steps in parts(workload):
+    activations = sum(
+        count * limits["activations"][f] for f, count in ACTIVATIONS.get(c.kind, {}).items()
+    )
+    for flops, read, kept, steps, units in parts(workload):
         share = kept / threads
         fits = [level for level in LEVELS[:2] if share <= sizes[level]]
         fits += ["L3"] if kept <= sizes["L3"] else ["memory"]
-        seconds = {"arithmetic": flops / rates["arithmetic"], fits[0]: read / rates[fits[0]]}
+        arithmetic = flops / rates["arithmetic"] + units * activations / threads
+        seconds = {"arithmetic": arithmetic, fits[0]: read / rates[fits[0]]}
         if steps:
             step = limits["shortest"][c.kind] + (c.H - FEW_UNITS) * limits["chain"]
             seconds["latency"] = steps * step / side_by_side
@@ -204,6 +231,8 @@ def main() -> None:
         caches = ", ".join(f"{level} {rates[level] / 1e9:.0f} GB/s" for level in LEVELS)
         print(f"threads {count}: {rates['arithmetic'] / 1e9:.0f} GFLOP/s; {caches}")
     print(f"a call from Python: {limits['call'] * 1e9:.0f} ns")
+    found = (f"{f} {seconds * 1e9:.3f} ns" for f, seconds in limits["activations"].items())
+    print(f"an activation: {', '.join(found)}")
     shortest = ", ".join(f"{kind} {limits['shortest'][kind] * 1e9:.0f} ns" for kind in STEPS)
     more = f"a hidden unit more: {limits['chain'] * 1e9:.2f} ns"
     print(f"a step of {FEW_UNITS} hidden units: {shortest}; {more}")
