@@ -650,6 +650,25 @@ def test_tokens_of_any_integer_type(integer: type) -> None:
     assert np.array_equal(listed, y)
 
 
+@pytest.mark.parametrize("memory", [None, 10**6])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_padding_may_hold_any_token(batch_first: bool, memory: int | None) -> None:
+    layer = rnncore.LSTM(5, 4, batch_first=batch_first, seed=0)
+    ids, lengths = np.random.default_rng(0).integers(0, 5, (6, 3)), [2, 0, 6]
+    padded = np.where(np.arange(6)[:, None] < lengths, ids, -1)
+    results = []
+    for tokens in (ids, padded, np.where(padded < 0, 99, padded)):
+        tokens = tokens.T if batch_first else tokens
+        y, (h, c) = layer.forward(tokens, lengths=lengths, memory=memory)
+        layer.backward(np.ones_like(y), accumulate=False)
+        results.append((y, h, c, layer.flat_grads.copy()))
+        assert np.array_equal(layer(tokens, lengths=lengths)[0], y)
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    with pytest.raises(ValueError, match=r"x: index out of range: .* got -1"):
+        layer(padded.T if batch_first else padded, lengths=[3, 0, 6])
+
+
 def test_token_gradients_add_up() -> None:
     case = Case("lstm", 9, 5, 4, 12, source="embedding")
     layer, given = make_layer(case), make_given(case)

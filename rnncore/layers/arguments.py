@@ -201,14 +201,18 @@ def check_input(
             f"x: {layer}: Expected input to be {rank - 1}D or {rank}D, got {x.ndim}D instead "
             f"(dtype {x.dtype}); give {expected}, the batch axis first with batch_first"
         )
-    x = _check_features(x, tokens, features, vocabulary, dtype)
+    if not tokens:
+        x = _check_features(x, False, features, vocabulary, dtype)
     several = "batch first" if batch_first else "time first"
     kind = "one sequence" if x.ndim < rank else several
     form = Form(kind)
     x = np.ascontiguousarray(form.enter(x))
     if lengths is not None:
-        form = Form(kind, check_lengths(lengths, x.shape[0], x.shape[1], kind))
-    return x, tokens, form
+        lengths = check_lengths(lengths, x.shape[0], x.shape[1], kind)
+        form = Form(kind, lengths)
+        if tokens:  # padding may hold any id
+            x = np.where(np.arange(len(x))[:, None] < lengths, x, 0)
+    return check_tokens("x", x, vocabulary) if tokens else x, tokens, form
 
 
 def _check_features(

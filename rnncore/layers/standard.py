@@ -43,8 +43,8 @@ class RNN(Recurrent):
     y is (T, B, directions * H). The state h is (num_layers * directions, B, H), zero by default;
     where hidden sizes differ, a list with (directions, B, H) for each layer.
     `lengths` (B,) gives the steps of each sequence, in any order, zeros allowed; y is zero beyond
-    them, and the returned state is each sequence's own last. x may also be a list of arrays, one a
-    sequence; y is such a list then.
+    them, whatever x holds there, and the returned state is each sequence's own last. x may also be
+    a list of arrays, one a sequence; y is such a list then.
 
     Initial values are U(-1 / sqrt(H), 1 / sqrt(H)).
 
