@@ -306,7 +306,8 @@ near it is to what the processor can do. This page is written by `bench/report.p
   latency hint and two requests that hand each other the state; JAX compiled, all steps projected at
   once before the scan; NumPy as in `rnncore/reference.py`, all steps projected at once. In products
   NumPy, which is OpenBLAS there, counts as a peer.
-- A training step of rnncore includes packing the weights anew, as after a step of an optimizer.
+- A training step of rnncore includes packing the weights anew, as after a step of an optimizer, and
+  replaces the gradients, as PyTorch does after `zero_grad`.
 
 ## Every case
 
