@@ -111,7 +111,7 @@ def bandwidth(low: float, high: float, threads: int, seconds: float) -> float:
 
 
 def measure(threads: list[int], seconds: float = 0.2) -> dict[str, Any]:
-    """Measure all limits for each thread count; the best of some passes, as a machine has moods."""
+    """Measure all limits for each thread count, the best of some passes: a clock is not steady."""
     sizes = cache_sizes()
     passes = [measure_once(sizes, threads, seconds) for _ in range(PASSES)]
     rates = {
@@ -130,6 +130,7 @@ def measure(threads: list[int], seconds: float = 0.2) -> dict[str, Any]:
 
 
 def measure_once(sizes: dict[str, int], threads: list[int], seconds: float) -> dict[str, Any]:
+    """Return what one pass finds."""
     L3 = min(4 * sizes["L2"], sizes["L3"] / 4), min(8 * sizes["L2"], sizes["L3"] / 2)
     stream = rnncore.RNN(1, 1, seed=0).stream()
     x = np.zeros(1, np.float32)

@@ -68,10 +68,10 @@ cdef bint has_long_steps(const Work* work, ptrdiff_t rows, int threads) noexcept
     return z.gates * z.units * z.units * rows >= threads * 1024 * LANES
 
 
-cdef inline ptrdiff_t weight_bytes(const Work* work) noexcept nogil:
+cdef inline ptrdiff_t count_weights(const Work* work) noexcept nogil:
     # Of W_hh.
     cdef const Layout* z = &work.z_layout
-    return z.gates * z.units * z.units * <ptrdiff_t>sizeof(real)
+    return z.gates * z.units * z.units
 
 
 cdef inline ptrdiff_t count_panels(const Work* work) noexcept nogil:
@@ -82,7 +82,7 @@ cdef inline ptrdiff_t count_panels(const Work* work) noexcept nogil:
 cdef bint splits_weights(const Work* work, int threads) noexcept nogil:
     # W_hh stays in the second caches only if each holds a part of it, and that is fair.
     return (threads > 1 and count_panels(work) % threads == 0
-            and weight_bytes(work) > SECOND_CACHE)
+            and count_weights(work) * <ptrdiff_t>sizeof(real) > SECOND_CACHE)
 
 
 cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
@@ -136,7 +136,7 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
     split.block = min(work.z_layout.blocks, split.panel * (PANEL // work.z_layout.block))
     split.last_block = min(work.z_layout.blocks, split.last_panel * (PANEL // work.z_layout.block))
     set_groups(&split, &work.z_layout, panels)
-    split.looks_ahead = weight_bytes(work) // split.unit_threads > 2 * SECOND_CACHE
+    split.looks_ahead = are_large(count_weights(work) // split.unit_threads)
     return split
 
 

@@ -22,7 +22,7 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
         many = max(many, FIRST_CACHE // 4 // (block_size * <ptrdiff_t>sizeof(real)))
     while block < high:
         many = min(many, high - block)
-        if (high - low) * block_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
+        if are_large((high - low) * block_size):
             next = NULL if block + many == high else panels + (block + many) * block_size
         for i in range(count):
             row = rows * i // count
@@ -59,7 +59,7 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
     for panel in range(count):
         width, rest = panel_width(columns, panel), end - panel * PANEL
         fits = rest >= width
-        if count * panel_size * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE:
+        if are_large(count * panel_size):
             next = NULL if panel + 1 == count else panels + (panel + 1) * panel_size
         for i in range(tiles):
             row = rows * i // tiles
@@ -240,7 +240,7 @@ cdef struct Linear:
     ptrdiff_t dx_stride
     real* dW
     real* db
-    bint adds                   # to dW and db; or what stands there is replaced
+    bint adds                   # to dW and db; False: they are only written to
     real* dy_columns
     real* x_panels
     Barrier barrier

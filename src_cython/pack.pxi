@@ -1,14 +1,9 @@
 # Weights into panels, and pre-activation tables out of weights. Done once per optimizer step in
-# training, once per model in inference.
+# training, once per model in inference. Rows are read in the order of the gates, which no processor
+# guesses: those of large weights are fetched some rows ahead.
 
 cdef enum:
     ROWS_AHEAD = 16
-
-
-cdef inline bint are_large(ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
-    # Such weights have left the near caches since the last time. Rows are read in the order of the
-    # gates, which no processor guesses: they are fetched some rows ahead.
-    return rows * columns * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE
 
 
 cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t column) noexcept nogil:
@@ -27,7 +22,7 @@ cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layou
     # LANES of them at a time, which are neighbouring units of one gate
     cdef ptrdiff_t columns = z.blocks * z.gates * z.block
     cdef ptrdiff_t vector, column, lane, row, after, k
-    cdef bint large = are_large(z.gates * z.units, depth)
+    cdef bint large = are_large(z.gates * z.units * depth)
     cdef real* out
     for vector in range(share(columns // LANES, thread, threads),
                         share(columns // LANES, thread + 1, threads)):
@@ -66,7 +61,7 @@ cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdif
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef bint padded = columns % LANES > 0 or parts * depth < columns or (
         z.blocks * z.block > z.units)
-    cdef bint large = are_large(z.gates * z.units, columns)
+    cdef bint large = are_large(z.gates * z.units * columns)
     cdef bint by_panels = count % threads == 0 and not large
     cdef ptrdiff_t first = share(count, thread, threads) if by_panels else 0
     cdef ptrdiff_t last = share(count, thread + 1, threads) if by_panels else count

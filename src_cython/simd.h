@@ -80,10 +80,10 @@ INLINE void finish_stores(void)
 #endif
 }
 
-/* Bring a cache line that will be written, or read, a little later. */
+/* Bring a cache line that will be written a little later. */
 INLINE void expect(const real *p) { __builtin_prefetch(p, 1); }
 
-/* Bring a number that is read soon to the second cache. */
+/* Bring a cache line that will be read to the second cache. */
 INLINE void fetch(const real *p) { __builtin_prefetch(p, 0, 2); }
 
 #ifdef __clang__

@@ -112,6 +112,11 @@ cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3
 cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 
 
+cdef inline bint are_large(ptrdiff_t numbers) noexcept nogil:
+    # Larger than the second cache, so that what was used long ago comes from afar.
+    return numbers * <ptrdiff_t>sizeof(real) > 2 * SECOND_CACHE
+
+
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:
     return (number + multiple - 1) // multiple * multiple
 
@@ -185,7 +190,7 @@ cdef Target target_of(object array, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t
     # Rows of a flat array. If it leaves the engine and is larger than the second cache, it is written
     # past the caches, given that its rows are whole cache lines.
     cdef Target target = Target(reals(array) + first, stride, depth, placed, False)
-    target.past = (leaves and cnp.PyArray_NBYTES(array) > 2 * SECOND_CACHE
+    target.past = (leaves and are_large(cnp.PyArray_SIZE(array))
                    and <size_t>target.data % <size_t>(CACHE_LINE * sizeof(real)) == 0
                    and stride % CACHE_LINE == 0)
     return target
