@@ -83,8 +83,8 @@ def test_the_printed_command_samples(text_file: Path, tmp_path: Path) -> None:
 
 
 def test_interrupt_saves_and_the_printed_command_goes_on(text_file: Path, tmp_path: Path) -> None:
-    """Train 400 steps at a stretch and with a Ctrl-C in between: the same weights."""
-    common = ["train", "text", str(text_file), *SMALL, "--dropout", "0.2", "--steps", "400"]
+    """Train 8000 steps at a stretch and with a Ctrl-C in between: the same weights."""
+    common = ["train", "text", str(text_file), *SMALL, "--dropout", "0.2", "--steps", "8000"]
     process = subprocess.Popen(
         [*COMMAND, *common, "--output", "cut"],
         cwd=tmp_path,
@@ -102,7 +102,7 @@ def test_interrupt_saves_and_the_printed_command_goes_on(text_file: Path, tmp_pa
     seen += process.stdout.read()
     assert process.wait(20) == 130, seen
     step = load_checkpoint(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"]
-    assert 0 < step < 400
+    assert 0 < step < 8000
     assert f"Interrupted at step {step}" in seen
     command = seen.rsplit("Go on with: ", 1)[1].strip()
     subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)
