@@ -386,13 +386,18 @@ class _Progress(Callback):
         self.bar.update(now - before)
         parts = self.samples + 1
         if int(before * parts) < int(now * parts) < parts:
-            _write_sample(trainer, self.prime, self.bar.write)
+            _write_sample(trainer, self.prime, self._write)
 
     def on_validation(self, trainer: Trainer) -> None:
         step, epochs, seconds, bits = trainer.validation_curve[-1]
-        self.bar.write(
+        self._write(
             f"step {step}, epoch {epochs:.2f}, {seconds:.0f} s: held-out {bits:.3f} bits per char"
         )
+
+    def _write(self, text: str) -> None:
+        # Above the bar, and at once where a pipe or a file would keep it back.
+        self.bar.write(text)
+        sys.stdout.flush()
 
     def close(self) -> None:
         """Leave the finished bar on the screen."""
