@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rnncore.engine import get_num_threads, set_num_threads, show_config
-from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module
+from rnncore.engine.rows import Rows
+from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module, Recurrent
 from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "LanguageModel",
-    "Linear", "Module", "RMSprop", "clip_grad_norm", "get_num_threads", "set_num_threads",
-    "show_config", "softmax_cross_entropy",
+    "Linear", "Module", "RMSprop", "Recurrent", "Rows", "clip_grad_norm", "get_num_threads",
+    "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {

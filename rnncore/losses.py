@@ -6,27 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from rnncore import engine
+from rnncore.arguments import DTYPES, as_array
+from rnncore.engine import get_num_threads, kernels
+from rnncore.engine.rows import Rows
 
 
-def cross_entropy_rows(
-    logits: np.ndarray, targets: np.ndarray, dlogits: np.ndarray, losses: np.ndarray
-) -> float:
-    """Fill losses (rows,) and dlogits (rows, classes); logits may be dlogits itself.
-
-    Rows of logits and dlogits may be padded. Returns the mean loss over rows that count.
-    """
-    counted = int(np.count_nonzero(targets >= 0))
-    engine.kernels(dlogits.dtype).softmax_cross_entropy(
-        _base(dlogits), losses, _base(logits), targets, logits.shape[1], _stride(logits),
-        _stride(dlogits), 1 / max(1, counted), engine.get_num_threads(),
-    )  # fmt: skip
-    return float(np.sum(losses)) / max(1, counted)
-
-
-def check_targets(targets: Any, shape: tuple[int, ...], classes: int) -> np.ndarray:
-    """Return targets of this shape as intp (rows,), all below `classes`."""
-    targets = np.asarray(targets)
+def as_targets(targets: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return targets of this shape as a copy of intp."""
+    targets = as_array("targets", targets)
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets: expected integers, got {targets.dtype}")
     if targets.shape != shape:
@@ -34,25 +21,19 @@ def check_targets(targets: Any, shape: tuple[int, ...], classes: int) -> np.ndar
             f"targets: expected the shape of logits without its last axis, {shape}, got "
             f"{targets.shape}"
         )
+    return np.array(targets, np.intp, order="C")
+
+
+def in_range(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Return targets as (rows,), all below `classes`."""
     if targets.size and targets.max() >= classes:
         raise ValueError(f"targets: expected integers below {classes}, got {targets.max()}")
-    return np.ascontiguousarray(targets, np.intp).reshape(-1)
-
-
-def _stride(rows: np.ndarray) -> int:
-    return rows.strides[0] // rows.itemsize
-
-
-def _base(rows: np.ndarray) -> np.ndarray:
-    # The contiguous array that padded rows (count, n) begin in.
-    if rows.flags.c_contiguous:
-        return rows
-    return np.lib.stride_tricks.as_strided(rows, (rows.shape[0], _stride(rows)))
+    return targets.reshape(-1)
 
 
 def softmax_cross_entropy(
-    logits: np.ndarray, targets: np.ndarray, out: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
+    logits: Any, targets: Any, out: Any = None
+) -> tuple[float, Any]:
     """Mean cross-entropy of the softmax of logits, in nats, and its gradient.
 
     With p = softmax(l), the loss of a row is `-log p[target]` and `dloss/dl = p - one_hot(target)`,
@@ -61,11 +42,12 @@ def softmax_cross_entropy(
     Parameters
     ----------
     logits
-        (..., V), float32 or float64.
+        (..., V), float32 or float64; or rows of a batch.
     targets
-        (...) integers below V.
+        (...) integers below V; for rows (T, B), of which padding does not count.
     out
-        Array for the gradient, of the shape and dtype of logits and contiguous; made if None.
+        Array for the gradient, of the shape and dtype of logits and contiguous, or rows like them;
+        made if None. It may be logits itself.
 
     Returns
     -------
@@ -86,26 +68,59 @@ def softmax_cross_entropy(
     >>> round(loss, 6), dlogits.tolist()
     (1.386294, [[0.25, 0.25, -0.75, 0.25]])
     """
+    if isinstance(logits, Rows):
+        return _of_rows(logits, targets, out)
     logits = np.asarray(logits)
-    if logits.dtype not in engine.BITS:
+    if logits.dtype not in DTYPES:
         raise TypeError(f"logits: expected float32 or float64, got {logits.dtype}")
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits: expected (..., V) with V of 1 or more, got {logits.shape}")
     classes = logits.shape[-1]
-    targets = check_targets(targets, logits.shape[:-1], classes)
+    targets = in_range(as_targets(targets, logits.shape[:-1]), classes)
     if out is None:
         out = np.empty(logits.shape, logits.dtype)
-    elif out.shape != logits.shape or out.dtype != logits.dtype or not out.flags.carray:
+    elif (
+        isinstance(out, Rows) or out.shape != logits.shape or out.dtype != logits.dtype
+        or not out.flags.carray
+    ):  # fmt: skip
+        came = "rows" if isinstance(out, Rows) else (
+            f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}"
+        )  # fmt: skip
         raise ValueError(
             f"out: expected a contiguous, writable {logits.dtype} array {logits.shape}, got "
-            f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}; leave it out "
-            "to have one made"
+            f"{came}; leave it out to have one made"
         )
-    losses = np.empty(targets.size, np.float64)
-    loss = cross_entropy_rows(
-        np.ascontiguousarray(logits).reshape(-1, classes),
-        targets,
-        out.reshape(-1, classes),
-        losses,
-    )
+    rows = np.require(logits, logits.dtype.newbyteorder("="), ["C", "A"]).reshape(-1)
+    return _run(out.reshape(-1), classes, rows, classes, targets, classes), out
+
+
+def _of_rows(logits: Rows, targets: Any, out: Rows | None) -> tuple[float, Rows]:
+    batch = logits.batch
+    if batch is None or logits.parts != 1 or logits.placed:
+        raise ValueError("logits: expected rows of a batch, as Linear returns them, got others")
+    # Targets of padding do not count, whatever they are.
+    rows = batch.tokens(as_targets(targets, (batch.steps, batch.batch)))
+    rows = in_range(rows, logits.depth)
+    if out is None:
+        padded = np.zeros((logits.length, logits.stride), logits.dtype)
+        out = logits.like(padded)
+    elif out.dtype != logits.dtype or out[1:8] != logits[1:8]:
+        raise ValueError("out: expected rows like those of logits, got others; leave it out")
+    loss = _run(
+        out.padded().reshape(-1), out.stride, logits.padded().reshape(-1), logits.stride, rows,
+        logits.depth,
+    )  # fmt: skip
     return loss, out
+
+
+def _run(
+    dlogits: np.ndarray, dstride: int, logits: np.ndarray, stride: int, targets: np.ndarray,
+    classes: int,
+) -> float:  # fmt: skip
+    # The mean loss over rows that count; logits may be dlogits itself.
+    losses = np.empty(targets.size, np.float64)
+    counted = max(1, int(np.count_nonzero(targets >= 0)))
+    kernels(dlogits.dtype).softmax_cross_entropy(
+        dlogits, losses, logits, targets, classes, stride, dstride, 1 / counted, get_num_threads()
+    )
+    return float(np.sum(losses)) / counted

@@ -93,6 +93,13 @@ class Given:
     dy: Array
     dstate: Any
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a layer is told beside arrays: whether x is token ids, and of which table."""
+        pieces = self.x if isinstance(self.x, list | tuple) else [self.x]
+        tokens = all(piece.dtype.kind in "iu" for piece in pieces)
+        return {"tokens": tokens, "embedding": self.embedding}
+
     def arrays(self) -> dict[str, Array]:
         """Return all arrays by name: a layer may change none of them."""
         named = {"x": self.x, "dy": self.dy, **named_states("state_", self.state)}
@@ -113,8 +120,8 @@ def make_layer(case: Case) -> Recurrent:
         layer: Recurrent = rnncore.RNN(case.I, hidden, **options)
     else:
         layer = {"lstm": rnncore.LSTM, "gru": rnncore.GRU}[case.kind](case.I, hidden, **options)
-    layer.flat_params[...] = layer.flat_params.astype(np.float32)
-    layer.weights_changed()
+    with layer.changing_weights() as params:
+        params[...] = params.astype(np.float32)
     return layer
 
 
@@ -142,8 +149,8 @@ def make_given(case: Case) -> Given:
         if case.source == "embedding":
             vocabulary = VOCABULARY
             embedding = Embedding(vocabulary, case.I, dtype=case.dtype)
-            embedding.flat_params[...] = normal(vocabulary * case.I)
-            embedding.weights_changed()
+            with embedding.changing_weights() as params:
+                params[...] = normal(vocabulary * case.I)
         x = rng.integers(0, vocabulary, (case.T, case.B))
     dy = normal(case.T, case.B, case.directions * case.sizes[-1])
     if case.batch_first:
@@ -178,7 +185,7 @@ def named_states(prefix: str, state: Any) -> dict[str, Array]:
 def run(layer: Recurrent, given: Given) -> dict[str, Array]:
     """Run forward and backward; return outputs, final states and all gradients by name."""
     layer.flat_grads[...] = np.nan  # to be replaced
-    y, state = layer.forward(given.x, given.state, given.lengths, embedding=given.embedding)
+    y, state = layer.forward(given.x, given.state, given.lengths, **given.options)
     results = {"y": y, **named_states("", state)}
     if given.embedding is not None:
         given.embedding.zero_grad()
@@ -194,7 +201,7 @@ def run(layer: Recurrent, given: Given) -> dict[str, Array]:
 
 def infer(layer: Recurrent, given: Given) -> dict[str, Array]:
     """Run inference; return outputs and final states by the names of `run`."""
-    y, state = layer(given.x, given.state, given.lengths, embedding=given.embedding)
+    y, state = layer(given.x, given.state, given.lengths, **given.options)
     return {"y": y, **named_states("", state)}
 
 

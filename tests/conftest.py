@@ -11,8 +11,8 @@ import pytest
 from hypothesis import settings
 
 from rnncore import engine
-from rnncore.engine import processor, workspace
-from rnncore.layers import linear, recurrent, stack
+from rnncore.engine import packed, processor, segments, stack, streams, workspace
+from rnncore.layers import linear, recurrent
 
 # The same examples in every run: a failure is never a matter of luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -52,7 +52,7 @@ def nan_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
         array.fill(np.nan)
         return array
 
-    for module in (workspace, stack, linear, recurrent):
+    for module in (workspace, packed, segments, stack, streams, linear, recurrent):
         monkeypatch.setattr(module, "aligned_empty", filled)
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore import Module
+
 Array = NDArray[Any]
 
 STEPS = (2.0**-7, 2.0**-10, 2.0**-13)
@@ -104,3 +106,15 @@ def assert_gradients_close(
                 f"d{name}: relative error {error:.2g} > {rtol:.2g}; "
                 f"at {at} {float(a[at])!r}, by finite differences {float(n[at])!r}"
             )
+
+
+def of_module(
+    module: Module, loss: Callable[[], float], **others: Array
+) -> dict[str, Array]:
+    """Return the gradients of all parameters and of other arrays, by finite differences."""
+
+    def changed() -> float:
+        module.weights_changed()
+        return loss()
+
+    return numerical_gradients(changed, {**dict(module._named("_params")), **others})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -98,10 +97,18 @@ INPUT = {
     "text": Wrong(TypeError, lambda: lstm()(np.full((T, B, I), "1")), "x", "<U1"),
     "None": Wrong((ValueError, TypeError), lambda: lstm()(None), "x"),
     "uneven lists": Wrong((ValueError, TypeError), lambda: lstm()([[[1.0] * I], [[1.0]]]), "x"),
+    "no sequence": Wrong(ValueError, lambda: lstm()([]), "x", "LSTM", "empty list"),
+    "integers that are features or tokens": Wrong(
+        TypeError, lambda: lstm()(IDS), "x", "int64", ".astype(np.float32)", "tokens=True"),
+    "integers of one sequence": Wrong(TypeError, lambda: lstm()(IDS[0]), "x", "tokens=True"),
+    "integers in lists": Wrong(TypeError, lambda: lstm()([IDS[0], IDS[1]]), "x", "tokens=True"),
+    "features as tokens": Wrong(TypeError, lambda: lstm()(X, tokens=True), "x", "float32"),
+    "masked": Wrong(
+        TypeError, lambda: lstm()(np.ma.masked_less(X, 2)), "x", "masked", "lengths"),
     "token too large": Wrong(
-        ValueError, lambda: lstm()(np.full((T, B), 4)), "x", "index out of range", "4", "3"),
+        ValueError, lambda: lstm()(IDS + 4, tokens=True), "x", "index out of range", "4", "3"),
     "token negative": Wrong(
-        ValueError, lambda: lstm()(np.full((T, B), -1)), "x", "index out of range", "-1"),
+        ValueError, lambda: lstm()(IDS - 1, tokens=True), "x", "index out of range", "-1"),
     "token too large for the embedding": Wrong(
         ValueError, lambda: lstm()(IDS + 7, embedding=rnncore.Embedding(7, I)), "x",
         "index out of range", "7"),
@@ -168,7 +175,8 @@ STATES = {
     "integers": Wrong(TypeError, lambda: gru()(X, STATE.astype(int)), "state", "int64"),
     "objects": Wrong(TypeError, lambda: gru()(X, STATE.astype(object)), "state", "object"),
     "complex": Wrong(TypeError, lambda: gru()(X, STATE.astype(complex)), "state", "complex128"),
-    "c missing": Wrong(TypeError, lambda: lstm()(X, (STATE, None)), "state", "NoneType"),
+    "c missing": Wrong(TypeError, lambda: lstm()(X, (STATE, None)), "state", "None for c"),
+    "h missing": Wrong(TypeError, lambda: lstm()(X, (None, STATE)), "state", "None for h"),
     "an array for unlike sizes": Wrong(
         TypeError, lambda: rnncore.GRU(I, [5, 6])(X, STATE), "state", "list"),
     "an empty list for unlike sizes": Wrong(
@@ -217,8 +225,8 @@ BACKWARD = {
         lambda: (f := lstm(), f.forward([X[:, 0], X[:2, 1]]),
                  f.backward([np.ones((5, H)), np.ones((3, H))])), "dy", "(2, 6)", "(3, 6)"),
     "memory for both directions": Wrong(
-        ValueError, lambda: lstm(bidirectional=True).forward(X, memory=10**9), "memory",
-        "bidirectional"),
+        ValueError, lambda: lstm(bidirectional=True).forward(X, memory=10**3), "memory",
+        "bidirectional", "at least"),
     "memory text": Wrong(ValueError, lambda: lstm().forward(X, memory="1 GB"), "memory", "'1 GB'"),
     "memory too little": Wrong(ValueError, lambda: lstm().forward(X, memory=10), "memory", "10"),
     "linear without forward": Wrong(
@@ -324,8 +332,11 @@ PARTS = {
         ValueError,
         lambda: [rnncore.Module(children={"rnn": layer}) for layer in [lstm()] * 2], "rnn", "part"),
     "state_dict None": Wrong(TypeError, lambda: lstm().load_state_dict(None), "state", "NoneType"),
-    "pickled": Wrong(TypeError, lambda: pickle.dumps(lstm()), "LSTM", "state_dict"),
-    "copied": Wrong(TypeError, lambda: copy.deepcopy(gru()), "GRU", "state_dict"),
+    "modules as shapes": Wrong(
+        TypeError, lambda: rnncore.Module({"rnn": lstm()}), "shapes", "children", "LSTM"),
+    "a projection": Wrong(
+        ValueError, lambda: lstm().load_state_dict({**lstm().state_dict(), "weight_hr_l0": X}),
+        "Unexpected key(s)", "weight_hr_l0", "projection"),
     "stream copied": Wrong(TypeError, lambda: copy.copy(lstm().stream()), "stream.copy()"),
     "seed negative": Wrong(ValueError, lambda: lstm(seed=-1), "seed", "-1"),
     "seed text": Wrong(ValueError, lambda: rnncore.Linear(2, 3, seed="a"), "seed", "'a'"),
@@ -366,7 +377,7 @@ LAYER = rnncore.Linear(2, 3, seed=0)
 
 TRAINING = {
     "params in place of the module": Wrong(
-        TypeError, lambda: rnncore.Adam(LAYER.grads), "module", "mappingproxy"),
+        TypeError, lambda: rnncore.Adam(LAYER.grads), "module", "NamedArrays"),
     "lr text": Wrong(ValueError, lambda: rnncore.SGD(LAYER, lr="a"), "lr", "'a'"),
     "lr infinite": Wrong(ValueError, lambda: rnncore.SGD(LAYER, lr=np.inf), "lr", "inf"),
     "one beta": Wrong(ValueError, lambda: rnncore.Adam(LAYER, betas=(0.9,)), "betas", "(0.9,)"),
@@ -458,7 +469,7 @@ def test_what_is_empty_is_valid() -> None:
         assert layer.backward(y)[0].shape == shape
     y, _ = layer(np.ones((0, I)))
     assert y.shape == (0, H)
-    y, _ = layer(np.zeros((0, B), int))
+    y, _ = layer(np.zeros((0, B), int), tokens=True)
     assert y.shape == (0, B, H)
 
 

@@ -60,11 +60,13 @@ def test_custom_cell_equals_the_engines_own(kind, dtype, bidirectional) -> None:
     settings = {"num_layers": 2, "bidirectional": bidirectional, "dtype": dtype}
     own = rnncore.Custom(CELLS[kind], 5, 19, **settings)
     engine = getattr(rnncore, kind)(5, 19, **settings, seed=0)
-    for name, array in own.params.items():
-        array[...] = engine.params[name]
-    for name, array in engine.params.items():
-        if name.startswith("bias_hn"):
-            array[...] = 0
+    with own.writable_params() as params:
+        for name, array in params.items():
+            array[...] = engine.params[name]
+    with engine.writable_params() as params:
+        for name, array in params.items():
+            if name.startswith("bias_hn"):
+                array[...] = 0
     rng = np.random.default_rng(0)
     x = rng.standard_normal((9, 4, 5))
     lengths = [9, 0, 3, 7]

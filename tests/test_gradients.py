@@ -20,7 +20,7 @@ from cases import (
     named_states,
     run,
 )
-from finite_differences import assert_gradients_close, numerical_gradients
+from finite_differences import assert_gradients_close, numerical_gradients, of_module
 
 import rnncore
 from rnncore.layers.recurrent import Recurrent
@@ -50,6 +50,9 @@ def loss_of(case: Case, layer: Recurrent, given: Given) -> Callable[[], float]:
     noise = layer._dropout.generator.bit_generator.state if case.dropout else None
 
     def loss() -> float:
+        layer.weights_changed()  # numerical_gradients writes into them
+        if given.embedding is not None:
+            given.embedding.weights_changed()
         if noise is None:
             results = infer(layer, given)
         else:  # the masks of the pass that is checked
@@ -70,11 +73,11 @@ def gradients(case: Case) -> tuple[dict[str, Array], dict[str, Array]]:
         for name, array in run(layer, given).items()
         if name not in ("y", *named_states("", given.state))
     }
-    arrays = {**layer.params, **named_states("", given.state)}
+    arrays = {**dict(layer._named("_params")), **named_states("", given.state)}
     if case.source == "features":
         arrays["x"] = given.x
     if given.embedding is not None:
-        arrays["embedding"] = given.embedding.params["weight"]
+        arrays["embedding"] = given.embedding._params["weight"]
     return analytic, numerical_gradients(loss, arrays)
 
 
@@ -129,8 +132,8 @@ def test_linear(shape: tuple[int, ...], bias: bool) -> None:
         x, dy = rng.standard_normal((*shape, n_in)), rng.standard_normal((*shape, n_out))
         linear.forward(x)
         dx = linear.backward(dy)
-        numeric = numerical_gradients(
-            lambda linear=linear, x=x, dy=dy: np.vdot(linear(x), dy), {**linear.params, "x": x}
+        numeric = of_module(
+            linear, lambda linear=linear, x=x, dy=dy: np.vdot(linear(x), dy), x=x
         )
         assert_gradients_close({**linear.grads, "x": dx}, numeric)
 
@@ -141,7 +144,7 @@ def test_embedding() -> None:
     tokens, dy = rng.integers(0, 5, (4, 5)), rng.standard_normal((4, 5, 3))
     table.forward(tokens)
     table.backward(dy)
-    numeric = numerical_gradients(lambda: np.vdot(table(tokens), dy), table.params)
+    numeric = of_module(table, lambda: np.vdot(table(tokens), dy))
     assert_gradients_close(table.grads, numeric)
     assert not table.grads["weight"][5].any()  # a token that does not occur
 
@@ -179,7 +182,7 @@ def test_a_whole_model() -> None:
     y, _ = recurrent.forward(tokens, embedding=table)
     _, dlogits = rnncore.softmax_cross_entropy(head.forward(y), targets)
     assert recurrent.backward(head.backward(dlogits))[0] is None
-    assert_gradients_close(model.grads, numerical_gradients(loss, model.params))
+    assert_gradients_close(model.grads, of_module(model, loss))
 
 
 # The checker is checked: each of these mistakes, planted in right gradients, has to be found.
@@ -333,8 +336,8 @@ def gradients_one_step_late(layer: Recurrent, given: Given) -> None:
 
 def other_weights(layer: Recurrent, given: Given) -> None:
     # the reset or output gate's recurrent weights are not those of the forward pass
-    layer.flat_params[-1] += 1e-5
-    layer.weights_changed()
+    with layer.changing_weights() as params:
+        params[-1] += 1e-5
 
 
 CHANGES = [

@@ -69,7 +69,7 @@ def test_a_build_can_be_forced(build: str) -> None:
         "for dtype in (np.float32, np.float64):\n"
         "    layer = rnncore.GRU(3, 4, dtype=dtype)\n"
         "    y, _ = layer.forward(np.ones((2, 1, 3))); layer.backward(y)\n"
-        "    print(layer._layers[0][0].kernels.__file__)",
+        "    print(layer._stack.kernels.__file__)",
         RNNCORE_ISA=build,
     )
     assert done.returncode == 0, done.stderr

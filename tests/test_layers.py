@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Array, Case, Given, infer, make_given, make_layer, named_states, run
-from finite_differences import assert_gradients_close, numerical_gradients
+from finite_differences import assert_gradients_close, of_module
 from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -210,7 +210,7 @@ def test_gradients_add_up(kind: str, source: str) -> None:
     layer, given = make_layer(case), make_given(case)
 
     def backward(**options: bool) -> Array:
-        layer.forward(given.x, given.state, given.lengths, embedding=given.embedding)
+        layer.forward(given.x, given.state, given.lengths, **given.options)
         layer.backward(given.dy, given.dstate, **options)
         return layer.flat_grads.copy()
 
@@ -310,10 +310,10 @@ def test_inference_between_forward_and_backward_changes_nothing() -> None:
         case = Case("lstm", 9, 3, 4, 6, 2, source=source)
         expected = run(make_layer(case), make_given(case))
         layer, given = make_layer(case), make_given(case)
-        y, _ = layer.forward(given.x, given.state, embedding=given.embedding)
+        y, _ = layer.forward(given.x, given.state, **given.options)
         # other shapes, another kind of input, another table
         layer(np.ones((30, 7, 4)))
-        layer(np.ones((3, 2), int))
+        layer(np.ones((3, 2), int), tokens=True)
         layer(np.ones((3, 2), int), embedding=rnncore.Embedding(3, 4, dtype=np.float64))
         layer.record(np.ones((2, 1, 4)))
         results = {}
@@ -472,7 +472,8 @@ def test_parameters_are_views_of_one_buffer() -> None:
     for named, flat in ((layer.params, layer.flat_params), (layer.grads, layer.flat_grads)):
         assert flat.ndim == 1 and flat.size == sum(a.size for a in named.values())
         assert all(np.shares_memory(a, flat) for a in named.values())
-        flat[...] = np.arange(flat.size)
+        with layer.changing_weights() as params:
+            params[...] = layer.flat_grads[...] = np.arange(flat.size)
         joined = np.concatenate([a.ravel() for a in named.values()])
         assert np.array_equal(np.sort(joined), np.arange(flat.size))
     layer.zero_grad()
@@ -496,12 +497,12 @@ def test_a_model_takes_its_parts_into_one_buffer() -> None:
         assert np.shares_memory(part.flat_grads, model.flat_grads)
     ids = np.array([[1, 2], [3, 4]])
     y, _ = parts["rnn"](ids, embedding=parts["embedding"])
-    model.flat_params[...] *= 2
-    model.weights_changed()
+    with model.changing_weights() as flat:
+        flat *= 2
     assert not np.array_equal(parts["rnn"](ids, embedding=parts["embedding"])[0], y)
     state = model.state_dict()
-    model.flat_params[...] = 0
-    model.weights_changed()
+    with model.changing_weights() as flat:
+        flat[...] = 0
     model.load_state_dict(state)
     assert np.array_equal(parts["head"].params["weight"], state["head.weight"])
 
@@ -513,8 +514,8 @@ def test_changes_of_the_weights_are_seen(source: str) -> None:
 
     def fresh(flat: Array) -> dict[str, Array]:
         layer = make_layer(case)
-        layer.flat_params[...] = flat
-        layer.weights_changed()
+        with layer.changing_weights() as params:
+            params[...] = flat
         return run(layer, given)
 
     def check(layer: Recurrent) -> None:
@@ -524,24 +525,24 @@ def test_changes_of_the_weights_are_seen(source: str) -> None:
 
     layer = make_layer(case)
     check(layer)
-    layer.flat_params *= 0.5
-    layer.weights_changed()
+    with layer.changing_weights() as flat:
+        flat *= 0.5
     check(layer)
     layer.load_state_dict({name: 1.5 * array for name, array in layer.state_dict().items()})
     check(layer)
-    weight = layer.params["weight_hh_l1_reverse"]
-    infer(layer, given)
-    weight[0, 0] += 1  # in place, by a view taken long ago
+    with layer.writable_params() as params:
+        params["weight_hh_l1_reverse"][0, 0] += 1
+        params["bias_hn_l0"][...] += 0.5
     check(layer)
-    layer.params["bias_hn_l0"][...] += 0.5
-    check(layer)
-    layer.flat_params[...] += 0.125  # the buffer under a view that was handed out
-    check(layer)
+    for array in (params["bias_hn_l0"], flat, layer.flat_params, layer.params["bias_hn_l0"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
     if given.embedding is not None:
-        given.embedding.flat_params *= 2
-        given.embedding.weights_changed()
+        with given.embedding.changing_weights() as flat:
+            flat *= 2
         check(layer)
-        given.embedding.params["weight"][3] = 1
+        with given.embedding.writable_params() as params:
+            params["weight"][3] = 1
         check(layer)
 
 
@@ -562,10 +563,11 @@ def test_linear_sees_changes_of_its_weights() -> None:
     x = np.eye(3)
     for change in range(4):
         if change == 1:
-            linear.flat_params *= 2
-            linear.weights_changed()
+            with linear.changing_weights() as flat:
+                flat *= 2
         elif change == 2:
-            linear.params["bias"][0] = 7
+            with linear.writable_params() as params:
+                params["bias"][0] = 7
         elif change == 3:
             linear.load_state_dict({k: v + 1 for k, v in linear.state_dict().items()})
         state = linear.state_dict()
@@ -641,12 +643,12 @@ def test_tokens_with_an_embedding_are_its_vectors(kind: str, dtype: str) -> None
 def test_tokens_of_any_integer_type(integer: type) -> None:
     layer = rnncore.GRU(5, 4, batch_first=True, seed=0)
     ids = np.array([[0, 4, 2], [1, 1, 3]])
-    y, h = layer(ids)
-    again, same = layer(ids.astype(integer))
+    y, h = layer(ids, tokens=True)
+    again, same = layer(ids.astype(integer), tokens=True)
     assert np.array_equal(y, again) and np.array_equal(h, same)
-    alone, _ = layer(ids[0].astype(integer))
+    alone, _ = layer(ids[0].astype(integer), tokens=True)
     assert np.array_equal(alone, y[0])
-    listed, _ = layer(ids.tolist())
+    listed, _ = layer(ids.tolist(), tokens=True)
     assert np.array_equal(listed, y)
 
 
@@ -659,21 +661,21 @@ def test_padding_may_hold_any_token(batch_first: bool, memory: int | None) -> No
     results = []
     for tokens in (ids, padded, np.where(padded < 0, 99, padded)):
         tokens = tokens.T if batch_first else tokens
-        y, (h, c) = layer.forward(tokens, lengths=lengths, memory=memory)
+        y, (h, c) = layer.forward(tokens, lengths=lengths, tokens=True, memory=memory)
         layer.backward(np.ones_like(y), accumulate=False)
         results.append((y, h, c, layer.flat_grads.copy()))
-        assert np.array_equal(layer(tokens, lengths=lengths)[0], y)
+        assert np.array_equal(layer(tokens, lengths=lengths, tokens=True)[0], y)
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
     with pytest.raises(ValueError, match=r"x: index out of range: .* got -1"):
-        layer(padded.T if batch_first else padded, lengths=[3, 0, 6])
+        layer(padded.T if batch_first else padded, lengths=[3, 0, 6], tokens=True)
 
 
 def test_token_gradients_add_up() -> None:
     case = Case("lstm", 9, 5, 4, 12, source="embedding")
     layer, given = make_layer(case), make_given(case)
     once = run(layer, given)
-    layer.forward(given.x, given.state, embedding=given.embedding)
+    layer.forward(given.x, given.state, **given.options)
     layer.backward(given.dy, given.dstate)
     np.testing.assert_allclose(given.embedding.grads["weight"], 2 * once["dembedding"], rtol=1e-13)
 
@@ -703,10 +705,9 @@ def test_dropout_stands_between_layers(bidirectional: bool) -> None:
     H, D = 40, 1 + bidirectional
     layer = rnncore.RNN(1, [H, 1], nonlinearity="identity", bias=False, dropout=0.5,
                         bidirectional=bidirectional, dtype=np.float64, seed=0)  # fmt: skip
-    layer.flat_params[...] = 0
-    for name, array in layer.params.items():
-        if "weight_ih" in name:
-            array[...] = 1
+    with layer.writable_params() as params:
+        for name, array in params.items():
+            array[...] = "weight_ih" in name
     x = np.ones((30, 50, 1))
     y, _ = layer(x)
     assert np.all(y == D * H)  # inference has no noise
@@ -755,8 +756,9 @@ def test_a_learned_initial_state(
     rng = np.random.default_rng(0)
     learned = {name: a for name, a in layer.params.items() if name.startswith("initial")}
     assert len(learned) == 2 * (1 + bidirectional) * (2 if kind == "lstm" else 1)
-    for array in learned.values():
-        array[...] = rng.standard_normal(array.shape)
+    with layer.writable_params() as params:
+        for name in learned:
+            params[name][...] = rng.standard_normal(params[name].shape)
     x, lengths = rng.standard_normal((4, 3, 1)), [4, 0, 2]
     y, state = layer.forward(x, lengths=lengths)
     dy = rng.standard_normal(y.shape)
@@ -769,7 +771,8 @@ def test_a_learned_initial_state(
         named = named_states("", state)
         return np.vdot(y, dy) + sum(np.vdot(named[name], upstream[name]) for name in named)
 
-    assert_gradients_close(layer.grads, numerical_gradients(loss, layer.params))
+    analytic = {name: array.copy() for name, array in layer.grads.items()}
+    assert_gradients_close(analytic, of_module(layer, loss))
     # a state that is given stands above the learned one
     zeros = [np.zeros((1 + bidirectional, 3, H)) for H in (2, 1)]
     layer.zero_grad()
@@ -857,7 +860,7 @@ def test_token_ids_may_change_after_forward(memory: int | None) -> None:
     for spoil in (False, True):
         layer = rnncore.LSTM(7, 8, seed=0)
         ids = np.random.default_rng(0).integers(0, 7, (30, 2))
-        y, _ = layer.forward(ids, memory=memory)
+        y, _ = layer.forward(ids, tokens=True, memory=memory)
         if spoil:
             ids[...] = 10**6
         layer.backward(np.ones_like(y))
@@ -879,14 +882,14 @@ def test_an_embedding_stays_as_it_is_until_backward() -> None:
 def least_memory(layer: Recurrent, given: Given) -> int:
     """Return the smallest budget, as the error names it."""
     with pytest.raises(ValueError, match="memory: expected at least") as caught:
-        layer.forward(given.x, given.state, given.lengths, embedding=given.embedding, memory=1)
+        layer.forward(given.x, given.state, given.lengths, **given.options, memory=1)
     return int(str(caught.value).split()[4])
 
 
 def run_in(memory: int, layer: Recurrent, given: Given) -> dict[str, Array]:
     """Do what `cases.run` does, in a memory budget."""
     y, state = layer.forward(
-        given.x, given.state, given.lengths, embedding=given.embedding, memory=memory
+        given.x, given.state, given.lengths, **given.options, memory=memory
     )
     layer.flat_grads[...] = np.nan
     dx, dstate = layer.backward(given.dy, given.dstate, accumulate=False)

@@ -78,7 +78,7 @@ def run_node(node: Any, arrays: list[Array]) -> list[Array]:
         state[f"bias_ih{end}"], state[f"bias_hh{end}"] = gates(Wb), gates(Rb)
     layer.load_state_dict(state)
 
-    count = len(layer._layers[0])
+    count = len(layer._stack.layers[0])
     initial = []
     for name in ("initial_h", "initial_c")[: 2 if kind == "LSTM" else 1]:
         part = np.zeros((count, x.shape[0 if batch_first else 1], H), x.dtype)

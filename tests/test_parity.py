@@ -96,10 +96,9 @@ def assert_build(layer: Recurrent, build: str, dtype: str) -> None:
     assert Path(module.__file__).name.startswith(f"kernels_{build}_f{np.dtype(dtype).itemsize * 8}")
     vector_bytes = {"baseline": 16, "v3": 32, "v4": 64}[build]
     assert module.lanes == vector_bytes // np.dtype(dtype).itemsize
-    for directions in layer._layers:
-        for direction in directions:
-            assert direction.kernels is module
-            assert type(direction.task()) is module.Task
+    assert layer._stack.kernels is module
+    for direction in layer._stack.directions():
+        assert direction.kernels is module and type(direction.layer) is module.Layer
 
 
 @pytest.mark.parametrize("build", BUILDS)

@@ -23,9 +23,10 @@ def features(steps: int, size: int, dtype: type = np.float32) -> np.ndarray:
 def test_steps_blocks_and_the_whole_are_the_same(kind, sizes, dtype, learned) -> None:
     layer = KINDS[kind](*sizes, dtype=dtype, seed=0, learn_initial_state=learned)
     if learned:
-        for name, array in layer.params.items():
-            if name.startswith("initial"):
-                array[...] = 0.5
+        with layer.writable_params() as params:
+            for name, array in params.items():
+                if name.startswith("initial"):
+                    array[...] = 0.5
     x = features(200, sizes[0], dtype)  # more than the longest chunk
     whole, state = layer(x)
     stream = layer.stream()
@@ -55,7 +56,7 @@ def test_tokens(embedded: bool) -> None:
     layer = rnncore.GRU(6 if embedded else 11, 7, num_layers=2, seed=0)
     tokens = np.random.default_rng(0).integers(0, 11, 90)
     stream = layer.stream(tokens=True, embedding=table)
-    whole = layer(tokens, embedding=table)[0]
+    whole = layer(tokens, tokens=True, embedding=table)[0]
     assert np.array_equal(stream.process(tokens), whole)
     stream.reset()
     assert np.array_equal(np.stack([stream.step(int(t)) for t in tokens]), whole)
@@ -80,7 +81,8 @@ def test_a_copy_goes_its_own_way() -> None:
 def test_weights_are_the_streams_own() -> None:
     layer, x = rnncore.GRU(3, 5, seed=0), features(6, 3)
     stream, before = layer.stream(), layer(x)[0]
-    layer.params["weight_hh_l0"][...] = 0
+    with layer.writable_params() as params:
+        params["weight_hh_l0"][...] = 0
     assert np.array_equal(stream.process(x), before)
     assert not np.array_equal(layer(x)[0], before)
 

@@ -164,8 +164,8 @@ def test_state_dict_there_and_back(case: Case, dtype: str) -> None:
 
     # and back again, into a layer with other weights, to the last bit
     other = make_layer(Case(**{**vars(case), "dtype": dtype}))
-    other.flat_params[...] = 7
-    other.weights_changed()
+    with other.changing_weights() as flat:
+        flat[...] = 7
     other.load_state_dict(torch_state_dict(module))
     assert np.array_equal(other.flat_params, layer.flat_params)
     assert np.array_equal(other(x)[0], layer(x)[0])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnncore.layers.arguments import check_tokens
+from rnncore.arguments import check_tokens
 
 BYTES = "bytes"  # stands where an encoding is asked for: the alphabet is the file's bytes
 

@@ -74,7 +74,8 @@ def load_kernels(build: str, dtype: DTypeLike) -> Any:
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
-    return module
+    from rnncore.engine._shim import wrap
+    return wrap(module)
 
 
 def kernels(dtype: DTypeLike) -> Any:

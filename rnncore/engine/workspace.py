@@ -50,7 +50,50 @@ class Workspace:
             buffer = self._buffers[name] = aligned_empty(size, self.dtype)
         return buffer[:size].reshape(shape)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held at the moment."""
-        return sum(buffer.nbytes for buffer in self._buffers.values())
+
+class Lease:
+    """A workspace for as long as somebody holds the lease: a pass, rows, or who keeps them.
+
+    Then it goes back to its pool, and the next pass finds it there.
+    """
+
+    __slots__ = ("_pool", "workspace")
+
+    def __init__(self, pool: list[Workspace], workspace: Workspace) -> None:
+        self._pool, self.workspace = pool, workspace
+
+    def __del__(self) -> None:
+        self._pool.append(self.workspace)
+
+
+class Pool:
+    """Workspaces that are used again, one a pass at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pool = Pool(np.dtype(np.float32))
+    >>> first, second = pool.lease(), pool.lease()
+    >>> first.workspace is second.workspace
+    False
+    >>> workspace = second.workspace
+    >>> del second
+    >>> pool.lease().workspace is workspace
+    True
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self._idle: list[Workspace] = []
+
+    def lease(self) -> Lease:
+        """Lend a workspace, the one that was given back last or a new one."""
+        try:
+            workspace = self._idle.pop()  # atomic: several threads may ask
+        except IndexError:
+            workspace = Workspace(self.dtype)
+        return Lease(self._idle, workspace)
+
+    def release(self) -> None:
+        """Let go of the workspaces that nobody holds; their memory goes back to the system."""
+        self._idle.clear()

@@ -4,6 +4,7 @@ from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.layers.module import Module
+from rnncore.layers.recurrent import Recurrent
 from rnncore.layers.standard import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Module"]
+__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Module", "Recurrent"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import as_real, check_probability, check_seed
+from rnncore.arguments import as_real, check_probability, check_seed
+from rnncore.engine.rows import Rows
+from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
 
 
@@ -31,38 +35,85 @@ class Dropout(Module):
         super().__init__(dtype=dtype)
         self.p = check_probability("p", p)
         self.generator = check_seed(seed)
-        self._mask: np.ndarray | None = None
-        self._shape: tuple[int, ...] | None = None  # of the last forward pass
+
+    def _sizes_shown(self) -> list[str]:
+        return [str(self.p)]
 
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         """Draw the factors of a training pass: 0 or 1 / (1 - p)."""
         kept = self.generator.random(shape, np.float32) >= self.p
         return kept * self.dtype.type(1 / (1 - self.p))
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Any) -> Any:
         """Return x itself: inference has no noise."""
         return x
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return x times a new mask, which is kept for backward."""
-        x = as_real("x", x, self.dtype)
-        self._shape = x.shape
-        self._mask = self.mask(x.shape) if self.p else None
-        return x if self._mask is None else x * self._mask
+    def forward(self, x: Any, *, keep: bool = False) -> Any:
+        """Return x, an array or rows, times a new mask, which is kept for backward.
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
+        With `keep` the pass is returned as a second value.
+        """
+        if not isinstance(x, Rows):
+            x = as_real("x", x, self.dtype)
+        kept = DropoutPass(self, x)
+        if self.p:
+            kept.mask = self.mask(x.array().shape if isinstance(x, Rows) else x.shape)
+        y = kept.times_mask(x)
+        if keep:
+            return y, kept
+        remember(self, kept)
+        return y
+
+    def backward(self, dy: Any, *, kept: DropoutPass | None = None) -> Any:
         """Return dL/dx = dL/dy * mask.
+
+        Parameters
+        ----------
+        dy
+            dL/dy, an array of the shape of y or rows like it.
+        kept
+            What that forward returned; None: the last one of this thread without `keep`.
 
         Raises
         ------
         RuntimeError
-            If `forward` did not come before.
+            If `forward` did not come before (each serves one backward).
         ValueError, TypeError
             If dy does not have the shape of y, or is not floating-point.
         """
-        if self._shape is None:
-            raise RuntimeError("backward: nothing was kept; call forward first")
-        dy = as_real("dy", dy, self.dtype)
-        if dy.shape != self._shape:
-            raise ValueError(f"dy: expected the shape of y, {self._shape}, got {dy.shape}")
-        return dy if self._mask is None else dy * self._mask
+        kept = find(self, kept, DropoutPass)
+        if not isinstance(dy, Rows):
+            dy = as_real("dy", dy, self.dtype)
+        came = _shape(dy)
+        if came != kept.shape:
+            raise ValueError(f"dy: expected the shape of y, {kept.shape}, got {came}")
+        dx = kept.times_mask(dy)
+        kept.use_up()
+        return dx
+
+
+class DropoutPass(Kept):
+    """What dropout keeps: the mask."""
+
+    def __init__(self, module: Dropout, x: np.ndarray | Rows) -> None:
+        super().__init__(module)
+        self.shape = _shape(x)
+        self.mask: np.ndarray | None = None
+
+    def times_mask(self, x: np.ndarray | Rows) -> np.ndarray | Rows:
+        """Return x times the mask."""
+        if self.mask is None:
+            return x
+        if not isinstance(x, Rows):
+            return x * self.mask
+        padded = np.zeros((x.length, x.stride), x.dtype)
+        y = x.like(padded)
+        for part in range(x.parts):
+            columns = slice(part * x.part_stride, part * x.part_stride + x.depth)
+            numbers = slice(part * x.depth, (part + 1) * x.depth)
+            np.multiply(x.padded()[:, columns], self.mask[:, numbers], out=padded[:, columns])
+        return y
+
+
+def _shape(x: np.ndarray | Rows) -> tuple[int, ...]:
+    return (x.length, x.features) if isinstance(x, Rows) else x.shape

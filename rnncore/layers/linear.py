@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore import engine
-from rnncore.engine.workspace import Workspace, aligned_empty
-from rnncore.layers.arguments import (
+from rnncore.arguments import (
     as_real,
+    check_dtype,
     check_flag,
     check_seed,
     check_size,
     check_weights,
 )
+from rnncore.engine import get_num_threads, kernels
+from rnncore.engine.packed import Job, Packed, Packing
+from rnncore.engine.rows import Rows
+from rnncore.engine.workspace import Pool, aligned_empty
+from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
-from rnncore.layers.rows import Rows
 
 
 class Linear(Module):
@@ -40,6 +45,8 @@ class Linear(Module):
     ((5, 2, 3), (5, 2, 16))
     """
 
+    _transient = (*Module._transient, "_linear", "_kernels", "_pool", "_spare", "_packings")
+
     def __init__(
         self,
         in_features: int,
@@ -55,61 +62,195 @@ class Linear(Module):
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if check_flag("bias", bias):
             shapes["bias"] = (self.out_features,)
+        self.dtype = check_dtype(dtype)
+        self._build()
         super().__init__(shapes, dtype=dtype)
         bound = self.in_features**-0.5
         generator = check_seed(seed)
         for array in self._params.values():
             array[...] = generator.uniform(-bound, bound, array.shape)
-        self._kernels = engine.kernels(self.dtype)
-        self._sizes = self._kernels.linear_sizes(self.in_features, self.out_features)
-        self._packed = {
-            "W": aligned_empty(self._sizes["W"], self.dtype),
-            "b": aligned_empty(self._sizes["y"], self.dtype),
-            "W_back": aligned_empty(self._sizes["W_back"], self.dtype),
-        }
-        self._packed_version = -1
-        self._workspace = Workspace(self.dtype)
-        self._x: Rows | None = None
 
-    def _pack(self) -> None:
-        if self._stale(self._packed_version):
-            self._kernels.linear_pack(
-                self._params["weight"], self._params.get("bias"), self._packed["W"],
-                self._packed["b"], self._packed["W_back"],
-            )  # fmt: skip
-            self._packed_version = self._version
+    def _build(self) -> None:
+        self._kernels = kernels(self.dtype)
+        self._linear = self._kernels.Linear(self.in_features, self.out_features)
+        self._pool = Pool(self.dtype)
+        self._spare: list[np.ndarray] = []  # memory of packed weights that nobody holds
+        self._packings: dict[Any, Packing] = {}
 
-    def forward_rows(self, x: Rows, out: np.ndarray) -> np.ndarray:
-        """Write x W^T + b into out, (x.length, row_size); return it without its padding."""
-        self._pack()
-        self._kernels.linear_forward(
-            out, x.flat, x.first, x.stride, x.length, self.in_features, self.out_features,
-            self._packed["W"], self._packed["b"], engine.get_num_threads(),
-        )  # fmt: skip
-        return out[:, : self.out_features]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take settings and numbers, and make the rest anew."""
+        self.__dict__.update(state)
+        self._build()
+        super().__setstate__(state)
 
-    def backward_rows(
-        self, dy: np.ndarray, x: Rows, dx: np.ndarray | None, accumulate: bool
-    ) -> None:
-        """Write dy W into dx, and the gradients; dy is (x.length, row_size), dx any row length."""
-        if not (x.length or accumulate):
-            self.zero_grad()
-        array = self._workspace.array
-        sizes = self._kernels.linear_sizes(self.in_features, self.out_features, x.length)
-        self._kernels.linear_backward(
-            dy, x.flat, x.first, x.stride, x.length, self.in_features, self.out_features,
-            self._packed["W_back"], dx, 0 if dx is None else dx.shape[1],
-            self._grads["weight"], self._grads.get("bias"), accumulate,
-            array("dy_columns", (sizes["dy_columns"],)),
-            array("x_panels", (sizes["x_panels"],)), engine.get_num_threads(),
-        )  # fmt: skip
+    def _sizes_shown(self) -> list[str]:
+        return [str(self.in_features), str(self.out_features)]
 
     @property
     def row_size(self) -> int:
         """Length of a row of y in the engine: out_features and the padding of the last panel."""
-        return self._sizes["y"]
+        size: int = self._linear.row_size
+        return size
 
-    def _rows(self, name: str, x: object, features: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    def _pack(self, kind: Any) -> Packed:
+        if kind not in self._packings:
+            self._packings[kind] = Packing(self._spare, self.dtype, [self._job(kind)])
+        return self._packings[kind].pack()
+
+    def _job(self, kind: Any) -> Job:
+        kernels, linear = self._kernels, self._linear
+        if kind == "forward":
+            return linear.packed_bytes, lambda buffer: kernels.LinearWeights(
+                linear, buffer, self._params["weight"], self._params.get("bias"), get_num_threads()
+            )
+        return linear.packed_back_bytes(*kind), lambda buffer: kernels.LinearWeightsBack(
+            linear, buffer, self._params["weight"], *kind, get_num_threads()
+        )
+
+    def release_memory(self) -> None:
+        """Let go of all buffers that no pass is using; the next call makes those it needs."""
+        super().release_memory()
+        self._spare.clear()
+        self._pool.release()
+
+    def __call__(self, x: Any) -> Any:
+        """Return x W^T + b for x (..., in_features), as (..., out_features); rows for rows."""
+        y = self._packed("forward").weights[0].apply(x)
+        return self._map(x) if y is NotImplemented else y
+
+    def _map(self, x: Any) -> Any:
+        if isinstance(x, Rows):
+            lease = self._pool.lease()
+            y = lease.workspace.array("y", (x.length, self.row_size))
+            self._run(self._check_rows("x", x, self.in_features), y)
+            return self._rows_of(y, x, lease)
+        rows, leading = self._check("x", x, self.in_features)
+        y = aligned_empty(len(rows) * self.row_size, self.dtype).reshape(-1, self.row_size)
+        self._run(Rows.of(rows), y)
+        return y.reshape(*leading, self.row_size)[..., : self.out_features]
+
+    def _rows_of(self, y: np.ndarray, x: Rows, lease: Any) -> Rows:
+        width = self.row_size
+        return Rows(
+            y.reshape(-1), x.length, 0, width, self.out_features, 1, width, False, x.batch, lease
+        )
+
+    def _run(self, x: Rows, y: np.ndarray) -> None:
+        packed = self._packed("forward")
+        self._kernels.linear_forward(
+            packed.weights[0], y, x.flat, x.first, x.stride, x.parts, x.part_stride, x.length,
+            get_num_threads(),
+        )  # fmt: skip
+
+    def forward(self, x: Any, *, keep: bool = False) -> Any:
+        """Do the same and keep what backward needs: a copy of x, or the rows themselves.
+
+        With `keep` the pass is returned as a second value, for `backward(..., kept=...)`.
+        """
+        kept = LinearPass(self)
+        if isinstance(x, Rows):
+            kept.x = self._check_rows("x", x, self.in_features)
+        else:
+            rows, leading = self._check("x", x, self.in_features)
+        if not keep:
+            remember(self, None)  # its buffers serve this pass
+        kept.lease = self._pool.lease()
+        workspace = kept.lease.workspace
+        if isinstance(x, Rows):
+            out = workspace.array("y", (x.length, self.row_size))
+            self._run(x, out)
+            y: Any = self._rows_of(out, x, kept.lease)
+        else:
+            copied = workspace.array("x", rows.shape)
+            copied[...] = rows
+            kept.x, kept.leading = Rows.of(copied), leading
+            y = self(copied.reshape(*leading, self.in_features))
+        if keep:
+            return y, kept
+        remember(self, kept)
+        return y
+
+    def backward(
+        self,
+        dy: Any,
+        *,
+        input_gradient: bool = True,
+        accumulate: bool = True,
+        kept: LinearPass | None = None,
+    ) -> Any:
+        """Return dL/dx, given dL/dy (..., out_features) or rows of it.
+
+        Parameters
+        ----------
+        dy
+            dL/dy in the shape of y.
+        input_gradient
+            False skips the gradient of x, which then is None.
+        accumulate
+            Whether to add to `grads` or to replace what stands there.
+        kept
+            What that forward returned; None: the last one of this thread without `keep`.
+
+        Raises
+        ------
+        RuntimeError
+            If `forward` did not come before (each serves one backward), or the weights have
+            changed since.
+        TypeError, ValueError
+            If dy is not floating-point, or does not have the shape of y.
+        """
+        accumulate = check_flag("accumulate", accumulate)
+        with self._guard.gradients:
+            kept = find(self, kept, LinearPass)
+            x, leading, lease = kept.x, kept.leading, kept.lease
+            workspace = lease.workspace
+            if isinstance(dy, Rows):
+                given = self._check_rows("dy", dy, self.out_features)
+                count = given.length
+            else:
+                rows, _ = self._check("dy", dy, self.out_features)
+                count = len(rows)
+            if count != x.length:
+                raise ValueError(
+                    f"dy: expected the shape of y with {x.length} rows, got {_shape(dy)}"
+                )
+            if isinstance(dy, Rows) and given.stride == self.row_size:
+                padded = given.padded()
+            else:
+                padded = workspace.array("dy", (count, self.row_size))
+                padded[:, self.out_features :] = 0
+                padded[:, : self.out_features] = given.array() if isinstance(dy, Rows) else rows
+            parts = (1, 0) if x.parts == 1 else (x.parts, x.part_stride)
+            with self._guard.weights:
+                kept._check()
+                back = self._packed(parts) if input_gradient else None
+            dx = None
+            if input_gradient:
+                if leading is None:
+                    dx = workspace.array("dx", (count, x.stride))
+                else:
+                    dx = np.empty((count, self.in_features), self.dtype)
+            kept.use_up()
+            self._backward_rows(x, padded, back, dx, accumulate, workspace)
+        if dx is None:
+            return None
+        return x.like(dx, lease) if leading is None else dx.reshape(*leading, self.in_features)
+
+    def _backward_rows(
+        self, x: Rows, dy: np.ndarray, back: Any, dx: np.ndarray | None, adds: bool, workspace: Any
+    ) -> None:
+        if not (x.length or adds):
+            self.zero_grad()
+        array, sizes = workspace.array, self._linear.backward_sizes(x.length)
+        self._kernels.linear_backward(
+            self._linear, None if back is None else back.weights[0], dy, x.flat, x.first, x.stride,
+            x.parts, x.part_stride, x.length, dx, 0, 0 if dx is None else dx.shape[1],
+            self._grads["weight"], self._grads.get("bias"), adds,
+            array("dy_columns", (sizes["dy_columns"],)),
+            array("x_panels", (sizes["x_panels"],)), get_num_threads(),
+        )  # fmt: skip
+
+    def _check(self, name: str, x: Any, features: int) -> tuple[np.ndarray, tuple[int, ...]]:
         array = as_real(name, x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != features:
             raise ValueError(
@@ -118,49 +259,22 @@ class Linear(Module):
             )
         return array.reshape(-1, features), array.shape[:-1]
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return x W^T + b for x (..., in_features), as (..., out_features)."""
-        rows, leading = self._rows("x", x, self.in_features)
-        out = aligned_empty(len(rows) * self.row_size, self.dtype).reshape(-1, self.row_size)
-        self.forward_rows(Rows.of(rows), out)
-        return out.reshape(*leading, self.row_size)[..., : self.out_features]
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Do the same and keep a copy of x for backward."""
-        rows, leading = self._rows("x", x, self.in_features)
-        kept = self._workspace.array("x", rows.shape)
-        kept[...] = rows
-        self._x = Rows.of(kept)
-        return self(kept.reshape(*leading, self.in_features))
-
-    def backward(self, dy: np.ndarray, *, accumulate: bool = True) -> np.ndarray:
-        """Return dL/dx, given dL/dy (..., out_features).
-
-        Parameters
-        ----------
-        dy
-            dL/dy in the shape of y.
-        accumulate
-            Whether to add to `grads` or to replace what stands there.
-
-        Raises
-        ------
-        RuntimeError
-            If `forward` did not come before.
-        ValueError
-            If dy does not have the shape of y.
-        """
-        accumulate = check_flag("accumulate", accumulate)
-        if self._x is None:
-            raise RuntimeError("backward: nothing was kept; call forward first")
-        rows, leading = self._rows("dy", dy, self.out_features)
-        if len(rows) != self._x.length:
+    def _check_rows(self, name: str, x: Rows, features: int) -> Rows:
+        if x.features != features or x.dtype != self.dtype:
             raise ValueError(
-                f"dy: expected the shape of y with {self._x.length} rows, got {np.shape(dy)}"
+                f"{name}: expected rows of {features} numbers of {self.dtype}, got {x.features} "
+                f"of {x.dtype}"
             )
-        padded = self._workspace.array("dy", (len(rows), self.row_size))
-        padded[:, self.out_features :] = 0
-        padded[:, : self.out_features] = rows
-        dx = np.empty((len(rows), self.in_features), self.dtype)
-        self.backward_rows(padded, self._x, dx, accumulate)
-        return dx.reshape(*leading, self.in_features)
+        return x
+
+
+class LinearPass(Kept):
+    """What a linear layer keeps: its input, and the memory that it is in."""
+
+    x: Rows
+    lease: Any
+    leading: tuple[int, ...] | None = None  # axes of x before the last; None: x was rows
+
+
+def _shape(dy: Any) -> tuple[int, ...]:
+    return (dy.length, dy.features) if isinstance(dy, Rows) else np.shape(dy)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
-from types import MappingProxyType
-from typing import NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import as_real, check_dtype
+from rnncore.arguments import as_real, check_dtype
+from rnncore.layers.guard import Guard
 
 # A string, because naming numpy.random imports it.
 Seed: TypeAlias = "int | np.random.Generator | None"
@@ -32,9 +35,30 @@ class Module:
     Attributes
     ----------
     flat_params, flat_grads
-        All parameters and all gradients, one flat array each. Call `weights_changed` after
-        writing into `flat_params`.
+        All parameters and all gradients, one flat array each. `flat_params` is for reading;
+        `changing_weights` is for writing.
+
+    Notes
+    -----
+    One thread may train a module, or part of it, while others run it: each call sees the weights of
+    one moment. Arrays that were taken from a module before it became part of another hold NaN
+    afterwards, since its numbers have moved.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> model = rnncore.Module(children={"head": rnncore.Linear(3, 2, seed=0)})
+    >>> model.num_parameters, list(model.params)
+    (8, ['head.weight', 'head.bias'])
+    >>> with model.writable_params() as params:
+    ...     params["head.bias"][...] = 1
+    >>> model.params["head.bias"].tolist()
+    [1.0, 1.0]
     """
+
+    #: Attributes that belong to one process and are made anew in a copy.
+    _transient: tuple[str, ...] = ("_guard", "_packed_sets", "_last", "flat_params", "flat_grads",
+                                   "_flat", "_reading")  # fmt: skip
 
     def __init__(
         self,
@@ -43,6 +67,12 @@ class Module:
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.dtype = check_dtype(dtype)
+        for name, shape in dict(shapes or {}).items():
+            if not isinstance(shape, tuple):
+                raise TypeError(
+                    f"shapes: expected a tuple of sizes for {name!r}, got {type(shape).__name__}; "
+                    "modules are given as children={...}"
+                )
         self._shapes = dict(shapes or {})
         if not isinstance(children or {}, Mapping):
             raise TypeError(
@@ -60,35 +90,46 @@ class Module:
                     f"{name}: expected a module that is no part yet, got one whose parameters "
                     "belong to another part or module; make a new one and give it the state_dict"
                 )
+        self._version = 0
+        self._params: dict[str, np.ndarray] = {}
+        self._grads: dict[str, np.ndarray] = {}
+        self._set_up()
         for child in self._children.values():
             child._is_part = True
-        self._version = 0
-        self._exposed = False
+
+    def _set_up(self) -> None:
+        # What a module has beside its settings and numbers; also after it was copied.
+        self._packed_sets: dict[Any, tuple[int, Any]] = {}
+        self._last = threading.local()
         size = self._size()
-        self._bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
+        self._bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype), Guard())
 
     def _size(self) -> int:
         own = sum(prod(shape) for shape in self._shapes.values())
         return own + sum(child._size() for child in self._children.values())
 
-    def _bind(self, flat_params: np.ndarray, flat_grads: np.ndarray) -> None:
+    def _bind(self, flat: np.ndarray, flat_grads: np.ndarray, guard: Guard) -> None:
         # Move into these buffers; what the parts hold already comes along.
-        self.flat_params, self.flat_grads = flat_params, flat_grads
-        before = getattr(self, "_params", {})
-        self._params: dict[str, np.ndarray] = {}
-        self._grads: dict[str, np.ndarray] = {}
+        self._guard = guard
+        before = self._params, self._grads
+        self._params, self._grads = {}, {}
         first = 0
         for name, shape in self._shapes.items():
             last = first + prod(shape)
-            self._params[name] = flat_params[first:last].reshape(shape)
+            self._params[name] = flat[first:last].reshape(shape)
             self._grads[name] = flat_grads[first:last].reshape(shape)
-            if name in before:
-                self._params[name][...] = before[name]
+            for now, old in zip((self._params, self._grads), before, strict=True):
+                if name in old:
+                    now[name][...] = old[name]
+                    old[name][...] = np.nan  # who still looks there shall see it
             first = last
         for child in self._children.values():
             last = first + child._size()
-            child._bind(flat_params[first:last], flat_grads[first:last])
+            child._bind(flat[first:last], flat_grads[first:last], guard)
             first = last
+        self._flat, self.flat_grads = flat, flat_grads
+        self.flat_params = _read_only(flat)
+        self._reading = {name: _read_only(array) for name, array in self._params.items()}
         self.weights_changed()
 
     def _named(self, which: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -97,43 +138,86 @@ class Module:
             for name, array in child._named(which):
                 yield f"{prefix}.{name}", array
 
-    def _expose(self) -> None:
-        # Somebody outside may write into the parameters at any time from now on, so that packed
-        # weights are packed anew at every call.
-        self._exposed = True
-        for child in self._children.values():
-            child._expose()
-
     @property
     def params(self) -> Mapping[str, np.ndarray]:
-        """Name and array of every parameter; the arrays are views and may be written to.
-
-        Since nobody says when that happens, every later call packs the weights anew.
-        `state_dict` returns copies and costs nothing afterwards.
-        """
-        self._expose()
-        return MappingProxyType(dict(self._named("_params")))
+        """Name and array of every parameter, for reading; `writable_params` is for writing."""
+        return NamedArrays(self, "_reading")
 
     @property
     def grads(self) -> Mapping[str, np.ndarray]:
         """Name and gradient of every parameter; `backward` adds to them, or replaces them."""
-        return MappingProxyType(dict(self._named("_grads")))
+        return NamedArrays(self, "_grads")
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers its parameters have, those of its parts included."""
+        return int(self._flat.size)
+
+    @contextmanager
+    def changing_weights(self) -> Iterator[np.ndarray]:
+        """Lend all parameters as one flat array to write to; other threads wait with reading.
+
+        Afterwards weights are packed anew, and a backward pass of an earlier forward is refused.
+        """
+        with self._guard.weights:
+            lent = self._flat.view()
+            try:
+                yield lent
+            finally:
+                lent.flags.writeable = False
+                self.weights_changed()
+
+    @contextmanager
+    def writable_params(self) -> Iterator[Mapping[str, np.ndarray]]:
+        """Lend name and array of every parameter to write to, as `changing_weights` does."""
+        with self._guard.weights:
+            lent = {name: array.view() for name, array in self._named("_params")}
+            try:
+                yield lent
+            finally:
+                for array in lent.values():
+                    array.flags.writeable = False
+                self.weights_changed()
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; `backward(accumulate=False)` replaces them and is faster."""
         self.flat_grads[...] = 0
 
     def weights_changed(self) -> None:
-        """Say that `flat_params` was written to, so that weights are packed anew."""
+        """Have weights packed anew; the ways to write to them above do so by themselves."""
         self._version += 1
         for child in self._children.values():
             child.weights_changed()
 
+    def _packed(self, kind: Any) -> Any:
+        # The weights packed for a kind of pass, one immutable set a version. The sets of several
+        # kinds take turns in the same memory: in training each is needed once a version.
+        found = self._packed_sets.get(kind)
+        if found is not None and found[0] == self._version:
+            return found[1]
+        with self._guard.weights:
+            found = self._packed_sets.get(kind)
+            if found is None or found[0] != self._version:
+                self._packed_sets.clear()
+                found = self._version, self._pack(kind)
+                self._packed_sets[kind] = found
+            return found[1]
+
+    def _pack(self, kind: Any) -> Any:
+        raise NotImplementedError
+
+    def release_memory(self) -> None:
+        """Let go of all buffers that no pass is using; the next call makes those it needs."""
+        self._packed_sets.clear()
+        for child in self._children.values():
+            child.release_memory()
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of all parameters under PyTorch's names, shapes and gate order."""
-        state = self._own_state()
-        for prefix, child in self._children.items():
-            state.update({f"{prefix}.{k}": v for k, v in child.state_dict().items()})
+        with self._guard.weights:
+            state = self._own_state()
+            for prefix, child in self._children.items():
+                state.update({f"{prefix}.{k}": v for k, v in child.state_dict().items()})
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
@@ -148,25 +232,35 @@ class Module:
             raise TypeError(
                 f"state: expected a mapping of names to arrays, got {type(state).__name__}"
             )
-        expected = self.state_dict()
+        expected = self.state_shapes()
         missing = [name for name in expected if name not in state]
         unexpected = [name for name in state if name not in expected]
         if missing or unexpected:
             wrong = [f"Missing key(s): {missing}"] * bool(missing)
             wrong += [f"Unexpected key(s): {unexpected}"] * bool(unexpected)
+            if any("weight_hr" in name for name in unexpected):
+                wrong.append("weight_hr belongs to an LSTM with a projection (proj_size), which "
+                             "this layer has not")  # fmt: skip
             raise ValueError(
                 f"state: {'; '.join(wrong)}; load the state_dict of another "
                 f"{type(self).__name__} of the same settings"
             )
-        for name, array in expected.items():
-            if np.shape(state[name]) != array.shape:
+        for name, shape in expected.items():
+            if np.shape(state[name]) != shape:
                 raise ValueError(
-                    f"state: size mismatch for {name}: expected {array.shape}, got "
+                    f"state: size mismatch for {name}: expected {shape}, got "
                     f"{np.shape(state[name])}; load a state_dict of the same sizes"
                 )
             as_real(f"state: {name}", state[name], self.dtype)
-        self._load(state, "")
-        self.weights_changed()
+        with self.changing_weights():
+            self._load(state, "")
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes that `state_dict` has."""
+        shapes = self._own_state_shapes()
+        for prefix, child in self._children.items():
+            shapes.update({f"{prefix}.{k}": v for k, v in child.state_shapes().items()})
+        return shapes
 
     def _load(self, state: Mapping[str, np.ndarray], prefix: str) -> None:
         own = {name.removeprefix(prefix): a for name, a in state.items() if name.startswith(prefix)}
@@ -177,17 +271,67 @@ class Module:
     def _own_state(self) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self._params.items()}
 
+    def _own_state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict(self._shapes)
+
     def _load_own(self, state: Mapping[str, np.ndarray]) -> None:
         for name, array in self._params.items():
             array[...] = state[name]
 
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: the parts share buffers."""
-        raise TypeError(
-            f"{type(self).__name__}: cannot be pickled or copied; keep its state_dict() and load "
-            "it into a new one of the same settings"
+    def __getstate__(self) -> dict[str, Any]:
+        """Return settings and numbers, as `copy` and `pickle` ask for them."""
+        with self._guard.weights:
+            state = {k: v for k, v in self.__dict__.items() if k not in self._transient}
+            for which in ("_params", "_grads"):
+                state[which] = {name: array.copy() for name, array in state[which].items()}
+        state["_is_part"] = False
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take settings and numbers, and make the rest anew."""
+        self.__dict__.update(state)
+        for child in self._children.values():
+            child._is_part = True
+        self._set_up()
+
+    def __copy__(self) -> Any:
+        """Return a copy with parameters of its own, as `copy.deepcopy` does."""
+        return copy.deepcopy(self)
+
+    def _sizes_shown(self) -> list[str]:
+        return [f"{name}={child!r}" for name, child in self._children.items()]
+
+    def __repr__(self) -> str:
+        """Return its sizes and number of parameters."""
+        return (
+            f"{type(self).__name__}({', '.join(self._sizes_shown())}; "
+            f"{self.num_parameters:,} parameters)"
         )
 
-    def _stale(self, packed_version: int) -> bool:
-        # Whether weights packed at that version have to be packed again.
-        return self._exposed or packed_version != self._version
+
+class NamedArrays(Mapping[str, np.ndarray]):
+    """The arrays of a module by name, as they are at the moment they are asked for."""
+
+    def __init__(self, module: Module, which: str) -> None:
+        self._module, self._which = module, which
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        for known, array in self._module._named(self._which):
+            if known == name:
+                return array
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._module._named(self._which))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._module._named(self._which))
+
+    def __repr__(self) -> str:
+        return repr(dict(self.items()))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rnncore.arguments import is_number
 from rnncore.layers.module import Seed
 from rnncore.layers.recurrent import Recurrent
 
@@ -23,7 +24,8 @@ class RNN(Recurrent):
     nonlinearity
         f: "tanh", "relu", "sigmoid" or "identity".
     bias
-        Whether there is a b_h.
+        Whether there is a b_h. "pytorch" trains two vectors whose sum is b_h, `bias_ih` and
+        `bias_hh`, as PyTorch does: Adam, clipping and weight decay then take the same steps.
     batch_first
         Whether x and y are (B, T, features) in place of (T, B, features).
     dropout
@@ -39,7 +41,8 @@ class RNN(Recurrent):
     Notes
     -----
     x is (T, B, I) or (T, I), floating-point numbers of any precision, converted to the layer's
-    dtype; or integer token ids (T, B) or (T,), which select one-hot inputs, or rows of `embedding`.
+    dtype; or integer token ids (T, B) or (T,): with `tokens=True` they select one-hot inputs, with
+    `embedding` rows of it; or `Rows`, as another layer returns them with `rows=True`.
     y is (T, B, directions * H). The state h is (num_layers * directions, B, H), zero by default;
     where hidden sizes differ, a list with (directions, B, H) for each layer.
     `lengths` (B,) gives the steps of each sequence, in any order, zeros allowed; y is zero beyond
@@ -71,7 +74,7 @@ class RNN(Recurrent):
         hidden_size: int | Sequence[int],
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        bias: bool = True,
+        bias: bool | str = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -90,7 +93,7 @@ class RNN(Recurrent):
         self.nonlinearity = nonlinearity
         super().__init__(
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, learn_initial_state, dtype, seed,
+            bidirectional, learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
         )  # fmt: skip
 
 
@@ -105,6 +108,10 @@ class LSTM(Recurrent):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, \
 learn_initial_state, dtype, seed
         As in `RNN`.
+    forget_bias
+        What the forget gate's part of the bias begins with; None: drawn like the rest. At 0 the
+        gate begins at 1/2 and memories fade within a few steps, at 1 they last (Jozefowicz et al.,
+        An empirical exploration of recurrent network architectures, 2015, section 2.2).
 
     Notes
     -----
@@ -134,19 +141,32 @@ learn_initial_state, dtype, seed
         input_size: int,
         hidden_size: int | Sequence[int],
         num_layers: int = 1,
-        bias: bool = True,
+        bias: bool | str = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        forget_bias: float | None = None,
         learn_initial_state: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
         super().__init__(
             "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            learn_initial_state, dtype, seed,
+            learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
         )  # fmt: skip
+        if forget_bias is not None:
+            if not is_number(forget_bias) or not np.isfinite(forget_bias) or not self.bias:
+                raise ValueError(
+                    "forget_bias: expected a finite number, and a layer with bias, got "
+                    f"{forget_bias!r} with bias={bias!r}"
+                )
+            for names in self._names:
+                forget = slice(names.hidden_size, 2 * names.hidden_size)  # gates i, f, g, o
+                self._params[f"bias_ih{names.end}"][forget] = forget_bias
+                if names.two:
+                    self._params[f"bias_hh{names.end}"][forget] = 0
+            self.weights_changed()
 
 
 class GRU(Recurrent):
@@ -190,7 +210,7 @@ learn_initial_state, dtype, seed
         input_size: int,
         hidden_size: int | Sequence[int],
         num_layers: int = 1,
-        bias: bool = True,
+        bias: bool | str = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -201,5 +221,5 @@ learn_initial_state, dtype, seed
     ) -> None:
         super().__init__(
             "gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            learn_initial_state, dtype, seed,
+            learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
         )  # fmt: skip

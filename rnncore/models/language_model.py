@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rnncore import engine, layers
+from rnncore.arguments import as_array, check_flag, check_seed, check_size
 from rnncore.data.text import Vocabulary
-from rnncore.engine.workspace import Workspace
-from rnncore.layers.arguments import as_array, check_flag, check_seed, check_size
 from rnncore.layers.dropout import Dropout
+from rnncore.layers.kept import Kept
 from rnncore.layers.module import Module
-from rnncore.layers.rows import Rows
-from rnncore.losses import check_targets, cross_entropy_rows, softmax_cross_entropy
+from rnncore.losses import softmax_cross_entropy
 from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
@@ -156,8 +155,7 @@ class LanguageModel(Module):
         self.dropout = Dropout(dropout, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
-        self._workspace = Workspace(self.dtype)
-        self._kept: tuple[Rows, NDArray[Any]] | None = None
+        self._kept: Any = None
         self._initialize()
 
     def _initialize(self) -> None:
@@ -201,16 +199,15 @@ class LanguageModel(Module):
             raise ValueError(
                 f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"
             )
-        checked = check_targets(targets, tokens.shape, len(self.vocabulary))
         # Everything between the layers stays in rows of the engine.
-        rows, state = self.rnn.forward_rows(tokens, state, embedding=self.embedding)
-        if self.dropout.p:
-            rows = Rows.of(self.dropout.forward(rows.array()))
-        logits = self._workspace.array("logits", (rows.length, self.head.row_size))
-        self.head.forward_rows(rows, logits)
-        used = logits[:, : len(self.vocabulary)]
-        loss = cross_entropy_rows(used, checked, used, np.empty(rows.length))
-        self._kept = rows, logits  # by now dlogits
+        kept = LanguageModelPass(self)
+        y, state, kept.rnn = self.rnn.forward(
+            tokens, state, tokens=True, embedding=self.embedding, rows=True, keep=True
+        )
+        y, kept.dropout = self.dropout.forward(y, keep=True)
+        logits, kept.head = self.head.forward(y, keep=True)
+        loss, kept.dlogits = softmax_cross_entropy(logits, targets, out=logits)
+        self._kept = kept
         return loss, state
 
     def backward(self, *, accumulate: bool = True) -> None:
@@ -230,24 +227,19 @@ class LanguageModel(Module):
         accumulate = check_flag("accumulate", accumulate)
         if self._kept is None:
             raise RuntimeError("backward: nothing was kept; call forward first, once for each")
-        self.rnn.check_kept()
-        (rows, dlogits), self._kept = self._kept, None
-        dy = self._workspace.array("dy", (rows.length, self.rnn.padded_output_size))
-        dy[:, rows.depth :] = 0
+        kept, self._kept = self._kept, None
+        kept._check()
         if self.embedding is not None and not accumulate:
             self.embedding.zero_grad()
-        self.head.backward_rows(dlogits, rows, dy, accumulate)
-        if self.dropout.p:
-            dy[:, : rows.depth] = self.dropout.backward(dy[:, : rows.depth])
-        width = dy.shape[1]
-        dy_rows = Rows(dy.reshape(-1), rows.length, 0, width, rows.depth, 1, width)
-        self.rnn.backward_rows(dy_rows, accumulate)
+        dy = self.head.backward(kept.dlogits, accumulate=accumulate, kept=kept.head)
+        dy = self.dropout.backward(dy, kept=kept.dropout)
+        self.rnn.backward(dy, input_gradient=False, accumulate=accumulate, kept=kept.rnn)
 
     def evaluate(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
     ) -> tuple[float, State]:
         """Return the same as `forward`, without dropout, and keep nothing."""
-        y, state = self.rnn(tokens, state, embedding=self.embedding)
+        y, state = self.rnn(tokens, state, tokens=True, embedding=self.embedding)
         loss, _ = softmax_cross_entropy(self.head(y), targets)
         return loss, state
 
@@ -338,3 +330,12 @@ class LanguageModel(Module):
                 f"else ({error})"
             ) from None
         return model
+
+
+class LanguageModelPass(Kept):
+    """What a language model keeps: the passes of its parts, and the gradient of the loss."""
+
+    rnn: Any
+    dropout: Any
+    head: Any
+    dlogits: Any

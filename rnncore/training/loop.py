@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore.arguments import as_array, check_size, is_number
 from rnncore.data.text import TextChunks, single_pass, split_text
-from rnncore.layers.arguments import as_array, check_size, is_number
 from rnncore.training import schedules
 from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from rnncore.training.optimizers import SGD, Adam, Optimizer, RMSprop, clip_grad_norm

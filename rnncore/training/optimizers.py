@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rnncore import engine
-from rnncore.layers.arguments import is_number
+from rnncore.arguments import is_number
 from rnncore.layers.module import Module
 
 

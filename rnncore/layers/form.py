@@ -1,114 +1,15 @@
-"""Checks at the door: what is wrong with an argument, and what to do about it."""
+"""How a caller lays out sequences and states: checked on the way in, laid out alike after."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from rnncore.engine import BITS
-
-
-def check_size(name: str, value: object, least: int = 1) -> int:
-    """Return `value` as an int of at least `least`, or say what is wrong with it."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}: expected a whole number, {least} or more, got {value!r}")
-    return int(value)
-
-
-def check_weights(names: str, rows: int, columns: int) -> None:
-    """Refuse a weight array (rows, columns) that is too large to index."""
-    if rows * columns > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"{names}: the weights of {rows} x {columns} overflow what one array can hold; choose "
-            "smaller sizes"
-        )
-
-
-def check_dtype(dtype: DTypeLike) -> np.dtype:
-    """Return the dtype if the engine computes in it."""
-    try:
-        known = np.dtype(dtype)
-    except TypeError:
-        known = np.dtype(object)
-    if known not in BITS:
-        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
-    return known
-
-
-def check_flag(name: str, value: object) -> bool:
-    """Return `value` if it is True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return bool(value)
-
-
-def check_seed(seed: Any) -> np.random.Generator:
-    """Return the generator itself, or one that begins at `seed`; None: anywhere."""
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"seed: expected a whole number, 0 or more, a numpy Generator, or None, got {seed!r}"
-        ) from None
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a number, True and False not counted."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
-def check_probability(name: str, p: Any) -> float:
-    """Return p if it is at least 0 and below 1."""
-    if not is_number(p) or not 0 <= p < 1:
-        raise ValueError(
-            f"{name}: dropout probability has to be between 0 and 1 (1 excluded), got {p!r}"
-        )
-    return float(p)
-
-
-def check_tokens(name: str, tokens: object, vocabulary: int) -> np.ndarray:
-    """Return token ids as intp, or say which one is out of range."""
-    ids = as_array(name, tokens)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integer token ids, got {ids.dtype}; use integers")
-    if ids.size and (ids.min() < 0 or ids.max() >= vocabulary):
-        wrong = ids[(ids < 0) | (ids >= vocabulary)].flat[0]
-        raise ValueError(
-            f"{name}: index out of range: expected token ids from 0 to {vocabulary - 1}, got "
-            f"{wrong}; check the vocabulary"
-        )
-    return np.asarray(ids, np.intp, order="C")
-
-
-def as_array(name: str, x: object) -> np.ndarray:
-    """Return x as an array, or say that it is none."""
-    try:
-        return np.asarray(x)
-    except ValueError:
-        raise ValueError(
-            f"{name}: expected an array, got nested sequences of different lengths; pad them, or "
-            "give a list of arrays where the layer takes one"
-        ) from None
-
-
-def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
-    """Return a contiguous array of the dtype; real floating numbers are converted, nothing else.
-
-    Raises
-    ------
-    TypeError
-        If the array is of another kind: integers, booleans, complex numbers, objects, text.
-    """
-    array = as_array(name, x)
-    if array.dtype.kind != "f":
-        thing = array.dtype.kind == "O" and not isinstance(x, np.ndarray)
-        came = type(x).__name__ if thing else f"dtype {array.dtype}"
-        raise TypeError(
-            f"{name}: expected floating-point numbers, got {came}; convert with .astype(np.{dtype})"
-        )
-    return np.asarray(array, dtype, order="C")
+from rnncore.arguments import as_array, as_real, check_tokens
+from rnncore.engine.batch import Batch
+from rnncore.engine.passes import States
+from rnncore.engine.rows import Rows
 
 
 class Form(NamedTuple):
@@ -117,7 +18,7 @@ class Form(NamedTuple):
     `lengths` are the steps of each sequence, or None where all have T.
     """
 
-    kind: str  # "time first", "batch first", "one sequence" or "list"
+    kind: str  # "time first", "batch first", "one sequence", "list" or "rows"
     lengths: np.ndarray | None = None
 
     def enter(self, x: Any) -> np.ndarray:
@@ -164,36 +65,36 @@ def pad(sequences: list[np.ndarray]) -> np.ndarray:
 def check_input(
     x: Any,
     lengths: Any,
+    tokens: bool,
     layer: str,
     features: int,
     vocabulary: int,
     batch_first: bool,
     dtype: np.dtype,
-) -> tuple[np.ndarray, bool, Form]:
-    """Return x as (T, B, features), or tokens (T, B); whether it is tokens; and its form.
+) -> tuple[np.ndarray, Form]:
+    """Return x as (T, B, features), or tokens (T, B), and its form.
 
     x is an array, or a list or tuple of arrays, one a sequence. `layer` is what the error calls
     the layer.
     """
-    if isinstance(x, list | tuple) and x and all(isinstance(s, np.ndarray) for s in x):
+    if isinstance(x, list | tuple) and not x:
+        raise ValueError(
+            f"x: {layer}: expected an array, or a list of at least one sequence, got an empty list"
+        )
+    if isinstance(x, list | tuple) and all(isinstance(s, np.ndarray) for s in x):
         if lengths is not None:
             raise ValueError("lengths: a list of sequences has its own; leave lengths out")
+        x = [_check_kind(s, tokens, layer, dtype) for s in x]
         ranks = {s.ndim for s in x}
-        tokens = all(s.dtype.kind in "iu" for s in x)
         if ranks != {1 if tokens else 2}:
+            expected = "token ids (T,)" if tokens else "arrays (T, I)"
             raise ValueError(
-                f"x: {layer}: expected a list of arrays (T, I), or of token ids (T,), got arrays "
-                f"of {sorted(ranks)} axes"
+                f"x: {layer}: expected a list of {expected}, got arrays of {sorted(ranks)} axes"
             )
         x = [_check_features(s, tokens, features, vocabulary, dtype) for s in x]
         form = Form("list", np.array([len(s) for s in x], np.intp))
-        return np.ascontiguousarray(form.enter(x)), tokens, form
-    given = x
-    x = as_array("x", x)
-    if x.dtype.kind == "O":
-        came = "dtype object" if isinstance(given, np.ndarray) else type(given).__name__
-        raise TypeError(f"x: {layer}: expected an array of numbers, got {came}")
-    tokens = x.dtype.kind in "iu"
+        return np.ascontiguousarray(form.enter(x)), form
+    x = _check_kind(x, tokens, layer, dtype)
     rank = 2 if tokens else 3
     if x.ndim not in (rank - 1, rank):
         expected = "token ids (T, B) or (T,)" if tokens else "(T, B, I) or (T, I)"
@@ -212,7 +113,77 @@ def check_input(
         form = Form(kind, lengths)
         if tokens:  # padding may hold any id
             x = np.where(np.arange(len(x))[:, None] < lengths, x, 0)
-    return check_tokens("x", x, vocabulary) if tokens else x, tokens, form
+    return check_tokens("x", x, vocabulary) if tokens else x, form
+
+
+def _check_kind(x: Any, tokens: bool, layer: str, dtype: np.dtype) -> np.ndarray:
+    # Numbers of the kind that was asked for: integers are tokens only where somebody says so.
+    array = as_array("x", x)
+    kind = array.dtype.kind
+    if kind == "O":
+        came = "dtype object" if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f"x: {layer}: expected an array of numbers, got {came}")
+    if tokens and kind not in "iu":
+        raise TypeError(
+            f"x: {layer}: expected integer token ids, as tokens=True or embedding=... say, got "
+            f"dtype {array.dtype}; give integers, or leave these out for features"
+        )
+    if not tokens and kind in "iu":
+        raise TypeError(
+            f"x: {layer}: expected floating-point numbers, got dtype {array.dtype}; convert "
+            f"features with .astype(np.{dtype}), or say that these are token ids with tokens=True "
+            "or embedding=..."
+        )
+    return array
+
+
+def check_rows(
+    x: Rows, lengths: Any, tokens: bool, layer: str, features: int, dtype: np.dtype
+) -> Form:
+    """Return the form of rows that are the input of a layer, or say why they cannot be."""
+    if tokens:
+        raise TypeError(f"x: {layer}: expected integer token ids, got rows of features")
+    if lengths is not None:
+        raise ValueError("lengths: rows have their own; leave lengths out")
+    if x.batch is None or x.length != x.batch.rows:
+        raise ValueError(
+            f"x: {layer}: expected rows of a batch, as a layer returns them, got rows of none; "
+            "give an array"
+        )
+    if x.dtype != dtype or x.features != features:
+        raise ValueError(
+            f"x: {layer}: expected rows of {features} numbers of {dtype}, got {x.features} of "
+            f"{x.dtype}"
+        )
+    return Form("rows")
+
+
+def check_gradient(
+    dy: Any, form: Form, batch: Batch, features: int, dtype: np.dtype
+) -> np.ndarray | Rows:
+    """Return dL/dy as (T, B, features) or as rows, or say why it does not fit y."""
+    if isinstance(dy, Rows):
+        if dy.batch is not batch:
+            raise ValueError("dy: expected rows of the batch of the forward pass, got another's")
+        if dy.features != features or dy.dtype != dtype:
+            raise ValueError(
+                f"dy: expected rows of {features} numbers of {dtype}, got {dy.features} of "
+                f"{dy.dtype}"
+            )
+        return dy
+    wanted: Any
+    if form.kind == "rows":
+        form = Form("time first")
+    if form.kind == "list":
+        dy = [as_real("dy", piece, dtype) for piece in dy]
+        shapes = [piece.shape for piece in dy]
+    else:
+        dy = as_real("dy", dy, dtype)
+        shapes = dy.shape
+    wanted = form.shape(batch.steps, batch.batch, features)
+    if shapes != wanted:
+        raise ValueError(f"dy: expected the shape of y, {wanted}, got {shapes}")
+    return np.ascontiguousarray(form.enter(dy))
 
 
 def _check_features(
@@ -255,20 +226,21 @@ def _shown(part: Any) -> str:
 
 
 def check_state(
-    name: str, state: Any, layer: str, sizes: list[int], directions: int, has_c: bool, batch: int,
+    name: str, state: Any, layer: str, sizes: list[int], letters: str, directions: int, batch: int,
     form: Form, dtype: np.dtype,
-) -> list[list[np.ndarray | None]]:  # fmt: skip
+) -> States:  # fmt: skip
     """Return [h or c][layer * directions + direction] -> (batch, H), or None where none is given.
 
-    `sizes` are the hidden sizes, one for each direction of each layer. Where they differ, h (and
-    c) are lists with an array (directions, B, H) for each layer.
+    `sizes` are the hidden sizes, one for each direction of each layer, `letters` the states of the
+    cell, "h" or "hc". Where sizes differ, h (and c) are lists with an array (directions, B, H) for
+    each layer.
     """
     count = len(sizes)
-    checked: list[list[np.ndarray | None]] = [[None] * count, [None] * count]
+    checked: States = [[None] * count, [None] * count]
     if state is None:
         return checked
     parts: tuple[Any, ...] = (state,)
-    if has_c:
+    if len(letters) > 1:
         if not isinstance(state, tuple | list) or len(state) != 2:
             came = type(state).__name__
             if isinstance(state, tuple | list):
@@ -279,27 +251,47 @@ def check_state(
         parts = tuple(state)
     elif isinstance(state, tuple):
         raise TypeError(
-            f"{name}: {layer}: expected h alone, got a tuple; a cell state belongs to an LSTM"
+            f"{name}: {layer}: expected h alone, got a tuple; this cell has no second state"
         )
     for k, part in enumerate(parts):
+        if part is None:
+            raise TypeError(
+                f"{name}: {layer}: expected arrays for all of {', '.join(letters)}, got None for "
+                f"{letters[k]}; give zeros, or no state at all"
+            )
         mixed = len(set(sizes)) > 1
         pieces = part if mixed else [part]
         if not isinstance(pieces, list | tuple) or (mixed and len(pieces) != count // directions):
             raise TypeError(
-                f"{name}: expected a list of {count // directions} arrays {'hc'[k]}, one a layer, "
-                f"as the hidden sizes differ, got {_shown(part)}"
+                f"{name}: expected a list of {count // directions} arrays {letters[k]}, one a "
+                f"layer, as the hidden sizes differ, got {_shown(part)}"
             )
         rows = count // len(pieces)
         arrays: list[np.ndarray | None] = []
         for number, piece in enumerate(pieces):
             size = sizes[number * rows]
-            array = as_real(f"{name}: {'hc'[k]}", piece, dtype)
+            array = as_real(f"{name}: {letters[k]}", piece, dtype)
             expected = (rows, size) if form.kind == "one sequence" else (rows, batch, size)
             if array.shape != expected:
                 raise ValueError(
-                    f"{name}: Expected hidden[{k}] size {expected}, got {array.shape}; {'hc'[k]} "
-                    "is (num_layers * directions, B, hidden_size)"
+                    f"{name}: Expected hidden[{k}] size {expected}, got {array.shape}; "
+                    f"{letters[k]} is (num_layers * directions, B, hidden_size)"
                 )
             arrays.extend(array.reshape(rows, batch, size))
         checked[k] = arrays
     return checked
+
+
+def leave_state(states: States, letters: str, directions: int, mixed: bool, form: Form) -> Any:
+    """Bring states into the caller's layout: h, or a tuple of them; lists where sizes are mixed."""
+    parts: list[Any] = []
+    for arrays in states[: len(letters)]:
+        found = [array for array in arrays if array is not None]
+        if mixed:
+            pieces = range(0, len(found), directions)
+            layers = [np.stack(found[n : n + directions]) for n in pieces]
+            parts.append([form.leave_state(array) for array in layers])
+        else:
+            together = np.stack(found) if len(found) > 1 else found[0][None]
+            parts.append(form.leave_state(together))
+    return tuple(parts) if len(letters) > 1 else parts[0]

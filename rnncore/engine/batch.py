@@ -6,8 +6,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from rnncore import engine
-from rnncore.layers.rows import Rows
+from rnncore.engine import get_num_threads, kernels
+from rnncore.engine.rows import Rows
 
 
 class Batch:
@@ -33,7 +33,7 @@ class Batch:
         The caller's index of the i-th longest sequence, all `batch` of them. Given for a part of a
         batch, whose sequences keep the order that they have in the whole.
     chunk
-        Steps a chunk of the backward pass; 0 leaves that to the engine.
+        Steps a chunk of the backward pass.
     """
 
     @classmethod
@@ -124,17 +124,17 @@ class Batch:
     def gather(self, out: np.ndarray, x: np.ndarray) -> None:
         """Write x (steps, batch, n) into out (rows, n), row by row."""
         width = x.shape[2]
-        engine.kernels(out.dtype).move_rows(
+        kernels(out.dtype).move_rows(
             (out, 0, width, 0, None), (x, 0, width, 0, self.place_of_row),
-            self.rows, 1, width, engine.get_num_threads(),
+            self.rows, 1, width, get_num_threads(),
         )  # fmt: skip
 
     def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
         """Write rows into out (steps, batch, n), from a column on, and zeros where padding is."""
-        engine.kernels(out.dtype).move_rows(
+        kernels(out.dtype).move_rows(
             (out, column, out.shape[2], rows.depth, None),
             (rows.flat, rows.first, rows.stride, rows.part_stride, self.row_of_place),
-            self.steps * self.batch, rows.parts, rows.depth, engine.get_num_threads(),
+            self.steps * self.batch, rows.parts, rows.depth, get_num_threads(),
         )  # fmt: skip
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rnncore.layers.batch import Batch
+from rnncore.engine import get_num_threads
+from rnncore.engine.batch import Batch
+from rnncore.engine.direction import Direction
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Tokens:
     used
         (n,) The token of each row of the table.
     embedding
-        (n, features) Their vectors; None: tokens are one-hot.
+        (n, features) Copies of their vectors; None: tokens are one-hot.
     """
 
     places: np.ndarray
@@ -35,9 +38,21 @@ class Tokens:
         """
         vocabulary = size if embedding is None else len(embedding)
         if vocabulary <= batch.rows:
-            return cls(ids, np.arange(vocabulary), embedding)
+            vectors = None if embedding is None else embedding.copy()
+            return cls(ids, np.arange(vocabulary), vectors)
         used, rows = np.unique(batch.tokens(ids), return_inverse=True)
         places = rows.astype(np.intp).reshape(ids.shape) if batch.dense else np.zeros_like(ids)
         if batch.place_of_row is not None:
             places.reshape(-1)[batch.place_of_row] = rows
         return cls(places, used, None if embedding is None else embedding[used])
+
+
+def fill_table(direction: Direction, table: np.ndarray, tokens: Tokens, weights: Any) -> None:
+    """Write W_hx e_v + b_h for the tokens v, e_v its embedding or one-hot row."""
+    kernels, layer, threads = direction.kernels, direction.layer, get_num_threads()
+    if tokens.embedding is None:
+        W_hx = direction.params.W_hx
+        kernels.one_hot_table(layer, table, W_hx, weights, tokens.used, threads)
+    else:
+        count = len(tokens.used)
+        kernels.table_forward(layer, table, tokens.embedding, count, weights, threads)

@@ -1,0 +1,88 @@
+"""Rows of numbers inside a flat buffer, as one part of a network hands them to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rnncore.engine.batch import Batch
+
+
+class Rows(NamedTuple):
+    """The steps of a batch of sequences, one row each, without padding in time.
+
+    Row r begins at `first + r * stride` of `flat` and has `parts` of `depth` numbers, `part_stride`
+    apart. The parts of the output of a bidirectional layer are its directions: each stands in a
+    place padded with zeros to whole blocks, so that nothing has to be moved between layers.
+
+    Layers, `Linear`, `Dropout` and losses take rows where they take arrays, and give rows for rows.
+    `unpack` brings them back to (T, B, features).
+
+    Attributes
+    ----------
+    length
+        How many rows.
+    placed
+        Whether they stand where the caller has them, all sequences in each step, in place of the
+        engine's order (see `rnncore.engine.batch.Batch`).
+    batch
+        Whose rows they are; None: of no batch.
+    owner
+        What lends the memory; it is not used for anything else while somebody holds the rows.
+    """
+
+    flat: np.ndarray
+    length: int
+    first: int
+    stride: int
+    depth: int
+    parts: int = 1
+    part_stride: int = 0
+    placed: bool = False
+    batch: Batch | None = None
+    owner: Any = None
+
+    @property
+    def features(self) -> int:
+        """Numbers in a row, padding not counted."""
+        return self.parts * self.depth
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the numbers."""
+        return self.flat.dtype
+
+    def padded(self) -> np.ndarray:
+        """Return the rows with all that lies between them, a view (length, stride)."""
+        rows = self.flat[self.first : self.first + self.length * self.stride]
+        return rows.reshape(self.length, self.stride)
+
+    def array(self) -> np.ndarray:
+        """Return the rows as an array (length, features); a view where there is one part."""
+        rows = self.padded()
+        if self.parts == 1:
+            return rows[:, : self.depth]
+        places = rows[:, : self.parts * self.part_stride]
+        return places.reshape(self.length, self.parts, -1)[:, :, : self.depth].reshape(
+            self.length, self.features
+        )
+
+    def unpack(self) -> np.ndarray:
+        """Return them as a new array (T, B, features), zeros beyond the end of each sequence."""
+        assert self.batch is not None
+        out = self.batch.empty((self.batch.steps, self.batch.batch, self.features), self.dtype)
+        self.batch.scatter(out, self)
+        return out
+
+    def like(self, padded: np.ndarray, owner: Any = None) -> Rows:
+        """Return such rows over another array (length, stride)."""
+        return self._replace(flat=padded.reshape(-1), first=0, placed=False, owner=owner)
+
+    @classmethod
+    def of(cls, array: np.ndarray, parts: int = 1, placed: bool = False) -> Rows:
+        """Describe a contiguous array (..., features)."""
+        width = array.shape[-1]
+        depth, count = width // parts, array.size // width
+        return cls(array.reshape(-1), count, 0, width, depth, parts, depth, placed)

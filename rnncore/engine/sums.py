@@ -1,0 +1,97 @@
+"""Gradients of the parameters while a backward pass adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rnncore.engine import get_num_threads
+from rnncore.engine.direction import Direction
+from rnncore.engine.tokens import Tokens
+from rnncore.engine.workspace import Workspace
+
+
+class Sums:
+    """What a backward pass, whole or in segments, adds to.
+
+    The engine adds to the gradients of W_hx, W_hh and a single bias itself, or, unless `adds`,
+    replaces them, which makes it true. What it sums apart, the gradients of own vectors, of a bias
+    that stands for two, and of the table of tokens, `finish` adds to the others: once, so that
+    segments give the sums of one pass.
+    """
+
+    def __init__(
+        self,
+        layers: list[list[Direction]],
+        tokens: Tokens | None,
+        workspace: Workspace,
+        adds: bool,
+    ) -> None:
+        self.layers, self.tokens, self.workspace, self.adds = layers, tokens, workspace, adds
+        #: For each direction of each layer: of its bias and of its own vectors, where apart.
+        self.apart: dict[tuple[int, int], tuple[np.ndarray | None, np.ndarray | None]] = {}
+        self.dtables: list[np.ndarray] = []
+        for number, directions in enumerate(layers):
+            for d, direction in enumerate(directions):
+                grads, size = direction.grads, direction.hidden_size
+                db = down = None
+                if grads.second_bias is not None:
+                    db = self._zeros(("db", number, d), direction.gates * size)
+                if any(array is not None for array in grads.own):
+                    down = self._zeros(("down", number, d), len(grads.own) * size)
+                if db is not None or down is not None:
+                    self.apart[number, d] = db, down
+        if tokens is not None:
+            for d, direction in enumerate(layers[0]):
+                size = len(tokens.used) * direction.layer.table_size
+                self.dtables.append(self._zeros(("dtable", d), size))
+
+    def _zeros(self, name: Any, size: int) -> np.ndarray:
+        array = self.workspace.array(name, (size,))
+        array[...] = 0
+        return array
+
+    def of(self, number: int, d: int) -> tuple[Any, ...]:
+        """Return where the engine sums the gradients of W_hx, W_hh, the bias and own vectors."""
+        grads = self.layers[number][d].grads
+        db, down = self.apart.get((number, d), (None, None))
+        return grads.W_hx, grads.W_hh, grads.bias if db is None else db, down
+
+    def finish(self, dembedding: np.ndarray | None, packed_back: Sequence[Any]) -> None:
+        """Add what is not in the gradients yet; that of the embedding to `dembedding`."""
+        for (number, d), (db, down) in self.apart.items():
+            direction = self.layers[number][d]
+            grads = direction.grads
+            if db is not None and grads.bias is not None and grads.second_bias is not None:
+                np.add(grads.bias, db, out=grads.bias)
+                for rows in direction.gates_of_own():
+                    db[rows] = 0  # the own vectors are these rows of the second bias
+                np.add(grads.second_bias, db, out=grads.second_bias)
+            if down is not None:
+                for array, sums in zip(grads.own, down.reshape(len(grads.own), -1), strict=True):
+                    if array is not None:
+                        array += sums
+        if self.tokens is not None:
+            for d, dtable in enumerate(self.dtables):
+                self._finish_table(self.tokens, d, dtable, dembedding, packed_back[d])
+
+    def _finish_table(
+        self, tokens: Tokens, d: int, dtable: np.ndarray, dembedding: np.ndarray | None, back: Any
+    ) -> None:
+        direction, used, embedding = self.layers[0][d], tokens.used, tokens.embedding
+        kernels, layer, dW_hx = direction.kernels, direction.layer, direction.grads.W_hx
+        if embedding is None:
+            kernels.one_hot_gradient(layer, dtable, dW_hx, used, get_num_threads())
+            return
+        array, (count, width) = self.workspace.array, embedding.shape
+        sizes = layer.backward_sizes(count)
+        dE = array(("dembedding", 0), (count, width))
+        kernels.table_backward(
+            layer, dtable, embedding, count, back, dE, dW_hx,
+            array(("dz_columns", 0, d), (sizes["dz_columns"],)),
+            array(("x_panels", 0, d), (sizes["x_panels"],)), get_num_threads(),
+        )  # fmt: skip
+        if dembedding is not None:
+            dembedding[used] += dE

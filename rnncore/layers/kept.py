@@ -1,0 +1,72 @@
+"""Passes as values: what one forward keeps for one backward."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from rnncore.layers.module import Module
+
+
+class Kept:
+    """What a `forward` keeps for one `backward`; give it back as `kept`.
+
+    Each serves once, in any order and on any thread, as long as the weights that it was made with
+    have not changed.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self._module, self._version = module, module._version
+        self._used = False
+
+    def _check(self) -> None:
+        # Whether a backward may use it; nothing is changed.
+        if self._used:
+            raise RuntimeError(
+                "backward: nothing was kept: this pass has served a backward; call forward first, "
+                "once for each"
+            )
+        if self._version != self._module._version:
+            raise RuntimeError(
+                "backward: the weights have changed since forward; call backward first, then "
+                "change them"
+            )
+
+    def use_up(self) -> None:
+        """Serve no more; what it held is free."""
+        module, used = self._module, self.__dict__
+        used.clear()
+        self._module, self._used = module, True
+
+
+K = TypeVar("K", bound=Kept)
+
+
+def remember(module: Module, kept: Any) -> None:
+    """Keep a pass as the last one of this module on this thread; None: there is none."""
+    module._last.kept = kept
+
+
+def find(module: Module, kept: K | None, kind: type[K]) -> K:
+    """Return the given pass, or the last one of this thread, if a backward may use it.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none, it has served, or the weights have changed.
+    TypeError, ValueError
+        If `kept` is something else, or of another module.
+    """
+    if kept is None:
+        kept = getattr(module._last, "kept", None)
+        if kept is None:
+            raise RuntimeError(
+                "backward: nothing was kept; call forward first, once for each, on the same thread"
+            )
+    elif not isinstance(kept, Kept):
+        raise TypeError(
+            f"kept: expected what forward(..., keep=True) returned, got {type(kept).__name__}"
+        )
+    if kept._module is not module or not isinstance(kept, kind):
+        raise ValueError("kept: expected a pass of this module, got one of another")
+    kept._check()
+    return kept

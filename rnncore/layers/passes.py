@@ -1,0 +1,265 @@
+"""The passes of a recurrent layer over checked arguments, and what they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from rnncore.engine.batch import Batch
+from rnncore.engine.packed import Packed
+from rnncore.engine.passes import Pass, States
+from rnncore.engine.rows import Rows
+from rnncore.engine.segments import Segments, draw_again
+from rnncore.engine.sums import Sums
+from rnncore.engine.tokens import Tokens
+from rnncore.engine.workspace import Lease, aligned_empty
+from rnncore.layers.embedding import Embedding, check_embedding
+from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
+from rnncore.layers.kept import Kept
+from rnncore.layers.parameters import RecurrentModule
+
+State = Any
+"""h, or (h, c) for cells with two states: arrays (num_layers * directions, B, H)."""
+
+
+class RecurrentPass(Kept):
+    """What a recurrent layer keeps: the pass, or what it takes to run it again."""
+
+    form: Form
+    batch: Batch
+
+    def __init__(
+        self, layer: RecurrentModule, embedding: Embedding | None, default_state: bool
+    ) -> None:
+        super().__init__(layer)
+        self.embedding, self.default_state = embedding, default_state
+        self.embedding_version = -1 if embedding is None else embedding._version
+        self.tokens: Tokens | None = None
+        self.run: Pass | None = None
+        self.segments: Segments | None = None
+        self.lease: Lease | None = None  # of segments, as the next two
+        self.x: np.ndarray | None = None  # features (T, B, I), or places of tokens (T, B)
+        self.masks: Callable[[int, int], list[np.ndarray]] | None = None
+
+    def check_embedding(self) -> None:
+        """Refuse a backward after the embedding has changed."""
+        if self.embedding is not None and self.embedding_version != self.embedding._version:
+            raise RuntimeError(
+                "backward: the embedding has changed since forward; call backward first, then "
+                "change it"
+            )
+
+
+class RecurrentPasses(RecurrentModule):
+    """A recurrent layer with its passes, in the engine's terms."""
+
+    # Arguments and results
+
+    def _enter(
+        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | None
+    ) -> tuple[Any, bool, Form, Batch]:
+        vocabulary = self.input_size
+        if embedding is not None:
+            check_embedding(embedding, self.input_size, self.dtype)
+            vocabulary, tokens = embedding.num_embeddings, True
+        if isinstance(x, Rows):
+            form = check_rows(x, lengths, tokens, self.layer_name, self.input_size, self.dtype)
+            assert x.batch is not None
+            return x, False, form, x.batch
+        x, form = check_input(
+            x, lengths, tokens, self.layer_name, self.input_size, vocabulary, self.batch_first,
+            self.dtype,
+        )  # fmt: skip
+        return x, tokens, form, Batch.of(x.shape[0], x.shape[1], form.lengths)
+
+    def _initial_state(self, state: State, size: int, form: Form) -> States:
+        if state is None and self.learn_initial_state:
+            learned: States = [
+                [np.tile(self._params[f"initial_{k}{names.end}"], (size, 1))
+                 for names in self._names]
+                for k in self._stack.cell.states
+            ]  # fmt: skip
+            return learned if self._stack.has_c else [*learned, [None] * len(self._names)]
+        return check_state(
+            "state", state, self.layer_name, self._stack.sizes, self._stack.cell.states,
+            len(self._stack.layers[0]), size, form, self.dtype,
+        )  # fmt: skip
+
+    def _leave_state(self, states: States, form: Form) -> State:
+        cell, directions = self._stack.cell, len(self._stack.layers[0])
+        mixed = len(set(self._layer_sizes)) > 1
+        return leave_state(states, cell.states, directions, mixed, form)
+
+    # Forward
+
+    def _begin_pass(
+        self,
+        batch: Batch,
+        x: Any,
+        tokens: bool,
+        embedding: Embedding | None,
+        training: bool,
+        lease: Lease,
+    ) -> tuple[Pass, Packed, Tokens | None]:
+        # Over features (T, B, I), rows, or token ids (T, B).
+        if not tokens:
+            packed = self._packed("forward")
+            return self._stack.begin(batch, x, lease, training), packed, None
+        packed, found, tables = self._project_tokens(batch, x, embedding, lease)
+        run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
+        return run, packed, found
+
+    def _project_tokens(
+        self, batch: Batch, ids: np.ndarray, embedding: Embedding | None, lease: Lease
+    ) -> tuple[Packed, Tokens, list[np.ndarray]]:
+        # Weights that are read as they are must not change before they are packed.
+        with self._guard.weights, nullcontext() if embedding is None else embedding._guard.weights:
+            packed = self._packed("forward")
+            weight = None if embedding is None else embedding._params["weight"]
+            found = Tokens.of(ids, batch, self.input_size, weight)
+            return packed, found, self._stack.make_tables(found, lease, packed)
+
+    def _mask_width(self, layer: int) -> int:
+        directions = self._stack.layers[layer]
+        return len(directions) * directions[0].state_size
+
+    def _draw_mask(self, layer: int, rows: int) -> np.ndarray:
+        return self._dropout.mask((rows, self._mask_width(layer)))
+
+    def _masks(self, rows: int) -> list[np.ndarray]:
+        # Of the outputs of all layers but the last, in a training pass.
+        count = self.num_layers - 1 if self.dropout and rows else 0
+        return [self._draw_mask(layer, rows) for layer in range(count)]
+
+    def _run_rows(
+        self, run: Pass, packed: Packed, initial: States, masks: list[np.ndarray]
+    ) -> tuple[Rows, States]:
+        stack, batch = self._stack, run.batch
+        if batch.rows:
+            return stack.forward(run, packed, initial, masks)
+        last = stack.layers[-1]
+        nothing = Rows(
+            np.empty(0, self.dtype), 0, 0, stack.output_stride, last[0].hidden_size, len(last),
+            last[0].state_size, False, batch,
+        )  # fmt: skip
+        return nothing, stack.zeros_for_none(initial, batch.batch)
+
+    def _forward_segments(
+        self,
+        kept: RecurrentPass,
+        segments: Segments,
+        x: np.ndarray,
+        tokens: bool,
+        initial: States,
+        lease: Lease,
+    ) -> tuple[np.ndarray, States]:
+        kept.x, tables, kept.lease = x, None, lease
+        if tokens:
+            packed, kept.tokens, tables = self._project_tokens(
+                kept.batch, x, kept.embedding, lease
+            )
+            # A copy: ids that were checked shall not change.
+            kept.x = kept.tokens.places.copy()
+        else:
+            packed = self._packed("forward")
+        count = self.num_layers - 1 if self.dropout else 0
+        rows = [segments.part(number)[1].rows for number in range(len(segments))]
+        kept.masks = draw_again(self._dropout.generator, self._draw_mask, count, rows)
+        numbers = iter(range(len(segments)))
+        masks = partial(_next_masks, kept.masks, numbers)
+        return segments.forward(kept.x, tables, packed, initial, masks, lease)
+
+    # Backward
+
+    def _backward_run(
+        self,
+        kept: RecurrentPass,
+        back: Packed,
+        dy: np.ndarray | Rows | None,
+        dfinal: States,
+        input_gradient: bool,
+        accumulate: bool,
+    ) -> tuple[Any, States]:
+        run, batch = kept.run, kept.batch
+        assert run is not None
+        dx: Any = None
+        if input_gradient and not kept.tokens:
+            x = run.inputs[0]
+            assert x is not None
+            if kept.form.kind == "rows":
+                dx = run.workspace.array(("dx", 0, 0), (batch.rows, x.stride))
+                dx = x.like(dx, run.lease)
+            else:
+                shape = (batch.steps, batch.batch, self.input_size)
+                dx = aligned_empty(prod(shape), self.dtype).reshape(shape)
+        if isinstance(dy, np.ndarray):
+            dy = Rows.of(dy, len(self._stack.layers[-1]), not batch.dense)
+        sums = self._begin_sums(kept, run.workspace, accumulate)
+        embedding, default_state = kept.embedding, kept.default_state
+        kept.use_up()
+        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx)
+        self._finish_sums(sums, embedding, default_state, dinitial, back)
+        return dx, dinitial
+
+    def _backward_segments(
+        self,
+        kept: RecurrentPass,
+        packed: tuple[Packed, Packed],
+        dy: np.ndarray | None,
+        dfinal: States,
+        input_gradient: bool,
+        accumulate: bool,
+    ) -> tuple[Any, States]:
+        segments, x, lease, masks = kept.segments, kept.x, kept.lease, kept.masks
+        assert segments is not None and x is not None and lease is not None and masks is not None
+        dx = tables = None
+        if kept.tokens is not None:
+            with self._guard.weights:
+                kept._check()
+                tables = self._stack.make_tables(kept.tokens, lease, packed[0])
+        elif input_gradient:
+            dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
+        sums = self._begin_sums(kept, lease.workspace, accumulate)
+        embedding, default_state = kept.embedding, kept.default_state
+        kept.use_up()
+        dinitial = segments.backward(x, tables, packed, masks, lease, sums, dy, dfinal, dx)
+        self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
+        return dx, dinitial
+
+    def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
+        if not adds:  # to what the engine does not write itself is added all the same
+            written: tuple[str, ...] = ()
+            if kept.batch.rows:
+                written = ("weight_hh", "weight_ih", *["bias_ih"] * (self.bias is True))
+            for name, array in self._grads.items():
+                table = kept.tokens is not None and name.startswith("weight_ih_l0")
+                if table or not name.startswith(written):
+                    array[...] = 0
+        return Sums(self._stack.layers, kept.tokens, workspace, adds)
+
+    def _finish_sums(
+        self, sums: Sums, embedding: Embedding | None, default_state: bool, dinitial: States,
+        back: Packed,
+    ) -> None:  # fmt: skip
+        if embedding is None:
+            sums.finish(None, back.weights)
+        else:
+            with embedding._guard.gradients:
+                sums.finish(embedding._grads["weight"], back.weights)
+        # The gradient of a learned initial state, which all sequences share.
+        if not (self.learn_initial_state and default_state):
+            return
+        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=False):
+            for names, array in zip(self._names, arrays, strict=True):
+                if array is not None:
+                    self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
+
+
+def _next_masks(masks: Any, numbers: Any, rows: int) -> list[np.ndarray]:
+    drawn: list[np.ndarray] = masks(next(numbers), rows)
+    return drawn
