@@ -1,12 +1,13 @@
 """Builds src_cython/engine.pyx once for each instruction set and dtype.
 
-Every build is the same C file under other compiler flags; `rnncore.engine` picks one at import.
-RNNCORE_BUILDS names the instruction sets to build (default: all that the compiler knows),
+Every build is the same C file under other compiler flags, as rnncore/engine/builds.py lists them;
+`rnncore.engine` picks one at its first use. RNNCORE_BUILDS names the instruction sets to build (default: all that the compiler knows),
 RNNCORE_CFLAGS adds compiler flags, for example for a sanitizer.
 """
 
 import os
 import platform
+import runpy
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,20 +20,15 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 SOURCE = Path("src_cython")
-
-# name: (vector bytes, compiler flags)
-BUILDS = {
-    "baseline": (16, []),
-    "v3": (32, ["-march=x86-64-v3"]),
-    "v4": (64, ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
-}
+TABLE = Path("rnncore/engine/builds.py")
+BUILDS = {build.name: build for build in runpy.run_path(str(TABLE))["possible"](platform.machine())}
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
          "-fvisibility=hidden", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-psabi",
          "-Wno-discarded-qualifiers", "-g0"]
 
 
 def wanted_builds():
-    names = list(BUILDS) if platform.machine().lower() in ("x86_64", "amd64") else ["baseline"]
+    names = list(BUILDS)
     chosen = os.environ.get("RNNCORE_BUILDS")
     if not chosen:
         return names
@@ -45,20 +41,35 @@ def wanted_builds():
 
 
 def extensions():
-    yield Extension("rnncore.engine.processor", [str(SOURCE / "processor.pyx")])
+    yield Extension("rnncore.engine.processor", [str(SOURCE / "processor.pyx")],
+                    depends=[str(TABLE)])
     pieces = [str(p) for p in SOURCE.rglob("*") if p.suffix in (".h", ".pxi", ".pyx")]
     for name in wanted_builds():
-        vector_bytes, flags = BUILDS[name]
+        build = BUILDS[name]
         for bits in (32, 64):
             yield Extension(
                 f"rnncore.engine.kernels_{name}_f{bits}",
                 [str(SOURCE / "engine.pyx")],
                 include_dirs=[str(SOURCE), numpy.get_include()],
-                define_macros=[("REAL_BITS", bits), ("VECTOR_BYTES", vector_bytes),
+                define_macros=[("REAL_BITS", bits), ("VECTOR_BYTES", build.vector_bytes),
                                ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-                extra_compile_args=[*FLAGS, *flags, *os.environ.get("RNNCORE_CFLAGS", "").split()],
+                extra_compile_args=[*FLAGS, *build.flags, *os.environ.get("RNNCORE_CFLAGS", "").split()],
                 extra_link_args=["-pthread", *os.environ.get("RNNCORE_LDFLAGS", "").split()],
                 depends=pieces)
+
+
+def write_checks(folder):
+    """Write builds.h, by which `processor` asks for what each build needs."""
+    lines = ["static const char *const build_names[] = {"]
+    lines += [f'    "{name}",' for name in BUILDS]
+    lines += ["};", f"#define BUILD_COUNT {len(BUILDS)}", "static int build_runs(int build)", "{",
+              "    switch (build) {"]
+    for number, build in enumerate(BUILDS.values()):
+        checks = [f'__builtin_cpu_supports("{feature}")' for feature in build.features]
+        lines.append(f"    case {number}: return {' && '.join(checks) or '1'};")
+    lines += ["    }", "    return 0;", "}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "builds.h").write_text("\n".join(lines) + "\n")
 
 
 class Build(build_ext):
@@ -76,6 +87,7 @@ class Build(build_ext):
                      "--install) or set CC to it.")
         modules = [Extension("kernels", [str(SOURCE / "engine.pyx")]),
                    Extension("processor", [str(SOURCE / "processor.pyx")])]
+        write_checks(Path(self.build_temp))
         engine, processor = cythonize(modules, build_dir=self.build_temp, force=self.force)
         for extension in self.extensions:
             which = processor if extension.name.endswith("processor") else engine
@@ -93,7 +105,7 @@ class Build(build_ext):
         try:
             objects = self.compiler.compile(
                 extension.sources, output_dir=str(folder), macros=extension.define_macros,
-                include_dirs=extension.include_dirs, extra_postargs=extension.extra_compile_args)
+                include_dirs=[*extension.include_dirs, self.build_temp], extra_postargs=extension.extra_compile_args)
         except CompileError:
             if "baseline" in extension.name or extension.name.endswith("processor"):
                 raise

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rnncore.engine import get_num_threads, set_num_threads, show_config
+from rnncore.config import __version__, show_config
+from rnncore.engine import get_num_threads, set_num_threads
 from rnncore.engine.rows import Rows
 from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module, Recurrent
 from rnncore.losses import softmax_cross_entropy
@@ -28,12 +29,28 @@ if TYPE_CHECKING:
     from rnncore.models import LanguageModel
     from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
 
-__version__ = "0.1.0"
-
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "LanguageModel",
-    "Linear", "Module", "RMSprop", "Recurrent", "Rows", "clip_grad_norm", "get_num_threads",
-    "set_num_threads", "show_config", "softmax_cross_entropy",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "Adam",
+    "Cell",
+    "Custom",
+    "Dropout",
+    "Embedding",
+    "LanguageModel",
+    "Linear",
+    "Module",
+    "RMSprop",
+    "Recurrent",
+    "Rows",
+    "__version__",
+    "clip_grad_norm",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+    "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {

@@ -6,6 +6,8 @@ says, for one hidden unit, how pre-activations become a state, and how its gradi
 
 from __future__ import annotations
 
+import dis
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore import engine
-from rnncore.arguments import check_dtype, check_size
+from rnncore.arguments import check_size
 from rnncore.layers.module import Seed
 from rnncore.layers.recurrent import Recurrent
 
@@ -21,9 +23,11 @@ from rnncore.layers.recurrent import Recurrent
 # loop over hidden units becomes vector instructions.
 FASTMATH = {"contract", "nnan", "ninf", "nsz"}
 
+# The engine hands both a `Block` (src_cython/cells/cell.h) of fields as long as a pointer each;
+# `fields` takes them from there.
 FORWARD = """
-def loop(h, c, saved, recurrent, h_prev, c_prev, rows, units, saved_stride, recurrent_stride,
-         state_stride):
+def loop(block):
+    {fields}
     for row in range(rows):
         for u in range(units):
             s = row * saved_stride + u
@@ -35,9 +39,9 @@ def loop(h, c, saved, recurrent, h_prev, c_prev, rows, units, saved_stride, recu
 """
 
 BACKWARD = """
-def loop(saved, dh, dc, dy, h, c, h_prev, c_prev, rows, units, saved_stride, state_stride,
-         dy_stride):
-    given = address(dy) != 0
+def loop(block):
+    {fields}
+    given = block[{dy}] != 0
     for row in range(rows):
         for u in range(units):
             s = row * saved_stride + u
@@ -99,12 +103,20 @@ class Cell:
     ) -> None:
         self.name, self.has_c = name, bool(has_c)
         self.gates, self.kept = check_size("gates", gates), check_size("kept", kept, 0)
-        if self.gates > 8 or self.kept > 2 * self.gates:
+        most = engine.kernels(np.float32).most_gates
+        if self.gates > most or self.kept > 2 * self.gates:
             raise ValueError(
-                f"gates, kept: expected at most 8 gates and two kept numbers a gate, got {gates} "
-                f"and {kept}"
+                f"gates, kept: expected at most {most} gates and two kept numbers a gate, got "
+                f"{gates} and {kept}"
             )
         self.forward, self.backward = forward, backward
+        for which in ("forward", "backward"):
+            if can_raise(getattr(self, which)):
+                raise TypeError(
+                    f"cell {name!r}: {which}: expected a function that raises nothing, got one with "
+                    "raise or assert in it; the engine cannot stop in the middle of a step, so "
+                    "return NaN instead"
+                )
         self._try_out()
         self._compiled: dict[np.dtype, Any] = {}
 
@@ -169,13 +181,19 @@ class Cell:
         names: dict[str, Any] = {
             "forward": compile_(self.forward),
             "backward": compile_(self.backward),
-            "address": _address(),
+            "pointer": _pointer(types.float32 if dtype == np.float32 else types.float64),
         }
-        real = types.CPointer(types.float32 if dtype == np.float32 else types.float64)
-        G = self.gates
+        module, G = engine.kernels(dtype), self.gates
+        fields = module.block_fields
         previous = "(h_prev[i], c_prev[i])" if self.has_c else "h_prev[i]"
         # The places of a row: gradients of x in the first G, of W_hh h in the last G.
+        take = "; ".join(
+            f"{name} = block[{k}]" if name in ("rows", "units") or name.endswith("_stride")
+            else f"{name} = pointer(block[{k}])"
+            for k, name in enumerate(fields)
+        )  # fmt: skip
         forward = FORWARD.format(
+            fields=take,
             x=_listed("saved[s + {} * units]", G),
             r=_listed("recurrent[r + {} * units]", G),
             previous=previous,
@@ -184,6 +202,8 @@ class Cell:
             or "pass",
         )
         backward = BACKWARD.format(
+            fields=take,
+            dy=fields.index("dy"),
             kept=_listed("saved[s + {} * units]", self.kept),
             dstate="(d, dc[i])" if self.has_c else "d",
             previous=previous,
@@ -194,10 +214,10 @@ class Cell:
             set_dstate="dh[i], dc[i] = dprevious" if self.has_c else "dh[i] = dprevious",
         )
         pointers = []
-        for source, reals, sizes in ((forward, 6, 5), (backward, 8, 5)):
+        signature = types.void(types.CPointer(types.intp))
+        for source in (forward, backward):
             scope = dict(names)
             exec(source, scope)
-            signature = types.void(*[real] * reals, *[types.intp] * sizes)
             compile_loop = numba.cfunc(signature, error_model="numpy", fastmath=FASTMATH)
             try:
                 pointers.append(compile_loop(scope["loop"]))
@@ -208,28 +228,52 @@ class Cell:
                     f"arithmetic, math, tuples and conditional expressions ({type(error).__name__})"
                 ) from error
         order = list(range(G))
-        return engine.kernels(dtype).CustomCell(
-            self.name, 2 * G, self.has_c, order, order, pointers[0].address, pointers[1].address,
-            (self, pointers),
+        letters = "".join(chr(ord("a") + k) for k in range(G))  # gates have no names yet
+        return module.CustomCell(
+            self.name, letters, " " * (2 * G), "hc" if self.has_c else "h", (), (), order, order,
+            [], pointers[0].address, pointers[1].address, (self, pointers),
         )  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what it was made of; it is compiled again where it arrives."""
+        return {**self.__dict__, "_compiled": {}}
+
+
+def can_raise(function: Any) -> bool:
+    """Whether a function, or a compiled one that it calls, has raise or assert in it."""
+    seen, waiting = set(), [getattr(function, "py_func", function)]
+    while waiting:
+        code = getattr(waiting[-1], "__code__", None)
+        function = waiting.pop()
+        if code is None or code in seen:
+            continue
+        seen.add(code)
+        if any(step.opname == "RAISE_VARARGS" for step in dis.get_instructions(code)):
+            return True
+        inside = inspect.getclosurevars(function)
+        called = (*inside.globals.values(), *inside.nonlocals.values())
+        waiting += [getattr(f, "py_func", f) for f in called if callable(f)]
+    return False
 
 
 def _listed(pattern: str, count: int) -> str:
     return "".join(pattern.format(k) + ", " for k in range(count))
 
 
-def _address() -> Any:
+def _pointer(real: Any) -> Any:
     from numba import types
     from numba.extending import intrinsic
 
     @intrinsic
-    def address(typing: Any, pointer: Any) -> Any:
+    def pointer(typing: Any, address: Any) -> Any:
+        to = types.CPointer(real)
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.ptrtoint(arguments[0], context.get_value_type(types.intp))
+            return builder.inttoptr(arguments[0], context.get_value_type(to))
 
-        return types.intp(pointer), generate
+        return to(types.intp), generate
 
-    return address
+    return pointer
 
 
 class Custom(Recurrent):
@@ -270,7 +314,7 @@ class Custom(Recurrent):
         input_size: int,
         hidden_size: int | Sequence[int],
         num_layers: int = 1,
-        bias: bool = True,
+        bias: bool | str = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -282,6 +326,6 @@ class Custom(Recurrent):
         if not isinstance(cell, Cell):
             raise TypeError(f"cell: expected an rnncore.Cell, got {type(cell).__name__}")
         super().__init__(
-            cell.compiled(check_dtype(dtype)), input_size, hidden_size, num_layers, bias,
-            batch_first, dropout, bidirectional, learn_initial_state, dtype, seed,
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
         )  # fmt: skip

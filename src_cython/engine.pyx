@@ -7,48 +7,62 @@ nothing. What they see of a layer is a `Task`: one direction of one layer over o
 """
 
 cimport numpy as cnp
+from libc.math cimport log
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy, memset
-from libc.math cimport INFINITY, log
+from libc.string cimport memcpy, memset, strlen
 
 cnp.import_array()
 
 cdef extern from "simd.h" nogil:
     ctypedef float real          # float or double: the build decides
     ctypedef float vec           # LANES reals
+    ctypedef unsigned float_mode
     const ptrdiff_t LANES
+    enum: MOST_LANES
     vec load(const real* p)
     void store(real* p, vec v)
-    void store_past(real* p, vec v)
+    void store_nontemporal(real* p, vec v)
     vec splat(real s)
-    vec larger(vec a, vec b)
-    void expect(const real* p)
-    void fetch(const real* p)
+    vec maximum(vec a, vec b)
+    void prefetch_write(const real* p)
+    void prefetch(const real* p)
     void transpose(real* out, ptrdiff_t out_stride, const real* source, ptrdiff_t in_stride)
     vec exponential(vec x)
     vec sigmoid(vec x)
     vec hyperbolic_tangent(vec x)
     real square_root(real x)
-    unsigned flush_denormals()
-    void restore_denormals(unsigned mode)
+    float_mode flush_denormals()
+    void restore_denormals(float_mode mode)
 
 cdef extern from "panels.h" nogil:
-    const int TILE_ROWS
+    enum: TILE_ROWS
+    enum: TILE_SUMS
     const int PANEL_VECTORS
     const ptrdiff_t PANEL
     const ptrdiff_t CACHE_LINE
+    ctypedef float weight
+    ctypedef struct Panels:
+        weight* data
+        ptrdiff_t depth
+        ptrdiff_t columns
+        ptrdiff_t width
+    size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns)
+    weight* panel_at(const Panels* panels, ptrdiff_t column)
+    ptrdiff_t panel_width(const Panels* panels, ptrdiff_t column)
+    weight* weight_at(const Panels* panels, ptrdiff_t k, ptrdiff_t column)
     ctypedef void (*tile_kernel)(
         real* out, ptrdiff_t out_stride, const real* init, ptrdiff_t init_stride,
         const real* a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
-        ptrdiff_t part_stride, const real* panel, ptrdiff_t columns,
-        const real* next) noexcept nogil
-    const tile_kernel tile[7]
-    const tile_kernel tiles[5][7]
+        ptrdiff_t part_stride, const weight* panel, ptrdiff_t columns,
+        const weight* next) noexcept nogil
+    const tile_kernel tile[]
+    const tile_kernel tiles[][7]
 
 cdef extern from "caches.h" nogil:
     ptrdiff_t cache_bytes(int level)
 
 cdef extern from "threads.h" nogil:
+    const int MOST_THREADS
     ctypedef struct Barrier:
         pass
     ctypedef struct atomic_int:
@@ -59,52 +73,67 @@ cdef extern from "threads.h" nogil:
     ctypedef void (*region)(void* argument, int thread, int threads) noexcept nogil
     void run_region(region work, void* argument, int threads)
 
-cdef extern from "cells/cell.h" nogil:
-    const int MOST_GATES
-    ctypedef void (*cell_forward)(
-        real* h, real* c, real* saved, const real* recurrent, const real* h_prev,
-        const real* c_prev, ptrdiff_t rows, ptrdiff_t units, ptrdiff_t saved_stride,
-        ptrdiff_t recurrent_stride, ptrdiff_t state_stride) noexcept nogil
-    ctypedef void (*cell_backward)(
-        real* saved, real* dh, real* dc, const real* dy, const real* h, const real* c,
-        const real* h_prev, const real* c_prev, ptrdiff_t rows, ptrdiff_t units,
-        ptrdiff_t saved_stride, ptrdiff_t state_stride, ptrdiff_t dy_stride) noexcept nogil
-    ctypedef struct Cell:
+cdef extern from "cells/cells.h" nogil:
+    enum: MOST_GATES
+    enum: MOST_OWN
+    ctypedef struct Block:
+        ptrdiff_t rows, units
+        ptrdiff_t saved_stride, recurrent_stride, state_stride, own_stride, dy_stride
+        real* saved
+        const real* recurrent
+        const real* own
+        real* h
+        real* c
+        const real* h_prev
+        const real* c_prev
+        real* dh
+        real* dc
+        const real* dy
+    ctypedef void (*cell_function)(const Block* block) noexcept nogil
+    ctypedef struct Own:
         const char* name
-        int gates
-        int saved
-        int has_c
-        int x_gates[8]
-        int h_gates[8]
-        cell_forward forward
-        cell_backward backward
+        int starts
+        int gradient
+    ctypedef struct CellDescription "Cell":
+        const char* name
+        const char* gates
+        const char* places
+        const char* states
+        int x_gates[]
+        int h_gates[]
+        Own own[]
+        cell_function forward
+        cell_function backward
+    const CellDescription* built_in "cells"[]
+    int cell_count
 
-cdef extern from "cells/rnn.h" nogil:
-    const Cell rnn_tanh
-    const Cell rnn_relu
-    const Cell rnn_sigmoid
-    const Cell rnn_identity
+cdef enum:
+    ALIGNMENT = 64              # bytes: a cache line, and the widest vector
 
-cdef extern from "cells/lstm.h" nogil:
-    const Cell lstm
+cdef int REAL_TYPE = cnp.NPY_FLOAT32 if sizeof(real) == 4 else cnp.NPY_FLOAT64
 
-cdef extern from "cells/gru.h" nogil:
-    const Cell gru
-
-cdef const Cell* CELLS[6]
-CELLS[:] = [&rnn_tanh, &rnn_relu, &rnn_sigmoid, &rnn_identity, &lstm, &gru]
-
-include "task.pxi"
+include "layout.pxi"
+include "work.pxi"
+include "split.pxi"
 include "pack.pxi"
 include "gemm.pxi"
+include "linear.pxi"
 include "rows.pxi"
 include "forward.pxi"
 include "backward.pxi"
+include "task.pxi"
+include "tokens.pxi"
+include "regions.pxi"
 include "stream.pxi"
-include "heads.pxi"
+include "losses.pxi"
+include "functions.pxi"
 include "optim.pxi"
 
 lanes = LANES
 panel = PANEL
 tile_rows = TILE_ROWS
 chunk_rows = CHUNK_ROWS
+vector_bytes = LANES * sizeof(real)
+most_layers = MOST_LAYERS
+most_gates = MOST_GATES
+most_threads = MOST_THREADS

@@ -47,14 +47,23 @@ cdef void adam_region(void* argument, int thread, int threads) noexcept nogil:
         u.p[k] = u.p[k] - u.lr * u.m[k] / (square_root(u.v[k]) * u.correction + u.eps)
 
 
+cdef real* same(object array, ptrdiff_t size) except? NULL:
+    # An array that has as many numbers as the parameters.
+    if cnp.PyArray_SIZE(array) != size:
+        raise ValueError(f"expected gradients and moments of {size} numbers, as many as parameters, "
+                         f"got {array.size}")
+    return reals(array)
+
+
 cdef void run_update(region kernel, Update* u, int threads):
     with nogil:
-        run_region(kernel, u, worthwhile(threads, u.count * 16))
+        run_region(kernel, u, worthwhile(threads, u.count * COST_OF_A_MOVE))
 
 
 def sgd(params, grads, velocity, double lr, double momentum, double weight_decay, int threads):
     """velocity = momentum velocity + g;  params -= lr velocity."""
-    cdef Update u = Update(reals(params), reals(grads), reals(velocity), NULL, params.size, lr,
+    cdef ptrdiff_t size = params.size
+    cdef Update u = Update(reals(params), same(grads, size), same(velocity, size), NULL, size, lr,
                            weight_decay, momentum, 0, 0, 0)
     run_update(sgd_region, &u, threads)
 
@@ -62,15 +71,17 @@ def sgd(params, grads, velocity, double lr, double momentum, double weight_decay
 def rmsprop(params, grads, square, velocity, double lr, double alpha, double eps, double momentum,
             double weight_decay, int threads):
     """square = alpha square + (1 - alpha) g^2;  params -= lr g / (sqrt(square) + eps)."""
-    cdef Update u = Update(reals(params), reals(grads), reals(velocity), reals(square),
-                           params.size, lr, weight_decay, momentum, alpha, eps, 0)
+    cdef ptrdiff_t size = params.size
+    cdef Update u = Update(reals(params), same(grads, size), same(velocity, size),
+                           same(square, size), size, lr, weight_decay, momentum, alpha, eps, 0)
     run_update(rmsprop_region, &u, threads)
 
 
 def adam(params, grads, m, v, double lr, double beta1, double beta2, double eps,
          double weight_decay, Py_ssize_t step, int threads):
     """m, v: moving means of g and g^2;  params -= lr m' / (sqrt(v') + eps), m' and v' unbiased."""
-    cdef Update u = Update(reals(params), reals(grads), reals(m), reals(v), params.size,
+    cdef ptrdiff_t size = params.size
+    cdef Update u = Update(reals(params), same(grads, size), same(m, size), same(v, size), size,
                            lr / (1 - beta1 ** step), weight_decay, beta1, beta2, eps,
                            (1 - beta2 ** step) ** -0.5)
     run_update(adam_region, &u, threads)
@@ -116,7 +127,7 @@ def sum_of_squares(x, int threads):
     task.x = reals(x)
     task.count = x.size
     with nogil:
-        run_region(squares_region, &task, worthwhile(threads, task.count * 8))
+        run_region(squares_region, &task, worthwhile(threads, task.count * COST_OF_A_SQUARE))
     for part in range(PARTS):
         total += task.parts[part]
     return total

@@ -1,6 +1,5 @@
-# Weights into panels, and pre-activation tables out of weights. Done once per optimizer step in
-# training, once per model in inference. Rows are read in the order of the gates, which no processor
-# guesses: those of large weights are fetched some rows ahead.
+# Weights into panels. Done once per optimizer step in training, once per model in inference. Rows are
+# read in the order of the gates, which no processor guesses: those of large weights are prefetched.
 
 cdef enum:
     ROWS_AHEAD = 16
@@ -16,25 +15,25 @@ cdef inline ptrdiff_t weight_row(const Layout* z, const int* gate_of, ptrdiff_t 
     return gate_of[inside // z.block] * z.units + unit
 
 
-cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layout* z,
-                       const int* gate_of, int thread, int threads) noexcept nogil:
-    # panels[p][k][j] = W[row of column p * z.panel + j][k], this thread's share of the columns;
-    # LANES of them at a time, which are neighbouring units of one gate
-    cdef ptrdiff_t columns = z.blocks * z.gates * z.block
+cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, const int* gate_of,
+                       int thread, int threads) noexcept nogil:
+    # panels[k][column] = W[row of column][k], this thread's share of the columns; LANES of them at a
+    # time, which are neighbouring units of one gate
+    cdef ptrdiff_t depth = panels.depth
     cdef ptrdiff_t vector, column, lane, row, after, k
-    cdef bint large = are_large(z.gates * z.units * depth)
-    cdef real* out
-    for vector in range(share(columns // LANES, thread, threads),
-                        share(columns // LANES, thread + 1, threads)):
+    cdef bint large = are_large_weights(z.gates * z.units * depth)
+    cdef weight* out
+    for vector in range(share(panels.columns // LANES, thread, threads),
+                        share(panels.columns // LANES, thread + 1, threads)):
         column = vector * LANES
-        out = panels + column // z.panel * depth * z.panel + column % z.panel
+        out = weight_at(panels, 0, column)
         after = weight_row(z, gate_of, column + LANES) if large else -1
         k = 0
         if weight_row(z, gate_of, column + LANES - 1) >= 0:
             row = weight_row(z, gate_of, column)
             while k + LANES <= depth:
                 for lane in range(LANES if after >= 0 and k % CACHE_LINE == 0 else 0):
-                    fetch(W + (after + lane) * depth + k)
+                    prefetch(W + (after + lane) * depth + k)
                 transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
                 k += LANES
         for lane in range(LANES):
@@ -42,82 +41,52 @@ cdef void pack_weights(real* panels, const real* W, ptrdiff_t depth, const Layou
             pack_column(out + lane, z.panel, NULL if row < 0 else W + row * depth, k, depth)
 
 
-cdef inline void pack_column(real* out, ptrdiff_t width, const real* row, ptrdiff_t k,
+cdef inline void pack_column(weight* out, ptrdiff_t width, const real* row, ptrdiff_t k,
                              ptrdiff_t depth) noexcept nogil:
     while k < depth:
         out[k * width] = 0 if row == NULL else row[k]
         k += 1
 
 
-cdef void pack_weights_back(real* panels, const real* W, ptrdiff_t parts, ptrdiff_t depth,
+cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts, ptrdiff_t depth,
                             ptrdiff_t part_stride, const Layout* z, const int* gate_of, int thread,
                             int threads) noexcept nogil:
-    # panels[p][m][j] = W[row of m][column p * PANEL + j]; columns stand in parts, part_stride apart.
+    # panels[m][column] = W[row of m][column]; columns stand in parts, part_stride apart.
     # Threads share the panels, if their number allows it and the weights are not large. Then each packs
     # what it will read, and in the part of the memory where it packed for the forward pass: nothing
     # goes from core to core. Else they share the m.
-    cdef ptrdiff_t height = z.blocks * z.gates * z.block
-    cdef ptrdiff_t columns = (parts - 1) * part_stride + depth
+    cdef ptrdiff_t height = panels.depth, columns = (parts - 1) * part_stride + depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef bint padded = columns % LANES > 0 or parts * depth < columns or (
         z.blocks * z.block > z.units)
-    cdef bint large = are_large(z.gates * z.units * columns)
+    cdef bint large = are_large_weights(z.gates * z.units * columns)
     cdef bint by_panels = count % threads == 0 and not large
     cdef ptrdiff_t first = share(count, thread, threads) if by_panels else 0
     cdef ptrdiff_t last = share(count, thread + 1, threads) if by_panels else count
     cdef ptrdiff_t low = 0 if by_panels else share(height, thread, threads)
     cdef ptrdiff_t high = height if by_panels else share(height, thread + 1, threads)
-    cdef ptrdiff_t m, row, after, part, column, end, many, panel, width, k
+    cdef ptrdiff_t m, row, after, part, column, end, many, panel, k
     for m in range(low, high):
         row = weight_row(z, gate_of, m)
         after = weight_row(z, gate_of, m + ROWS_AHEAD) if large else -1
         if padded:
             for panel in range(first, last):
-                width = panel_width(columns, panel)
-                memset(panels + panel * height * PANEL + m * width, 0, width * sizeof(real))
+                memset(weight_at(panels, m, panel * PANEL), 0,
+                       panel_width(panels, panel * PANEL) * sizeof(weight))
         if row < 0:
             continue
         if after >= 0:
             for k in range(parts * depth // CACHE_LINE):
-                fetch(W + after * parts * depth + k * CACHE_LINE)
+                prefetch(W + after * parts * depth + k * CACHE_LINE)
         for part in range(parts):
             column = max(part * part_stride, first * PANEL)
             end = min(part * part_stride + depth, last * PANEL)
             while column < end:
-                panel = column // PANEL
-                many = min((panel + 1) * PANEL, end) - column
-                memcpy(panels + panel * height * PANEL + m * panel_width(columns, panel)
-                       + column % PANEL,
+                many = min((column // PANEL + 1) * PANEL, end) - column
+                memcpy(weight_at(panels, m, column),
                        W + (row * parts + part) * depth + column - part * part_stride,
-                       many * sizeof(real))
+                       many * sizeof(weight))
                 column += many
-
-
-cdef struct Packing:
-    const Layout* z
-    const Cell* cell
-    ptrdiff_t input_size
-    real* W_hx                  # OUT, NULL: left out
-    const real* W_hx_given
-    real* W_hh                  # OUT
-    const real* W_hh_given
-    ptrdiff_t parts             # of the columns of W_hx, for the backward pass
-    ptrdiff_t part_stride
-
-
-cdef void pack_region(void* argument, int thread, int threads) noexcept nogil:
-    cdef Packing* p = <Packing*>argument
-    if p.W_hx != NULL:
-        pack_weights(p.W_hx, p.W_hx_given, p.input_size, p.z, p.cell.x_gates, thread, threads)
-    pack_weights(p.W_hh, p.W_hh_given, p.z.units, p.z, p.cell.h_gates, thread, threads)
-
-
-cdef void pack_back_region(void* argument, int thread, int threads) noexcept nogil:
-    cdef Packing* p = <Packing*>argument
-    if p.W_hx != NULL:
-        pack_weights_back(p.W_hx, p.W_hx_given, p.parts, p.input_size // p.parts, p.part_stride,
-                          p.z, p.cell.x_gates, thread, threads)
-    pack_weights_back(p.W_hh, p.W_hh_given, 1, p.z.units, 0, p.z, p.cell.h_gates, thread, threads)
 
 
 cdef void spread_gates(real* out, const real* values, ptrdiff_t value_stride, const real* add,
@@ -126,7 +95,7 @@ cdef void spread_gates(real* out, const real* values, ptrdiff_t value_stride, co
     # Each number is written once: another thread may read the same values meanwhile.
     cdef ptrdiff_t column, row
     cdef real value
-    for column in range(z.blocks * z.gates * z.block):
+    for column in range(z.width):
         row = weight_row(z, gate_of, column)
         value = 0 if row < 0 else values[row * value_stride]
         out[column] = value if add == NULL else value + add[column]
@@ -136,64 +105,173 @@ cdef void gather_gates(real* values, ptrdiff_t value_stride, const real* spread,
                        const int* gate_of) noexcept nogil:
     # values[row of column] += spread[column]
     cdef ptrdiff_t column, row
-    for column in range(z.blocks * z.gates * z.block):
+    for column in range(z.width):
         row = weight_row(z, gate_of, column)
         if row >= 0:
             values[row * value_stride] += spread[column]
 
 
+cdef void spread_own(real* out, ptrdiff_t stride, const real* values, const Layout* z) noexcept nogil:
+    # out[block * stride + unit in it] = values[unit]; zero beyond the last unit
+    cdef ptrdiff_t unit
+    for unit in range(z.blocks * z.block):
+        out[unit // z.block * stride + unit % z.block] = values[unit] if unit < z.units else 0
+
+
+cdef struct Packing:
+    const Layout* z
+    const int* x_gates
+    const int* h_gates
+    Panels W_hx                 # OUT
+    const real* W_hx_given      # NULL: left out
+    Panels W_hh                 # OUT
+    const real* W_hh_given      # NULL: left out
+    ptrdiff_t parts             # of the columns of W_hx, for the backward pass
+    ptrdiff_t depth
+    ptrdiff_t part_stride
+
+
+cdef void pack_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Packing* p = <Packing*>argument
+    if p.W_hx_given != NULL:
+        pack_weights(&p.W_hx, p.W_hx_given, p.z, p.x_gates, thread, threads)
+    if p.W_hh_given != NULL:
+        pack_weights(&p.W_hh, p.W_hh_given, p.z, p.h_gates, thread, threads)
+
+
+cdef void pack_back_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Packing* p = <Packing*>argument
+    if p.W_hx_given != NULL:
+        pack_weights_back(&p.W_hx, p.W_hx_given, p.parts, p.depth, p.part_stride, p.z, p.x_gates,
+                          thread, threads)
+    if p.W_hh_given != NULL:
+        pack_weights_back(&p.W_hh, p.W_hh_given, 1, p.z.units, 0, p.z, p.h_gates, thread, threads)
+
+
 cdef void run_packing(region kernel, Packing* packing, int threads):
-    cdef ptrdiff_t numbers = packing.z.gates * packing.z.units * (
-        packing.z.units + packing.input_size)
+    cdef ptrdiff_t columns = packing.parts * packing.depth + packing.z.units
     with nogil:
-        run_region(kernel, packing, worthwhile(threads, numbers * 16))
+        run_region(kernel, packing,
+                   worthwhile(threads, packing.z.gates * packing.z.units * columns * COST_OF_A_MOVE))
 
 
-def pack(Task task, W_hx, W_hh, b_x, b_h, packed_W_hx, packed_W_hh, packed_b_x, packed_b_h,
-         int threads):
-    """Pack weights (gates * hidden_size, ...) for the forward pass. None is left out."""
-    cdef Work* work = &task.work
-    cdef Layout* z = &work.z_layout
-    cdef Packing packing = Packing(z, work.cell, work.input_size, reals(packed_W_hx), reals(W_hx),
-                                   reals(packed_W_hh), reals(W_hh), 1, 0)
-    run_packing(pack_region, &packing, threads)
-    if b_x is None:
-        memset(reals(packed_b_x), 0, z.blocks * z.gates * z.block * sizeof(real))
-    else:
-        spread_gates(reals(packed_b_x), reals(b_x), 1, NULL, z, work.cell.x_gates)
-    if packed_b_h is not None:
-        spread_gates(reals(packed_b_h), reals(b_h), 1, NULL, z, work.cell.h_gates)
+# One buffer holds W_hx, W_hh, b_x, where W_hh h starts, and the own vectors that a cell is handed.
+
+cdef inline bint starts_from_own(const CellDescription* cell) noexcept nogil:
+    cdef ptrdiff_t k
+    for k in range(own_vectors(cell)):
+        if cell.own[k].starts:
+            return True
+    return False
 
 
-def pack_back(Task task, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride, packed_W_hx,
-              packed_W_hh, int threads):
-    """Pack weights for the backward pass; the columns of W_hx stand in parts. None is left out."""
-    cdef Packing packing = Packing(&task.work.z_layout, task.work.cell, task.work.input_size,
-                                   reals(packed_W_hx), reals(W_hx), reals(packed_W_hh),
-                                   reals(W_hh), parts, part_stride)
-    run_packing(pack_back_region, &packing, threads)
+cdef inline size_t aligned(size_t bytes) noexcept nogil:
+    return (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
-def one_hot_table(Task task, table, W_hx, packed_b_x, tokens):
-    """table[n] = W_hx e_v + b_h for the n-th token v, in the engine's layout."""
-    cdef Work* work = &task.work
-    cdef Layout* z = &work.z_layout
-    cdef ptrdiff_t n, width = z.blocks * z.gates * z.block
-    cdef real* out = reals(table)
-    cdef const real* W = reals(W_hx)
-    cdef const real* b = reals(packed_b_x)
-    cdef const ptrdiff_t* token = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
-    for n in range(<ptrdiff_t>len(tokens)):
-        spread_gates(out + n * width, W + token[n], task.work.input_size, b, z, work.cell.x_gates)
+cdef size_t packed_bytes(const Description* layer) noexcept nogil:
+    cdef const Layout* z = &layer.z
+    cdef size_t vectors = z.width * sizeof(real)
+    return (aligned(panels_bytes(layer.input_size, z.width)) + aligned(panels_bytes(z.units, z.width))
+            + aligned(vectors) * (2 if starts_from_own(layer.cell) else 1)
+            + aligned(layer.state_stride * layer.handed * sizeof(real)))
 
 
-def one_hot_gradient(Task task, dtable, dW_hx, tokens):
-    """dW_hx e_v += dtable[n] for the n-th token v."""
-    cdef Work* work = &task.work
-    cdef Layout* z = &work.z_layout
-    cdef ptrdiff_t n, width = z.blocks * z.gates * z.block
-    cdef const real* spread = reals(dtable)
-    cdef real* W = reals(dW_hx)
-    cdef const ptrdiff_t* token = <const ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
-    for n in range(<ptrdiff_t>len(tokens)):
-        gather_gates(W + token[n], task.work.input_size, spread + n * width, z, work.cell.x_gates)
+cdef size_t packed_back_bytes(const Description* layer, ptrdiff_t parts, ptrdiff_t part_stride) noexcept nogil:
+    cdef ptrdiff_t columns = columns_of(parts, layer.input_size // parts, part_stride)
+    return (aligned(panels_bytes(layer.z.width, columns))
+            + aligned(panels_bytes(layer.z.width, round_up(layer.z.units, LANES))))
+
+
+cdef char* buffer_of(object buffer, size_t bytes) except NULL:
+    if <size_t>cnp.PyArray_NBYTES(buffer) < bytes:
+        raise ValueError(f"buffer: expected {bytes} bytes, got {buffer.nbytes}")
+    return <char*>reals(buffer)
+
+
+cdef class Weights:
+    """The weights of a layer packed for the forward pass; never changed once made.
+
+    Parameters
+    ----------
+    layer
+    buffer
+        Flat array of the dtype on a cache line, `layer.packed_bytes` large.
+    W_hx, W_hh
+        (gates * hidden_size, input_size) and (gates * hidden_size, hidden_size).
+    bias
+        (gates * hidden_size,) or None.
+    own
+        The cell's own vectors (hidden_size,), None where there is none.
+    threads
+        That may share the packing.
+    """
+
+    cdef ForwardWeights weights
+    cdef object buffer
+
+    def __init__(self, Layer layer, buffer, W_hx, W_hh, bias, tuple own, int threads):
+        cdef const Description* d = &layer.layer
+        cdef const Layout* z = &d.z
+        cdef const CellDescription* cell = d.cell
+        cdef size_t bytes = packed_bytes(d)
+        cdef char* at = buffer_of(buffer, bytes)
+        cdef ForwardWeights* w = &self.weights
+        cdef ptrdiff_t k, handed = 0, place
+        cdef real* start = NULL
+        self.buffer = buffer
+        w.W_hx = panels_of(z, <real*>at, d.input_size)
+        at += aligned(panels_bytes(d.input_size, z.width))
+        w.W_hh = panels_of(z, <real*>at, z.units)
+        at += aligned(panels_bytes(z.units, z.width))
+        cdef Packing packing = Packing(
+            z, &cell.x_gates[0], &cell.h_gates[0], w.W_hx, numbers(W_hx, z.gates * z.units * d.input_size),
+            w.W_hh, numbers(W_hh, z.gates * z.units * z.units), 1, d.input_size, 0)
+        run_packing(pack_region, &packing, threads)
+        w.b_x = <real*>at
+        if bias is None:
+            memset(at, 0, z.width * sizeof(real))
+        else:
+            spread_gates(<real*>at, numbers(bias, z.gates * z.units), 1, NULL, z, cell.x_gates)
+        at += aligned(z.width * sizeof(real))
+        if starts_from_own(cell):
+            start = <real*>at
+            at += aligned(z.width * sizeof(real))
+        w.own = <real*>at
+        w.start = NULL
+        for k in range(own_vectors(cell)):
+            place = cell.own[k].starts - 1
+            if place < 0:
+                if own[k] is None:
+                    raise ValueError(f"own: expected an array {cell.own[k].name.decode()}, got None")
+                spread_own(<real*>w.own + handed * z.block, d.handed * z.block,
+                           numbers(own[k], z.units), z)
+                handed += 1
+            elif own[k] is not None:
+                if w.start == NULL:
+                    memset(start, 0, z.width * sizeof(real))
+                    w.start = start
+                spread_own(start + place * z.block, z.gates * z.block, numbers(own[k], z.units), z)
+
+
+cdef class WeightsBack:
+    """The same weights packed for the backward pass; the input stands in parts, `part_stride` apart."""
+
+    cdef BackwardWeights weights
+    cdef object buffer
+
+    def __init__(self, Layer layer, buffer, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride,
+                 int threads):
+        cdef const Description* d = &layer.layer
+        cdef const Layout* z = &d.z
+        cdef ptrdiff_t depth = d.input_size // parts
+        cdef char* at = buffer_of(buffer, packed_back_bytes(d, parts, part_stride))
+        self.buffer = buffer
+        self.weights.W_hx = panels_back(z, <real*>at, parts, depth, part_stride)
+        at += aligned(panels_bytes(z.width, self.weights.W_hx.columns))
+        self.weights.W_hh = panels_back(z, <real*>at, 1, z.units, 0)
+        cdef Packing packing = Packing(
+            z, &d.cell.x_gates[0], &d.cell.h_gates[0], self.weights.W_hx,
+            numbers(W_hx, z.gates * z.units * d.input_size), self.weights.W_hh,
+            numbers(W_hh, z.gates * z.units * z.units), parts, depth, part_stride)
+        run_packing(pack_back_region, &packing, threads)

@@ -24,7 +24,48 @@
 #define PANEL_VECTORS 2            /* 16 registers */
 #endif
 #define PANEL (PANEL_VECTORS * LANES)
+#define TILE_SUMS (TILE_ROWS * PANEL_VECTORS * (int)(VECTOR_BYTES / sizeof(real)))
 #define CACHE_LINE (64 / (ptrdiff_t)sizeof(real))      /* numbers in one */
+_Static_assert(PANEL_VECTORS == 2 || PANEL_VECTORS == 4, "tiles are defined for these panels");
+
+/* What packed weights are made of. Another type needs a load that widens it to `vec` in tile_body, and
+ * packing that converts (pack.pxi); sums, states and gradients stay `real`. */
+typedef real weight;
+
+/* A matrix (depth, columns) in panels of `width` columns each, one after another, `depth` rows of each;
+ * columns are whole vectors. The last panel may be narrower, if width is PANEL. All addresses in packed
+ * weights are computed here. */
+typedef struct {
+    weight *data;
+    ptrdiff_t depth;
+    ptrdiff_t columns;
+    ptrdiff_t width;
+} Panels;
+
+INLINE size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns)
+{
+    return (size_t)(depth * columns) * sizeof(weight);
+}
+
+/* The panel that begins at a column, a multiple of the width. */
+INLINE weight *panel_at(const Panels *panels, ptrdiff_t column)
+{
+    return panels->data + column * panels->depth;
+}
+
+/* The columns of the panel that begins there. */
+INLINE ptrdiff_t panel_width(const Panels *panels, ptrdiff_t column)
+{
+    ptrdiff_t rest = panels->columns - column;
+    return rest < panels->width ? rest : panels->width;
+}
+
+/* Row k of any column. */
+INLINE weight *weight_at(const Panels *panels, ptrdiff_t k, ptrdiff_t column)
+{
+    ptrdiff_t inside = column % panels->width, begin = column - inside;
+    return panel_at(panels, begin) + k * panel_width(panels, begin) + inside;
+}
 
 /* The loop for panels of `width` columns:
  * out[r * out_stride + j]      OUT (rows, columns), a multiple of LANES
@@ -37,21 +78,21 @@
  */
 typedef void (*tile_kernel)(real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride,
                             const real *a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
-                            ptrdiff_t part_stride, const real *panel, ptrdiff_t columns,
-                            const real *next);
+                            ptrdiff_t part_stride, const weight *panel, ptrdiff_t columns,
+                            const weight *next);
 
 /* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors. These and
  * `ahead`, whether there is a `next`, are constants where it is used. */
 INLINE void tile_body(const int rows, const int wide, const int panel_vectors,
                       const int last_vectors, const int ahead, real *out, ptrdiff_t out_stride,
                       const real *init, ptrdiff_t init_stride, const real *a, ptrdiff_t a_stride,
-                      ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride, const real *panel,
-                      const real *next)
+                      ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride, const weight *panel,
+                      const weight *next)
 {
     vec sum[TILE_ROWS][4 * PANEL_VECTORS];
     const int others = (wide - 1) * panel_vectors, vectors = others + last_vectors;
     const ptrdiff_t width = panel_vectors * LANES, panel_size = parts * depth * width;
-    const real *last = panel + (wide - 1) * panel_size;
+    const weight *last = panel + (wide - 1) * panel_size;
     if (init) {
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
@@ -67,25 +108,25 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors,
     }
     for (ptrdiff_t part = 0; part < parts; part++, a += part_stride) {
         for (ptrdiff_t k = 0; k < depth; k++, panel += width, last += last_vectors * LANES) {
-            vec weight[4 * PANEL_VECTORS];
+            vec w_k[4 * PANEL_VECTORS];
             if (ahead) {
-                fetch(next);
+                prefetch(next);
                 next += CACHE_LINE;
             }
 #pragma GCC unroll 4
             for (int w = 0; w < wide - 1; w++)
 #pragma GCC unroll 4
                 for (int v = 0; v < panel_vectors; v++)
-                    weight[w * panel_vectors + v] = load(panel + w * panel_size + v * LANES);
+                    w_k[w * panel_vectors + v] = load(panel + w * panel_size + v * LANES);
 #pragma GCC unroll 4
             for (int v = 0; v < last_vectors; v++)
-                weight[others + v] = load(last + v * LANES);
+                w_k[others + v] = load(last + v * LANES);
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 vec number = splat(a[r * a_stride + k]);
 #pragma GCC unroll 16
                 for (int v = 0; v < vectors; v++)
-                    sum[r][v] += number * weight[v];
+                    sum[r][v] += number * w_k[v];
             }
         }
     }
@@ -102,7 +143,7 @@ INLINE void tile_body(const int rows, const int wide, const int panel_vectors,
     NOINLINE void tile_##ROWS##_##VECTORS(                                                         \
         real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const real *a,   \
         ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,               \
-        const real *panel, ptrdiff_t columns, const real *next)                                    \
+        const weight *panel, ptrdiff_t columns, const weight *next)                                \
     {                                                                                              \
         const ptrdiff_t width = VECTORS * LANES, panel_size = parts * depth * width;               \
         while (columns > 0) {                                                                      \

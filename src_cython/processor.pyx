@@ -3,33 +3,15 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-cdef extern from *:
-    """
-    #if defined(__x86_64__)
-    static int runs_v3(void)
-    {
-        __builtin_cpu_init();
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-            && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    }
-    static int runs_v4(void)
-    {
-        return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-            && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
-            && __builtin_cpu_supports("avx512vl");
-    }
-    #else
-    static int runs_v3(void) { return 0; }
-    static int runs_v4(void) { return 0; }
-    #endif
-    """
-    int runs_v3()
-    int runs_v4()
+cdef extern from "builds.h":        # made by setup.py from the table of builds
+    const int BUILD_COUNT
+    const char* const build_names[]
+    int build_runs(int build)
 
 
 def builds():
     """Names of the builds, the fastest first."""
-    return ["v4"] * runs_v4() + ["v3"] * runs_v3() + ["baseline"]
+    return [build_names[k].decode() for k in range(BUILD_COUNT) if build_runs(k)]
 
 
 def address(array):

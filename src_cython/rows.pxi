@@ -7,18 +7,19 @@ cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const rea
                     ptrdiff_t stride, ptrdiff_t low, ptrdiff_t high, ptrdiff_t first,
                     ptrdiff_t last, ptrdiff_t end, bint placed, bint close, int thread,
                     int threads) noexcept nogil:
-    # The given rows of the steps low to high, from the caller's places or in order, zeros from last
-    # to end. In `out` a thread's rows stand close together, or where they stand among the others.
+    # out    OUT  the rows of the steps low to high, columns first to last, and zeros from last to end:
+    #             of this thread, close together, or where they stand among the others
+    # given  IN   all rows from step 0 on, in the caller's places (`placed`) or in order
     cdef ptrdiff_t t, place, count, places
     cdef unsigned i
     cdef const real* given_t
     cdef real* to
     for t in range(low, high):
         count = rows_of(work, t)
-        places = work.sequences if placed else count
-        given_t = given + (t * places if placed else work.offset[t]) * stride
+        places = work.batch.sequences if placed else count
+        given_t = given + (t * places if placed else work.batch.offset[t]) * stride
         for place in range(places):
-            i = work.rank[place] if placed else place
+            i = work.batch.rank[place] if placed else place
             if i >= count or i % <unsigned>threads != <unsigned>thread:
                 continue
             to = out + (i // <unsigned>threads if close else i) * out_stride
@@ -32,32 +33,33 @@ cdef void take_rows(const Work* work, real* out, ptrdiff_t out_stride, const rea
 cdef void put_rows(const Work* work, const Target* target, const real* rows, ptrdiff_t stride,
                    ptrdiff_t low, ptrdiff_t high, ptrdiff_t first, ptrdiff_t last, int thread,
                    int threads) noexcept nogil:
-    # The rows of the steps low to high to where they go; of one step, if it is to the caller's
-    # places, with zeros in the padding.
-    cdef ptrdiff_t place, k, count = work.offset[high] - work.offset[low]
+    # target  OUT  where the rows of the steps low to high go, columns first to last; of one step, if
+    #              it is to the caller's places, with zeros in the padding
+    # rows    IN   those rows, `stride` apart
+    cdef ptrdiff_t place, k, count = work.batch.offset[high] - work.batch.offset[low]
     cdef unsigned i
-    cdef bint past = target.past and (last - first) % CACHE_LINE == 0
-    cdef real* to = target.data + first + work.offset[low] * target.stride
+    cdef bint nontemporal = target.nontemporal and (last - first) % CACHE_LINE == 0
+    cdef real* to = target.data + first + work.batch.offset[low] * target.stride
     rows = rows + first
     if not target.placed:
         for k in range(count if threads == 1 else (count - thread + threads - 1) // threads):
             place = thread + k * threads
-            put_row(to + place * target.stride, rows + place * stride, last - first, past)
+            put_row(to + place * target.stride, rows + place * stride, last - first, nontemporal)
         return
-    to = target.data + first + low * work.sequences * target.stride
-    for place in range(work.sequences):
-        i = work.rank[place]
+    to = target.data + first + low * work.batch.sequences * target.stride
+    for place in range(work.batch.sequences):
+        i = work.batch.rank[place]
         if i % <unsigned>threads == <unsigned>thread:
             put_row(to + place * target.stride, rows + i * stride if i < count else NULL,
-                    last - first, past)
+                    last - first, nontemporal)
 
 
-cdef inline void put_row(real* to, const real* row, ptrdiff_t count, bint past) noexcept nogil:
+cdef inline void put_row(real* to, const real* row, ptrdiff_t count, bint nontemporal) noexcept nogil:
     # A row, or NULL for zeros.
     cdef ptrdiff_t k
-    if past:
+    if nontemporal:
         for k in range(count // LANES):
-            store_past(to + k * LANES, splat(0) if row == NULL else load(row + k * LANES))
+            store_nontemporal(to + k * LANES, splat(0) if row == NULL else load(row + k * LANES))
     elif row == NULL:
         memset(to, 0, count * sizeof(real))
     else:
@@ -113,7 +115,7 @@ cdef void move_region(void* argument, int thread, int threads) noexcept nogil:
 cdef Place place_of(tuple where):
     array, first, stride, part, place = where
     return Place(reals(array) + <ptrdiff_t>first, stride, part,
-                 <const ptrdiff_t*>data(place, sizeof(ptrdiff_t)))
+                 indices(place))
 
 
 def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t depth,
@@ -132,4 +134,4 @@ def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t
         parts == 1 and move.to.place == NULL
         and move.source.place == NULL and move.to.stride == depth and move.source.stride == depth)
     with nogil:
-        run_region(move_region, &move, worthwhile(threads, rows * parts * depth * 16))
+        run_region(move_region, &move, worthwhile(threads, rows * parts * depth * COST_OF_A_MOVE))

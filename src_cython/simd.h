@@ -51,6 +51,8 @@ typedef int64_t whole;
 #endif
 
 #define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(real)))
+#define MOST_LANES 16              /* for sizes of arrays */
+_Static_assert(VECTOR_BYTES / sizeof(real) <= MOST_LANES, "arrays of one vector have MOST_LANES");
 
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef whole vec_whole __attribute__((vector_size(VECTOR_BYTES)));
@@ -61,16 +63,16 @@ INLINE vec load(const real *p) { return *(const vec_memory *)p; }
 INLINE void store(real *p, vec v) { *(vec_memory *)p = v; }
 INLINE vec splat(real s) { return s - (vec){0}; }   /* s - 0 keeps the sign of a zero */
 
-/* Write to memory past the caches, for what nobody reads soon: the line need not be fetched first. p is
- * a multiple of VECTOR_BYTES; finish_stores() before another thread may read it. */
+/* A non-temporal store, past the caches, for what nobody reads soon: the line need not be read first. p
+ * is a multiple of VECTOR_BYTES; finish_stores() before another thread may read it. */
 #if defined(__AVX512F__) && VECTOR_BYTES == 64
-INLINE void store_past(real *p, vec v) { _mm512_stream_si512((void *)p, (__m512i)v); }
+INLINE void store_nontemporal(real *p, vec v) { _mm512_stream_si512((void *)p, (__m512i)v); }
 #elif defined(__AVX__) && VECTOR_BYTES == 32
-INLINE void store_past(real *p, vec v) { _mm256_stream_si256((void *)p, (__m256i)v); }
+INLINE void store_nontemporal(real *p, vec v) { _mm256_stream_si256((void *)p, (__m256i)v); }
 #elif defined(__SSE2__) && VECTOR_BYTES == 16
-INLINE void store_past(real *p, vec v) { _mm_stream_si128((void *)p, (__m128i)v); }
+INLINE void store_nontemporal(real *p, vec v) { _mm_stream_si128((void *)p, (__m128i)v); }
 #else
-INLINE void store_past(real *p, vec v) { store(p, v); }
+INLINE void store_nontemporal(real *p, vec v) { store(p, v); }
 #endif
 
 INLINE void finish_stores(void)
@@ -81,10 +83,10 @@ INLINE void finish_stores(void)
 }
 
 /* Bring a cache line that will be written a little later. */
-INLINE void expect(const real *p) { __builtin_prefetch(p, 1); }
+INLINE void prefetch_write(const real *p) { __builtin_prefetch(p, 1); }
 
 /* Bring a cache line that will be read to the second cache. */
-INLINE void fetch(const real *p) { __builtin_prefetch(p, 0, 2); }
+INLINE void prefetch(const real *p) { __builtin_prefetch(p, 0, 2); }
 
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -105,10 +107,12 @@ INLINE void fetch(const real *p) { __builtin_prefetch(p, 0, 2); }
 #define LOG2_LANES 3
 #define INTERLEAVE_FIRST 0, 8, 1, 9, 2, 10, 3, 11
 #define INTERLEAVE_SECOND 4, 12, 5, 13, 6, 14, 7, 15
-#else
+#elif VECTOR_BYTES * 8 / REAL_BITS == 16
 #define LOG2_LANES 4
 #define INTERLEAVE_FIRST 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define INTERLEAVE_SECOND 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#else
+#error "a vector has 2, 4, 8 or 16 numbers"
 #endif
 
 /* out[j * out_stride + i] = in[i * in_stride + j] for LANES rows and columns. Row i interleaved
@@ -158,13 +162,13 @@ INLINE vec choose(vec_whole mask, vec yes, vec no)
 #define PICK(which, a, b) PICK_##which(a, b)
 #endif
 
-/* x within [low, high]; a NaN stays, because it is the second of the two that are compared. */
-INLINE vec within(vec x, real low, real high)
+/* x clamped to [low, high]; a NaN stays, because it is the second of the two that are compared. */
+INLINE vec clamp(vec x, real low, real high)
 {
     return PICK(max, splat(low), PICK(min, splat(high), x));
 }
 
-INLINE vec larger(vec a, vec b) { return PICK(max, a, b); }
+INLINE vec maximum(vec a, vec b) { return PICK(max, a, b); }
 
 /* `per` times x, rounded to a whole number n: how many ln2 (per = log2 e), or halves of it
  * (2 log2 e), x holds. Returned as a number, and in the low bits of *n. */
@@ -222,7 +226,7 @@ static const real EXPM1_TERMS[] = {
 INLINE vec exponential(vec x)
 {
     vec_whole n;
-    vec inside = within(x, EXP_LOWEST, EXP_HIGHEST);
+    vec inside = clamp(x, EXP_LOWEST, EXP_HIGHEST);
     vec number = whole_part(inside, LOG2_E, &n);
     vec r = inside - number * splat(LN2_HIGH) - number * splat(LN2_LOW);
     n -= (vec_whole)splat(ROUNDER);
@@ -236,7 +240,7 @@ INLINE vec exponential(vec x)
 INLINE vec sigmoid(vec x)
 {
     vec_whole n;
-    x = within(x, -EXP_HIGHEST, -EXP_LOWEST);
+    x = clamp(x, -EXP_HIGHEST, -EXP_LOWEST);
     vec number = whole_part(x, -LOG2_E, &n);
     vec r = -x - number * splat(LN2_HIGH) - number * splat(LN2_LOW);
     return splat(1) / (splat(1) + power_of_two(n) * polynomial(EXP_TERMS, COUNT(EXP_TERMS), r));
@@ -248,7 +252,7 @@ INLINE vec hyperbolic_tangent(vec x)
 {
     const vec_whole sign = (vec_whole)splat((real)-0.0);
     vec_whole n;
-    vec inside = within(x, -TANH_ONE, TANH_ONE);
+    vec inside = clamp(x, -TANH_ONE, TANH_ONE);
     vec number = whole_part(inside, 2 * LOG2_E, &n);
     vec r = inside - number * splat(HALF_LN2);
 #if REAL_BITS == 64
@@ -262,25 +266,36 @@ INLINE vec hyperbolic_tangent(vec x)
 
 /* Denormal numbers cost a hundred cycles each and carry nothing a network needs: kernels flush
  * them to zero, and give the caller's floating-point mode back when they are done. */
-INLINE unsigned flush_denormals(void)
-{
 #if defined(__SSE2__)
-    unsigned mode = _mm_getcsr();
+typedef unsigned float_mode;
+INLINE float_mode flush_denormals(void)
+{
+    float_mode mode = _mm_getcsr();
     _mm_setcsr(mode | 0x8040);     /* flush results to zero, read denormals as zero */
     return mode;
-#else
-    return 0;
-#endif
 }
-
-INLINE void restore_denormals(unsigned mode)
+INLINE void restore_denormals(float_mode mode)
 {
-#if defined(__SSE2__)
     /* status flags that the kernel raised stay raised */
     _mm_setcsr((mode & ~0x3fu) | (_mm_getcsr() & 0x3f) | (mode & 0x3f));
-#else
-    (void)mode;
-#endif
 }
+#elif defined(__aarch64__)
+typedef uint64_t float_mode;
+INLINE float_mode flush_denormals(void)
+{
+    float_mode mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1u << 24)));   /* FZ */
+    return mode;
+}
+INLINE void restore_denormals(float_mode mode)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+}
+#else
+typedef unsigned float_mode;
+INLINE float_mode flush_denormals(void) { return 0; }
+INLINE void restore_denormals(float_mode mode) { (void)mode; }
+#endif
 
 #endif

@@ -1,5 +1,12 @@
 # Streams: a stack of layers that is fed step by step, with its own state.
 
+cdef inline bint overlap(cnp.ndarray a, cnp.ndarray b):
+    # Whether two contiguous arrays share memory.
+    cdef char* first = <char*>cnp.PyArray_DATA(a)
+    cdef char* second = <char*>cnp.PyArray_DATA(b)
+    return (first < second + cnp.PyArray_NBYTES(b) and second < first + cnp.PyArray_NBYTES(a))
+
+
 cdef class Stream:
     """A stack of layers that remembers: feed it one step, or a block of steps, at a time.
 
@@ -22,7 +29,6 @@ cdef class Stream:
     cdef ptrdiff_t* tokens      # (chunk), where the input is token ids
     cdef object initial         # (h, c) of each layer
     cdef object dtype
-    cdef int typenum
     cdef readonly ptrdiff_t vocabulary
     cdef readonly ptrdiff_t input_size
     cdef readonly ptrdiff_t output_size
@@ -38,39 +44,40 @@ cdef class Stream:
             self.split[k] = split_team(&task.work, 1, 0, 1)
         self.chunk = chunk
         self.vocabulary = vocabulary
-        self.tokens = <ptrdiff_t*>data(tokens, sizeof(ptrdiff_t))
+        self.tokens = <ptrdiff_t*>indices(tokens)
         self.initial = (initial, tokens)
         self.dtype = dtype
-        self.typenum = dtype.num
         self.make_another = make_another
-        self.input_size = tasks[0].input_size
-        self.output_size = tasks[self.layers - 1].hidden_size
+        self.input_size = tasks[0].layer.input_size
+        self.output_size = tasks[self.layers - 1].layer.hidden_size
         self.reset()
 
     cdef void run(self, const real* x, const ptrdiff_t* ids, real* y, ptrdiff_t steps) noexcept nogil:
         cdef ptrdiff_t done = 0, many, k
         cdef int layer
         cdef Work* work = self.work[self.layers - 1]
-        cdef unsigned mode = flush_denormals()
+        cdef float_mode mode = flush_denormals()
         while done < steps:
             many = min(self.chunk, steps - done)
             for layer in range(self.layers):
                 work = self.work[layer]
-                work.steps = many
+                work.batch.steps = many
                 if layer > 0:
-                    work.x.data = self.work[layer - 1].h + self.work[layer - 1].state_stride
+                    work.input.x.data = (self.work[layer - 1].states.h
+                                         + self.work[layer - 1].layer.state_stride)
                 elif ids != NULL:
                     memcpy(self.tokens, ids + done, many * sizeof(ptrdiff_t))
                 else:
-                    work.x.data = <real*>x + done * self.input_size
+                    work.input.x.data = <real*>x + done * self.input_size
                 forward_steps(work, 0, many, &self.split[layer], 0, 1)
             for k in range(many):
-                memcpy(y + (done + k) * self.output_size, work.h + (k + 1) * work.state_stride,
+                memcpy(y + (done + k) * self.output_size,
+                       work.states.h + (k + 1) * work.layer.state_stride,
                        self.output_size * sizeof(real))
             for layer in range(self.layers):
                 work = self.work[layer]
-                memcpy(work.h, work.h + many * work.state_stride,
-                       work.state_stride * sizeof(real))
+                memcpy(work.states.h, work.states.h + many * work.layer.state_stride,
+                       work.layer.state_stride * sizeof(real))
             done += many
         restore_denormals(mode)
 
@@ -78,18 +85,21 @@ cdef class Stream:
         # x as a contiguous array of the dtype with `axes` axes, the last of input_size
         cdef cnp.ndarray array
         # A number is a step of one feature.
-        if (cnp.PyArray_Check(x) and cnp.PyArray_TYPE(<cnp.ndarray>x) == self.typenum
-                and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x)):
+        if (cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(<cnp.ndarray>x) == REAL_TYPE
+                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x)):
             array = x
         else:
             import numpy
+            if numpy.any(getattr(x, "mask", False)):
+                raise TypeError(f"{name}: expected an array, got a masked one with hidden numbers; "
+                                "fill them with .filled(...)")
             given = numpy.asarray(x)
             if given.dtype.kind not in "f" and not isinstance(x, (int, float)):
                 raise TypeError(f"{name}: expected floating-point numbers, got dtype {given.dtype}; "
                                 f"convert with .astype(np.{self.dtype})")
             if given.ndim < axes and self.input_size == 1:
                 given = given[..., None]
-            array = numpy.ascontiguousarray(given, self.dtype)
+            array = numpy.require(given, self.dtype, ["C", "A"])
         if (cnp.PyArray_NDIM(array) != axes
                 or cnp.PyArray_DIM(array, axes - 1) != self.input_size):
             expected = f"({self.input_size},)" if axes == 1 else f"(T, {self.input_size})"
@@ -102,8 +112,8 @@ cdef class Stream:
         shape[0] = steps
         shape[axes - 1] = self.output_size
         if out is None:
-            return cnp.PyArray_EMPTY(axes, shape, self.typenum, 0)
-        if (not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(<cnp.ndarray>out) != self.typenum
+            return cnp.PyArray_EMPTY(axes, shape, REAL_TYPE, 0)
+        if (not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(<cnp.ndarray>out) != REAL_TYPE
                 or not cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
                 or cnp.PyArray_NDIM(<cnp.ndarray>out) != axes
                 or cnp.PyArray_DIM(<cnp.ndarray>out, 0) != shape[0]
@@ -156,20 +166,23 @@ cdef class Stream:
         cdef ptrdiff_t steps
         if self.tokens != NULL:
             import numpy
-            block = numpy.asarray(block)
+            block = numpy.array(block)      # a copy: what is checked must not change before it is used
             if block.ndim != 1 or block.dtype.kind not in "iu":
                 raise TypeError(f"block: expected integer token ids (T,), got {block.dtype} "
                                 f"{block.shape}")
             if block.size and (block.min() < 0 or block.max() >= self.vocabulary):
                 raise ValueError(f"block: index out of range: expected token ids from 0 to "
                                  f"{self.vocabulary - 1}, got {block.min()} to {block.max()}")
-            given = numpy.ascontiguousarray(block, numpy.intp)
+            given = block.astype(numpy.intp, copy=False)
             ids = <const ptrdiff_t*>cnp.PyArray_DATA(given)
         else:
             given = self.features(block, 2, "block")
             source = <const real*>cnp.PyArray_DATA(given)
         steps = cnp.PyArray_DIM(given, 0)
         y = self.space(out, 2, steps)
+        if ids == NULL and overlap(given, y):
+            given = given.copy()        # steps would be overwritten before they are read
+            source = <const real*>cnp.PyArray_DATA(given)
         to = <real*>cnp.PyArray_DATA(y)
         with nogil:
             self.run(source, ids, to, steps)
@@ -178,14 +191,14 @@ cdef class Stream:
     def get_state(self):
         """The state of each layer: h, or (h, c), as lists of arrays (hidden_size,)."""
         h = [self.part(k, False).copy() for k in range(self.layers)]
-        if not self.work[0].cell.has_c:
+        if not self.work[0].layer.has_c:
             return h
         return h, [self.part(k, True).copy() for k in range(self.layers)]
 
     def set_state(self, state):
         """Take a state as `get_state` gives it."""
-        parts = state if self.work[0].cell.has_c else (state,)
-        if not isinstance(parts, tuple) or len(parts) != 1 + self.work[0].cell.has_c:
+        parts = state if self.work[0].layer.has_c else (state,)
+        if not isinstance(parts, tuple) or len(parts) != 1 + self.work[0].layer.has_c:
             raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for "
                             "cells with a cell state")
         checked = []
@@ -207,7 +220,7 @@ cdef class Stream:
         """Go back to the state that a new stream begins with."""
         for k, (h, c) in enumerate(self.initial[0]):
             self.part(k, False)[...] = h
-            if self.work[k].cell.has_c:
+            if self.work[k].layer.has_c:
                 self.part(k, True)[...] = c
 
     def __reduce__(self):
@@ -221,8 +234,8 @@ cdef class Stream:
         return other
 
     cdef object part(self, int k, bint c):
-        cdef cnp.npy_intp size = self.work[k].z_layout.units
-        cdef real* where = self.work[k].c if c else self.work[k].h
-        cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &size, self.typenum, where)
+        cdef cnp.npy_intp size = self.work[k].layer.z.units
+        cdef real* where = self.work[k].states.c if c else self.work[k].states.h
+        cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &size, REAL_TYPE, where)
         cnp.set_array_base(array, self)
         return array

@@ -87,7 +87,7 @@ static struct {
 
 static void run_flushing_denormals(region work, void *argument, int thread, int threads)
 {
-    unsigned mode = flush_denormals();
+    float_mode mode = flush_denormals();
     work(argument, thread, threads);
     finish_stores();
     restore_denormals(mode);

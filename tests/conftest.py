@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def nan_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
         array.fill(np.nan)
         return array
 
-    for module in (workspace, packed, segments, stack, streams, linear, recurrent):
-        monkeypatch.setattr(module, "aligned_empty", filled)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("rnncore.") and hasattr(module, "aligned_empty"):
+            monkeypatch.setattr(module, "aligned_empty", filled)
 
 
 @pytest.fixture

@@ -231,7 +231,8 @@ def test_resume_equals_uninterrupted_training_to_the_last_bit(
     first.save(tmp_path / "checkpoint")
     resumed = trained(0, None, model, **settings)
     resumed.model.generator.random(17)  # nothing of the fresh model may matter
-    resumed.model.flat_params[...] = np.nan
+    with resumed.model.changing_weights() as flat:
+        flat[...] = np.nan
     resumed.restore(tmp_path / "checkpoint")
     assert everything(resumed) | {"loss": first.loss} == everything(first)
     go(resumed, 25)

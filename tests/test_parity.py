@@ -13,6 +13,7 @@ from cases import CASES, Array, Case, infer, make_given, make_layer, named_state
 from conftest import BUILDS
 
 from rnncore import engine, reference
+from rnncore.engine.builds import BUILDS as BUILD_TABLE
 from rnncore.layers.recurrent import Recurrent
 
 # Relative to the largest entry of each array.
@@ -94,8 +95,8 @@ def assert_build(layer: Recurrent, build: str, dtype: str) -> None:
     """Fail unless every part of a layer runs on the compiled module of this build."""
     module = engine.load_kernels(build, np.dtype(dtype))
     assert Path(module.__file__).name.startswith(f"kernels_{build}_f{np.dtype(dtype).itemsize * 8}")
-    vector_bytes = {"baseline": 16, "v3": 32, "v4": 64}[build]
-    assert module.lanes == vector_bytes // np.dtype(dtype).itemsize
+    vector_bytes = next(b.vector_bytes for b in BUILD_TABLE if b.name == build)
+    assert module.lanes * np.dtype(dtype).itemsize == module.vector_bytes == vector_bytes
     assert layer._stack.kernels is module
     for direction in layer._stack.directions():
         assert direction.kernels is module and type(direction.layer) is module.Layer

@@ -22,8 +22,7 @@ from conftest import BUILDS
 
 import rnncore
 from rnncore import engine
-from rnncore.engine import workspace
-from rnncore.layers import stack
+from rnncore.engine import stack, workspace
 from rnncore.layers.recurrent import Recurrent
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -87,9 +86,9 @@ def test_the_same_bits_on_every_build(
 
 def sharing(case: Case, count: int) -> dict[str, int]:
     """Return how the engine shares a layer's work among threads."""
-    direction = make_layer(case)._layers[0][0]
+    direction = make_layer(case)._stack.layers[0][0]
     tokens = case.source != "features"
-    return direction.kernels.plan(direction.task(), case.T, case.B, tokens, count)
+    return direction.layer.plan(case.T, case.B, tokens, count)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

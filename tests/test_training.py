@@ -94,7 +94,8 @@ def test_optimizer_state_round_trip(optimizer: Any) -> None:
     first.lr = 0.05
     state = first.state_dict()
     second.load_state_dict(state)
-    layers[1].flat_params[...] = layers[0].flat_params
+    with layers[1].changing_weights() as flat:
+        flat[...] = layers[0].flat_params
     for layer, steps in zip(layers, (first, second), strict=True):
         layer.flat_grads[...] = 0.5
         steps.step()
@@ -340,7 +341,8 @@ def test_what_is_not_finite_stops_before_anything_is_changed(
             if trainer.step != step:
                 return
             if where == "weights":
-                trainer.model.params["head.weight"][...] = np.inf
+                with trainer.model.writable_params() as params:
+                    params["head.weight"][...] = np.inf
                 trainer.model.weights_changed()
             else:
                 backward = trainer.model.backward

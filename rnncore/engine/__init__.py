@@ -8,7 +8,6 @@ The fastest build that this processor runs is taken at the first use; the enviro
 from __future__ import annotations
 
 import os
-import platform
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rnncore.engine.builds import BUILDS
 from rnncore.engine.processor import builds as runnable_builds
 
-BUILDS = ("v4", "v3", "baseline")
 MOST_THREADS = 64  # as in src_cython/threads.h
 BITS = {np.dtype(np.float32): 32, np.dtype(np.float64): 64}
 
@@ -35,7 +34,7 @@ def _path(build: str, bits: int) -> Path | None:
 
 def installed_builds() -> list[str]:
     """Names of the builds that are installed, the fastest first."""
-    return [build for build in BUILDS if _path(build, 32) and _path(build, 64)]
+    return [b.name for b in BUILDS if _path(b.name, 32) and _path(b.name, 64)]
 
 
 @cache
@@ -74,8 +73,7 @@ def load_kernels(build: str, dtype: DTypeLike) -> Any:
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
-    from rnncore.engine._shim import wrap
-    return wrap(module)
+    return module
 
 
 def kernels(dtype: DTypeLike) -> Any:
@@ -141,18 +139,3 @@ def set_num_threads(threads: int) -> None:
     if not whole or not 1 <= threads <= MOST_THREADS:
         raise _wrong_threads("threads", threads)
     _threads = int(threads)
-
-
-def show_config() -> None:
-    """Print the version, the build in use and why, the builds at hand and the thread count."""
-    import rnncore
-
-    build, reason = chosen_build()
-    module = kernels(np.float32)
-    print(f"rnncore    {rnncore.__version__}")
-    print(f"build      {build}: {reason}")
-    print(f"vectors    {module.lanes} float32; panels of up to {module.panel} columns")
-    print(f"installed  {', '.join(installed_builds())}")
-    print(f"processor  {platform.machine()}, runs {', '.join(runnable_builds())}")
-    print(f"threads    {get_num_threads()}")
-    print(f"numpy      {np.__version__}")

@@ -147,13 +147,14 @@ def set_gradients(
                 buffer[:, : direction.hidden_size] = batch.in_order(given)
     task.set_weights_back(weights)
     first = stride = 0
-    flat = dy_rows = None
+    flat, placed, dy_rows = None, False, None
     if dy is not None:
         flat, first, stride = dy.flat, dy.first + d * dy.part_stride, dy.stride
+        placed = dy.placed
         if dy.placed or dy.part_stride < direction.state_size:
             size = run.plan.chunk_rows * direction.state_size
             dy_rows = workspace.array(("dy_rows", d), (size,))
-    task.set_gradients(flat, first, stride, dy_rows, *sums.of(number, d), sums.adds)
+    task.set_gradients(flat, first, stride, placed, dy_rows, *sums.of(number, d), sums.adds)
     return dh, dc
 
 

@@ -115,7 +115,7 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return x W^T + b for x (..., in_features), as (..., out_features); rows for rows."""
-        y = self._packed("forward").weights[0].apply(x)
+        y = self._packed("forward").weights[0].apply(x, get_num_threads())
         return self._map(x) if y is NotImplemented else y
 
     def _map(self, x: Any) -> Any:
@@ -244,7 +244,7 @@ class Linear(Module):
         array, sizes = workspace.array, self._linear.backward_sizes(x.length)
         self._kernels.linear_backward(
             self._linear, None if back is None else back.weights[0], dy, x.flat, x.first, x.stride,
-            x.parts, x.part_stride, x.length, dx, 0, 0 if dx is None else dx.shape[1],
+            x.parts, x.part_stride, x.length, dx, 0 if dx is None else dx.shape[1],
             self._grads["weight"], self._grads.get("bias"), adds,
             array("dy_columns", (sizes["dy_columns"],)),
             array("x_panels", (sizes["x_panels"],)), get_num_threads(),

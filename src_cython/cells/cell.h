@@ -1,4 +1,4 @@
-/* What the engine knows of a cell: its sizes and its gate mathematics, forward and backward.
+/* What the engine knows of a cell: one descriptor, with its gate mathematics forward and backward.
  *
  * The engine does the matrix work; a cell turns pre-activations into activations, for a few rows
  * and one block of `units` hidden units at a time. A row is a sequence, or one of several blocks of
@@ -12,45 +12,61 @@
 #include "../simd.h"
 
 #define MOST_GATES 8
+#define MOST_OWN 8
+#define MOST_PLACES (2 * MOST_GATES + MOST_OWN)
 
-/* The step t of one block, of one row at least.
- *   h         OUT   (rows, units)          h_t; nothing else stands there
- *   c         OUT   (rows, units)          c_t; may be c_prev itself; unused without a cell state
- *   saved     INOUT (rows, saved, units)   in: W_hx x_t + b_h in the first `gates` places;
- *                                          out: what backward needs
- *   recurrent IN    (rows, gates, units)   W_hh h_prev
- *   h_prev    IN    (rows, units)          h_{t-1}
- *   c_prev    IN    (rows, units)          c_{t-1}
+/* The step t of one block, of one row at least. Strides are numbers from one row to the next.
+ *                        forward                              backward
+ *   saved      INOUT     (rows, places, units)                (rows, places, units)
+ *                        in: W_hx x_t + b_h in the first      in: what forward saved; out: the
+ *                        `gates` places; out: what backward   gradients of the pre-activations, of
+ *                        needs                                W_hx x_t in the first `gates` places,
+ *                                                             of W_hh h_prev in the last `gates` that
+ *                                                             the descriptor names, of own vectors
+ *                                                             where it says
+ *   recurrent  IN        (rows, gates, units) W_hh h_prev     unused
+ *   own        IN        (rows, own, units), the cell's own vectors, at both
+ *   h, c       OUT / IN  (rows, units) h_t, c_t; c may be c_prev itself in forward
+ *   h_prev, c_prev IN    (rows, units) h_{t-1}, c_{t-1}
+ *   dh         INOUT     unused                               in: dL/dh_t from step t + 1; out: the
+ *                                                             part of dL/dh_prev that does not pass
+ *                                                             through W_hh
+ *   dc         INOUT     unused                               in: dL/dc_t; out: dL/dc_prev
+ *   dy         IN        unused                               dL/dh_t from the layer above; NULL: zero
  */
-typedef void (*cell_forward)(real *h, real *c, real *saved, const real *recurrent,
-                             const real *h_prev, const real *c_prev, ptrdiff_t rows,
-                             ptrdiff_t units, ptrdiff_t saved_stride, ptrdiff_t recurrent_stride,
-                             ptrdiff_t state_stride);
+typedef struct {
+    ptrdiff_t rows, units;
+    ptrdiff_t saved_stride, recurrent_stride, state_stride, own_stride, dy_stride;
+    real *saved;
+    const real *recurrent, *own;
+    real *h, *c;
+    const real *h_prev, *c_prev;
+    real *dh, *dc;
+    const real *dy;
+} Block;
 
-/* The same step, backward.
- *   saved     INOUT (rows, saved, units)   in: what forward saved; out: the gradients of the
- *                                          pre-activations, those of W_hx x_t in the first `gates`
- *                                          places, those of W_hh h_prev in the last `gates`
- *   dh        INOUT (rows, units)          in: dL/dh_t from step t + 1; out: the part of dL/dh_prev
- *                                          that does not pass through W_hh
- *   dc        INOUT (rows, units)          in: dL/dc_t; out: dL/dc_prev
- *   dy        IN    (rows, units)          dL/dh_t from the layer above; NULL is zero
- *   h, c, h_prev, c_prev  IN (rows, units)
- */
-typedef void (*cell_backward)(real *saved, real *dh, real *dc, const real *dy, const real *h,
-                              const real *c, const real *h_prev, const real *c_prev, ptrdiff_t rows,
-                              ptrdiff_t units, ptrdiff_t saved_stride, ptrdiff_t state_stride,
-                              ptrdiff_t dy_stride);
+typedef void (*cell_function)(const Block *block);
+
+/* A vector (units,) of the cell's own, under the name that its parameter has. */
+typedef struct {
+    const char *name;
+    int starts;         /* 1 + the place of the gate whose recurrent sum starts from it, or 0: the
+                           functions get it, as row k of `own` for the k-th of these */
+    int gradient;       /* the place of its gradient in `saved` after backward; it may be one of
+                           those that the gradients of gates have, or a further one */
+} Own;
 
 typedef struct {
     const char *name;
-    int gates;                   /* rows of W_hx and W_hh, in hidden sizes */
-    int saved;                   /* places a unit in `saved`, at least `gates` */
-    int has_c;                   /* a cell state beside h */
-    int x_gates[MOST_GATES];     /* which gate of the public arrays stands in each place, for x */
+    const char *gates;           /* a letter a gate, in the public order of the rows of W_hx and W_hh */
+    const char *places;          /* what `saved` holds after forward, a letter a place, at least as
+                                    many as gates; a space: unnamed. Gradients of own vectors may
+                                    have places behind these */
+    const char *states;          /* "h", or "hc" with a cell state beside it */
+    int x_gates[MOST_GATES];     /* which public gate stands in each place, for x */
     int h_gates[MOST_GATES];     /* the same for h */
-    cell_forward forward;
-    cell_backward backward;
+    Own own[MOST_OWN + 1];       /* ends with a NULL name */
+    cell_function forward, backward;
 } Cell;
 
 #define FOR_EACH_ROW(rows) for (ptrdiff_t row = 0; row < (rows); row++)

@@ -1,4 +1,4 @@
-# Softmax cross-entropy: loss and gradient in one pass over the logits.
+# Losses: softmax cross-entropy, with its gradient in one pass over the logits.
 
 cdef struct CrossEntropy:
     real* dlogits               # OUT (rows, dlogits_stride)
@@ -19,7 +19,7 @@ cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept no
     cdef ptrdiff_t target = task.targets[row], n = task.classes, k, j
     cdef real highest = l[0], total, factor
     cdef double gap
-    cdef real edge[16]
+    cdef real edge[MOST_LANES]
     cdef vec most
     if target < 0:
         task.losses[row] = 0
@@ -29,8 +29,8 @@ cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept no
     if n >= LANES:
         most = load(l)
         for k in range(1, n // LANES):
-            most = larger(most, load(l + k * LANES))
-        store(edge, larger(most, load(l + n - LANES)))
+            most = maximum(most, load(l + k * LANES))
+        store(edge, maximum(most, load(l + n - LANES)))
         for j in range(LANES):
             highest = max(highest, edge[j])
     else:
@@ -67,11 +67,14 @@ def softmax_cross_entropy(dlogits, double[::1] losses, logits, const ptrdiff_t[:
                           double weight, int threads):
     """losses[row] = -log softmax(logits[row])[target]; dlogits = weight * (softmax - one_hot)."""
     cdef CrossEntropy task
-    if len(losses) == 0:
+    cdef ptrdiff_t rows = len(losses)
+    if rows == 0:
         return
-    task.dlogits = reals(dlogits)
+    if len(targets) != rows:
+        raise ValueError(f"targets: expected {rows}, got {len(targets)}")
+    task.dlogits = numbers(dlogits, (rows - 1) * dlogits_stride + classes)
     task.losses = &losses[0]
-    task.logits = reals(logits)
+    task.logits = numbers(logits, (rows - 1) * logits_stride + classes)
     task.targets = &targets[0]
     task.rows = len(losses)
     task.classes = classes
@@ -79,44 +82,4 @@ def softmax_cross_entropy(dlogits, double[::1] losses, logits, const ptrdiff_t[:
     task.dlogits_stride = dlogits_stride
     task.weight = weight
     with nogil:
-        run_region(cross_entropy_region, &task, worthwhile(threads, task.rows * classes * 16))
-
-
-# The elementary functions by themselves, for the tests of their accuracy.
-
-cdef enum Function:
-    EXPONENTIAL
-    SIGMOID
-    HYPERBOLIC_TANGENT
-
-cdef struct Map:
-    real* out
-    const real* x
-    ptrdiff_t count
-    Function function
-
-
-cdef void map_region(void* argument, int thread, int threads) noexcept nogil:
-    cdef Map* task = <Map*>argument
-    cdef ptrdiff_t vector, k
-    cdef vec x
-    for vector in range(task.count // LANES):
-        k = vector * LANES
-        x = load(task.x + k)
-        if task.function == EXPONENTIAL:
-            store(task.out + k, exponential(x))
-        elif task.function == SIGMOID:
-            store(task.out + k, sigmoid(x))
-        else:
-            store(task.out + k, hyperbolic_tangent(x))
-
-
-def map_function(str name, out, x):
-    """out = name(x) for "exp", "sigmoid" or "tanh"; the size is a multiple of `lanes`."""
-    cdef Map task
-    task.out = reals(out)
-    task.x = reals(x)
-    task.count = x.size
-    task.function = {"exp": EXPONENTIAL, "sigmoid": SIGMOID, "tanh": HYPERBOLIC_TANGENT}[name]
-    with nogil:
-        run_region(map_region, &task, 1)
+        run_region(cross_entropy_region, &task, worthwhile(threads, task.rows * classes * COST_OF_A_MOVE))

@@ -1,0 +1,24 @@
+"""What is installed and what runs, in a few lines."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+
+from rnncore.engine import chosen_build, get_num_threads, installed_builds, kernels, runnable_builds
+
+__version__ = "0.1.0"
+
+
+def show_config() -> None:
+    """Print the version, the build in use and why, the builds at hand and the thread count."""
+    build, reason = chosen_build()
+    module = kernels(np.float32)
+    print(f"rnncore    {__version__}")
+    print(f"build      {build}: {reason}")
+    print(f"vectors    {module.lanes} float32; panels of up to {module.panel} columns")
+    print(f"installed  {', '.join(installed_builds())}")
+    print(f"processor  {platform.machine()}, runs {', '.join(runnable_builds())}")
+    print(f"threads    {get_num_threads()}")
+    print(f"numpy      {np.__version__}")

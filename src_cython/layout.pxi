@@ -1,0 +1,174 @@
+# Sizes: how numbers stand in memory, and from which size on something is worth while. The latter was
+# measured, and changes no bit of any result.
+
+cdef enum:
+    CHUNK_ROWS = 256            # rows that the projection takes at a time at most, and the sums of the
+                                # weight gradients: these are summed in the order of such chunks
+    SHORT_CHUNK_ROWS = 96       # of a product by itself
+    GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
+    FEW_ROWS = 3                # so few are bound by reading weights, not by arithmetic
+    MOST_LAYERS = 64            # of a wavefront, and of a stream
+    # Multiply-adds that take some tens of microseconds: less stays on the caller's thread. What else
+    # kernels do is counted in these: a number moved, added or converted costs a few, as it comes
+    # from memory; one that goes through exp some more.
+    WORTH_A_THREAD = 500000
+    COST_OF_A_MOVE = 16
+    COST_OF_A_SQUARE = 8
+    BARRIER_VECTORS = 1024      # multiply-adds of a vector in a share of a step that pays for a barrier
+    LEAST_CHUNK_ROWS = 48       # of a chunk whose z does not stay in the second cache anyway
+    SUMS_IN_CACHE = 65536       # numbers of dz that stay in the second cache beside panels of x
+
+# Bytes that stay in a core's own caches beside what else is there.
+cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3
+cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
+
+
+cdef struct Layout:
+    # How the gates of one row stand in memory: (blocks, places, block). The first `gates` of the
+    # `places` belong to W_hx x.
+    ptrdiff_t units             # hidden units
+    ptrdiff_t block             # hidden units a block
+    ptrdiff_t blocks
+    ptrdiff_t gates
+    ptrdiff_t places
+    ptrdiff_t stride            # blocks * places * block
+    ptrdiff_t width             # blocks * gates * block: columns of the weights
+    ptrdiff_t panel             # columns of the panels of the weights
+    ptrdiff_t block_panels      # gates * block // panel
+    const tile_kernel* tile     # the loop for such panels
+
+
+cdef struct Rows:
+    # A matrix by rows, each row in `parts` of `depth` numbers, `part_stride` apart.
+    real* data
+    ptrdiff_t stride
+    ptrdiff_t parts
+    ptrdiff_t depth
+    ptrdiff_t part_stride
+
+
+cdef struct Target:
+    # Where rows of `depth` numbers go, `stride` apart: one after another, or to the caller's places,
+    # whose padding becomes zeros. By non-temporal stores, if they would leave the caches anyway.
+    real* data
+    ptrdiff_t stride
+    ptrdiff_t depth
+    bint placed
+    bint nontemporal
+
+
+cdef inline bint are_large(ptrdiff_t bytes) noexcept nogil:
+    # Larger than the second cache, so that what was used long ago comes from afar.
+    return bytes > 2 * SECOND_CACHE
+
+
+cdef inline bint are_large_weights(ptrdiff_t numbers) noexcept nogil:
+    return are_large(numbers * <ptrdiff_t>sizeof(weight))
+
+
+cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:
+    return (number + multiple - 1) // multiple * multiple
+
+
+cdef inline ptrdiff_t share(ptrdiff_t number, int thread, int threads) noexcept nogil:
+    # Where the part of this thread begins; share(n, i + 1, threads) is where it ends.
+    return number * thread // threads
+
+
+cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
+    cdef ptrdiff_t most = multiply_adds // WORTH_A_THREAD
+    return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))
+
+
+cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexcept nogil:
+    # Blocks are the smallest whose gates fill whole panels, and panels the widest of those that pad
+    # the units least. A whole number of blocks makes PANEL units, so that these can be shared out.
+    cdef Layout layout
+    cdef ptrdiff_t vectors, width
+    layout.block = 0
+    for width in range(PANEL_VECTORS, 1, -1):
+        vectors = 1
+        while vectors * gates % width:
+            vectors += 1
+        if layout.block == 0 or (PANEL_VECTORS % vectors == 0 and
+                                 round_up(units, vectors * LANES) < round_up(units, layout.block)):
+            layout.block = vectors * LANES
+            layout.panel = width * LANES
+            layout.tile = tiles[width]
+    layout.units = units
+    layout.block_panels = gates * layout.block // layout.panel
+    layout.blocks = round_up(units, layout.block) // layout.block
+    layout.gates = gates
+    layout.places = places
+    layout.width = layout.blocks * gates * layout.block
+    layout.stride = layout.blocks * places * layout.block
+    return layout
+
+
+cdef inline Panels panels_of(const Layout* z, real* data, ptrdiff_t depth) noexcept nogil:
+    # The weights of a layout, (width, depth), for the forward pass.
+    return Panels(data, depth, z.width, z.panel)
+
+
+cdef inline ptrdiff_t columns_of(ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride) noexcept nogil:
+    # Whole vectors that a row in parts takes.
+    return round_up((parts - 1) * part_stride + depth, LANES)
+
+
+cdef inline Panels panels_back(const Layout* z, real* data, ptrdiff_t parts, ptrdiff_t depth,
+                               ptrdiff_t part_stride) noexcept nogil:
+    # The same weights for the backward pass: their rows are the panels' depth.
+    return Panels(data, z.width, columns_of(parts, depth, part_stride), PANEL)
+
+
+cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
+    # Numbers from one column of a chunk of rows to the next, and rows of its panels.
+    return round_up(min(rows, <ptrdiff_t>CHUNK_ROWS), LANES)
+
+
+cdef inline Panels row_panels(real* data, ptrdiff_t columns, ptrdiff_t rows) noexcept nogil:
+    # A chunk of rows as panels, for the sums of the weight gradients.
+    return Panels(data, column_size(rows), round_up(columns, LANES), PANEL)
+
+
+def backward_chunk(ptrdiff_t steps, ptrdiff_t rows):
+    """Steps a chunk of the backward pass: as many as have CHUNK_ROWS rows on average."""
+    return max(<ptrdiff_t>1, CHUNK_ROWS * steps // max(<ptrdiff_t>1, rows))
+
+
+# Arrays that Python owns
+
+cdef void* data(object array, size_t itemsize) except? NULL:
+    if array is None:
+        return NULL
+    cdef cnp.ndarray a = array
+    if (<size_t>cnp.PyArray_ITEMSIZE(a) != itemsize or not cnp.PyArray_IS_C_CONTIGUOUS(a)
+            or not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISNOTSWAPPED(a)):
+        raise TypeError("the engine takes contiguous, aligned arrays of its own dtype")
+    return cnp.PyArray_DATA(a)
+
+
+cdef inline real* reals(object array) except? NULL:
+    return <real*>data(array, sizeof(real))
+
+
+cdef real* numbers(object array, ptrdiff_t size) except? NULL:
+    # An array with at least so many numbers.
+    if array is not None and cnp.PyArray_SIZE(array) < size:
+        raise ValueError(f"expected an array of {size} numbers, got {array.size}")
+    return reals(array)
+
+
+cdef inline const ptrdiff_t* indices(object array) except? NULL:
+    return <const ptrdiff_t*>data(array, sizeof(ptrdiff_t))
+
+
+cdef Target target_of(object array, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t depth, bint placed,
+                      bint leaves) except *:
+    # Rows of a flat array. If it leaves the engine and is larger than the second cache, it is written
+    # by non-temporal stores, given that its rows are whole cache lines.
+    cdef Target target = Target(reals(array) + first, stride, depth, placed, False)
+    target.nontemporal = (leaves and are_large(cnp.PyArray_NBYTES(array))
+                          and <size_t>target.data % <size_t>(CACHE_LINE * sizeof(real)) == 0
+                          and stride % CACHE_LINE == 0)
+    return target

@@ -1,0 +1,80 @@
+# Tables of what each token contributes to a step, out of weights, and gradients back into them.
+
+cdef struct OneHot:
+    const Description* layer
+    real* table                 # OUT (tokens, blocks, gates, block); of the gradient: IN
+    real* W                     # IN (gates * units, input_size); of the gradient: INOUT
+    const real* b               # IN (blocks, gates, block)
+    const ptrdiff_t* tokens     # IN, each once
+    ptrdiff_t count
+
+
+cdef void one_hot_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef OneHot* t = <OneHot*>argument
+    cdef const Layout* z = &t.layer.z
+    cdef ptrdiff_t n
+    for n in range(share(t.count, thread, threads), share(t.count, thread + 1, threads)):
+        spread_gates(t.table + n * z.width, t.W + t.tokens[n], t.layer.input_size, t.b, z,
+                     t.layer.cell.x_gates)
+
+
+cdef void one_hot_gradient_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef OneHot* t = <OneHot*>argument
+    cdef const Layout* z = &t.layer.z
+    cdef ptrdiff_t n
+    for n in range(share(t.count, thread, threads), share(t.count, thread + 1, threads)):
+        gather_gates(t.W + t.tokens[n], t.layer.input_size, t.table + n * z.width, z,
+                     t.layer.cell.x_gates)
+
+
+cdef void run_one_hot(region kernel, OneHot* t, int threads):
+    with nogil:
+        run_region(kernel, t, worthwhile(threads, t.count * t.layer.z.width * COST_OF_A_MOVE))
+
+
+def one_hot_table(Layer layer, table, W_hx, Weights weights, tokens, int threads):
+    """table[n] = W_hx e_v + b_h for the n-th token v, in the engine's layout."""
+    cdef OneHot t = OneHot(&layer.layer, reals(table), reals(W_hx), weights.weights.b_x,
+                           indices(tokens), len(tokens))
+    run_one_hot(one_hot_region, &t, threads)
+
+
+def one_hot_gradient(Layer layer, dtable, dW_hx, tokens, int threads):
+    """dW_hx e_v += dtable[n] for the n-th token v."""
+    cdef OneHot t = OneHot(&layer.layer, reals(dtable), reals(dW_hx), NULL, indices(tokens),
+                           len(tokens))
+    run_one_hot(one_hot_gradient_region, &t, threads)
+
+
+cdef Product table_of(Layer layer, embedding, ptrdiff_t vocabulary, table):
+    cdef Product product
+    cdef Layout* z = &layer.layer.z
+    memset(&product, 0, sizeof(Product))
+    product.layout = layout_of(z.units, z.gates, z.gates)
+    product.gate_of = &layer.layer.cell.x_gates[0]
+    product.x = Rows(reals(embedding), layer.input_size, 1, layer.input_size, 0)
+    product.rows = vocabulary
+    product.y = reals(table)
+    return product
+
+
+def table_forward(Layer layer, table, embedding, ptrdiff_t vocabulary, Weights weights, int threads):
+    """table[v] = W_hx embedding[v] + b_h, in the engine's layout."""
+    cdef Product product = table_of(layer, embedding, vocabulary, table)
+    product.W = weights.weights.W_hx
+    product.b = weights.weights.b_x
+    run_product(product_region, &product, threads)
+
+
+def table_backward(Layer layer, dtable, embedding, ptrdiff_t vocabulary, WeightsBack weights,
+                   dembedding, dW_hx, columns, x_panels, int threads):
+    """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
+    cdef Product product = table_of(layer, embedding, vocabulary, dtable)
+    product.W_back = weights.weights.W_hx
+    product.dx = reals(dembedding)
+    product.dx_stride = layer.input_size
+    product.dW = reals(dW_hx)
+    product.adds = True
+    product.dy_columns = reals(columns)
+    product.x_panels = reals(x_panels)
+    run_product(product_backward_region, &product, threads)

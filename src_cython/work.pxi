@@ -1,0 +1,138 @@
+# Work: one direction of one layer over one batch, as the kernels see it.
+#
+# Rows are packed: step t has offset[t + 1] - offset[t] sequences, the longest first, so the
+# sequences still running at step t are the first ones. A dense batch is the case where every step
+# has the same number.
+#
+# States h and c stand in slots, one more than there are steps. Slot t begins at row slot(t); a
+# forward direction reads its previous state from slot t and writes slot t + 1, a reverse direction
+# the other way round. Slot 0 has room for the whole batch, slot t + 1 for the sequences of step t:
+# where a sequence ends, a reverse direction finds its initial state in place.
+
+cdef struct Description:
+    # What a layer is.
+    const CellDescription* cell
+    Layout z
+    ptrdiff_t input_size
+    ptrdiff_t state_stride      # hidden units in whole blocks
+    ptrdiff_t recurrent_place   # the first of the places that W_hh h has in z after backward
+    ptrdiff_t handed            # own vectors that the cell's functions get
+    bint has_c
+    bint reverse
+
+
+cdef struct Sequences:
+    # What a batch is.
+    ptrdiff_t steps
+    ptrdiff_t running           # sequences of step 0
+    ptrdiff_t chunk             # steps a chunk of the backward pass
+    const ptrdiff_t* offset     # IN (steps + 1): the first row of each step
+    bint training               # z, h and c of every step are kept
+    # The caller's arrays have `sequences` places a step. Which row of a step each of them is, or
+    # would be: beyond the last row is padding. NULL: row i is in place i.
+    ptrdiff_t sequences
+    const ptrdiff_t* rank       # IN (sequences)
+
+
+cdef struct Input:
+    # Features, or rows of the projected table chosen by tokens.
+    Rows x
+    bint placed                 # x stands at the caller's places, not in rows
+    real* x_rows                # SCRATCH (threads, rows of a chunk, x.stride) for such x, and for rows
+                                # that threads share unevenly; NULL: for neither
+    const ptrdiff_t* tokens     # IN (rows)
+    const real* table           # IN (vocabulary, blocks, gates, block)
+
+
+cdef struct ForwardWeights:
+    Panels W_hx                 # IN (input_size, width)
+    Panels W_hh                 # IN (hidden_size, width)
+    const real* b_x             # IN (blocks, gates, block): added to W_hx x
+    const real* start           # IN the same: what W_hh h starts from; NULL is zero
+    const real* own             # IN (blocks, handed, block)
+
+
+cdef struct BackwardWeights:
+    Panels W_hx                 # IN (width, columns of x)
+    Panels W_hh                 # IN (width, hidden_size)
+
+
+cdef struct States:
+    real* z                     # (rows, blocks, places, block); inference keeps a chunk, in which
+                                # threads that share rows have a place each
+    real* h                     # (slots, state_stride)
+    real* c                     # the same; inference keeps (batch, state_stride)
+    real* scratch               # (threads, scratch_size)
+    Target y                    # OUT h_t; data NULL: nobody wants it elsewhere
+
+
+cdef struct Gradients:
+    const real* dy              # IN dy_stride apart; NULL is zero
+    ptrdiff_t dy_stride
+    bint dy_placed              # dy stands at the caller's places, not in rows
+    real* dy_rows               # SCRATCH (rows of a chunk, state_stride); NULL: dy stands in rows,
+                                # zeros beyond the hidden size
+    real* dh                    # INOUT (batch, state_stride): dL/dh_last, then dL/dh_0
+    real* dc                    # the same for c
+    Target dx                   # OUT; data NULL: nobody wants it
+    real* dx_rows               # SCRATCH (rows of a chunk, depth), where dx goes to places
+    real* dtable                # INOUT (vocabulary, blocks, gates, block)
+    real* dW_hx                 # INOUT (gates * hidden_size, input_size)
+    real* dW_hh                 # INOUT (gates * hidden_size, hidden_size)
+    real* db                    # INOUT (gates * hidden_size)
+    real* down                  # INOUT (own, hidden_size), added to; NULL: nobody wants it
+    bint adds                   # to dW_hx, dW_hh, db; False: they are only written to
+    real* dz_columns            # SCRATCH (blocks * places * block, column_size)
+    real* x_panels              # SCRATCH (column_size, columns of x)
+    real* h_panels              # SCRATCH (column_size, hidden_size)
+
+
+cdef struct Work:
+    Description layer
+    Sequences batch
+    Input input
+    ForwardWeights weights
+    BackwardWeights back
+    States states
+    Gradients grads
+    Barrier barrier
+
+
+cdef inline ptrdiff_t rows_of(const Work* work, ptrdiff_t t) noexcept nogil:
+    return work.batch.offset[t + 1] - work.batch.offset[t]
+
+
+cdef inline ptrdiff_t slot(const Work* work, ptrdiff_t t) noexcept nogil:
+    return 0 if t == 0 else work.batch.running + work.batch.offset[t - 1]
+
+
+cdef inline ptrdiff_t slot_before(const Work* work, ptrdiff_t t) noexcept nogil:
+    return slot(work, t + 1) if work.layer.reverse else slot(work, t)
+
+
+cdef inline ptrdiff_t slot_after(const Work* work, ptrdiff_t t) noexcept nogil:
+    return slot(work, t) if work.layer.reverse else slot(work, t + 1)
+
+
+cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptrdiff_t units, bint reverse) noexcept:
+    cdef Description layer
+    cdef ptrdiff_t gates = strlen(cell.gates), places = strlen(cell.places), k
+    layer.cell = cell
+    layer.input_size = input_size
+    layer.reverse = reverse
+    layer.has_c = strlen(cell.states) > 1
+    layer.recurrent_place = places - gates
+    layer.handed = 0
+    for k in range(own_vectors(cell)):
+        layer.handed += cell.own[k].starts == 0
+        places = max(places, <ptrdiff_t>cell.own[k].gradient + 1)
+    layer.z = layout_of(units, gates, places)
+    layer.state_stride = layer.z.blocks * layer.z.block
+    return layer
+
+
+cdef inline ptrdiff_t own_vectors(const CellDescription* cell) noexcept nogil:
+    cdef ptrdiff_t k = 0
+    while k < MOST_OWN and cell.own[k].name != NULL:
+        k += 1
+    return k
