@@ -111,6 +111,10 @@ def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:
     TypeError
         If the array is of another kind: integers, booleans, complex numbers, objects, text.
     """
+    if type(x) is np.ndarray and x.dtype is dtype:  # most are as they should be
+        flags = x.flags
+        if flags.c_contiguous and flags.aligned:
+            return x
     array = as_array(name, x)
     if array.dtype.kind != "f":
         thing = array.dtype.kind == "O" and not isinstance(x, np.ndarray)

@@ -113,9 +113,9 @@ class Cell:
         for which in ("forward", "backward"):
             if can_raise(getattr(self, which)):
                 raise TypeError(
-                    f"cell {name!r}: {which}: expected a function that raises nothing, got one with "
-                    "raise or assert in it; the engine cannot stop in the middle of a step, so "
-                    "return NaN instead"
+                    f"cell {name!r}: {which}: expected a function that raises nothing, got one "
+                    "with raise or assert in it; the engine cannot stop in the middle of a step, "
+                    "so return NaN instead"
                 )
         self._try_out()
         self._compiled: dict[np.dtype, Any] = {}

@@ -37,7 +37,6 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
     cdef ptrdiff_t places = layout.places * layout.block
     cdef ptrdiff_t at, i, row, rows, k, r, unit
     cdef Block block
-    memset(&block, 0, sizeof(Block))
     block.units = layout.block
     for i in range(split.tiles):
         row = split.row_thread + tile_begin(split, i) * apart

@@ -16,20 +16,25 @@ cdef void gather_rows(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t t,
 
 
 cdef struct Step:
-    # One step from this thread's first row on: its states and its part of z (`saved`).
-    Block first
+    # The states of one step, and its part of z, from this thread's first row on.
+    real* h
+    real* c
+    real* z
+    const real* h_prev
+    const real* c_prev
     ptrdiff_t apart             # from one of this thread's rows to the next, in the states
     ptrdiff_t z_apart           # and in z
 
 
 cdef inline void run_cell(const Work* work, Block* block, const Step* step, ptrdiff_t here,
-                          ptrdiff_t z_here, ptrdiff_t unit_block, ptrdiff_t rows) noexcept nogil:
-    # The cell on some rows of a block whose states begin `here` and whose z begins at z_here.
-    block.h, block.c = step.first.h + here, step.first.c + here
-    block.h_prev, block.c_prev = step.first.h_prev + here, step.first.c_prev + here
-    block.saved = step.first.saved + z_here
-    block.own = work.weights.own + unit_block * work.layer.handed * work.layer.z.block
+                          ptrdiff_t z_here, ptrdiff_t at, ptrdiff_t rows) noexcept nogil:
+    # The cell on some rows of block `at`, whose states begin `here` and whose z begins at z_here. Fields
+    # are set one by one: what is stored in pieces is slow to read as a whole.
     block.rows = rows
+    block.h, block.c = step.h + here, step.c + here
+    block.h_prev, block.c_prev = step.h_prev + here, step.c_prev + here
+    block.saved = step.z + z_here
+    block.own = work.weights.own + at * work.layer.handed * work.layer.z.block
     work.layer.cell.forward(block)
 
 
@@ -43,7 +48,7 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
     cdef tile_kernel own_tile = layout.tile[split.own]
     cdef ptrdiff_t n, r, first, many
     cdef const real* start = NULL
-    cdef Block block = step.first
+    cdef Block block
     block.units = block.state_stride = layout.block
     block.saved_stride, block.recurrent_stride = places, width
     block.own_stride = work.layer.handed * layout.block
@@ -54,7 +59,7 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
         if work.weights.start != NULL:
             start = work.weights.start + first * width
         # W_hh h_prev, from an own vector on where there is one
-        own_tile(recurrent, many * width, start, 0, step.first.h_prev, step.apart, 1, layout.units, 0,
+        own_tile(recurrent, many * width, start, 0, step.h_prev, step.apart, 1, layout.units, 0,
                  panel_at(W_hh, first * width), many * width, NULL)
         for r in range(split.own):
             block.recurrent = recurrent + r * many * width
@@ -71,7 +76,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
     cdef ptrdiff_t blocks = split.last_block - split.block, n, i, row, rows, at, after
     cdef const weight* next = NULL
     cdef const real* start = NULL
-    cdef Block block = step.first
+    cdef Block block
     block.units, block.recurrent, block.recurrent_stride = layout.block, recurrent, width
     block.saved_stride, block.state_stride, block.own_stride = step.z_apart, step.apart, 0
     for n in range(blocks):
@@ -85,7 +90,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
             row = tile_begin(split, i)
             rows = tile_begin(split, i + 1) - row
             layout.tile[rows](
-                recurrent, width, start, 0, step.first.h_prev + row * step.apart, step.apart, 1,
+                recurrent, width, start, 0, step.h_prev + row * step.apart, step.apart, 1,
                 layout.units, 0, panel_at(W_hh, at * width), width,
                 look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
             run_cell(work, &block, step, row * step.apart + at * layout.block,
@@ -96,18 +101,16 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
                        const Split* split, real* recurrent) noexcept nogil:
     # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
     cdef Step step
-    cdef Block* first = &step.first
-    cdef ptrdiff_t stride = work.layer.state_stride, row = split.row_thread * stride
+    cdef ptrdiff_t stride = work.layer.state_stride, first = split.row_thread * stride
+    step.z = z
     step.z_apart = z_apart * work.layer.z.stride
     step.apart = stride * split.row_threads
-    memset(first, 0, sizeof(Block))
-    first.saved = z
-    first.h_prev = work.states.h + slot_before(work, t) * stride + row
-    first.h = work.states.h + slot_after(work, t) * stride + row
-    first.c_prev = first.c = work.states.c + row
+    step.h_prev = work.states.h + slot_before(work, t) * stride + first
+    step.h = work.states.h + slot_after(work, t) * stride + first
+    step.c_prev = step.c = work.states.c + first
     if work.batch.training and work.states.c != NULL:
-        first.c_prev = work.states.c + slot_before(work, t) * stride + row
-        first.c = work.states.c + slot_after(work, t) * stride + row
+        step.c_prev = work.states.c + slot_before(work, t) * stride + first
+        step.c = work.states.c + slot_after(work, t) * stride + first
     if split.own > FEW_ROWS:
         step_many_rows(work, t, &step, split, recurrent)
     elif split.own > 0:

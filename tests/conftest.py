@@ -12,8 +12,7 @@ import pytest
 from hypothesis import settings
 
 from rnncore import engine
-from rnncore.engine import packed, processor, segments, stack, streams, workspace
-from rnncore.layers import linear, recurrent
+from rnncore.engine import processor, workspace
 
 # The same examples in every run: a failure is never a matter of luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

@@ -13,14 +13,32 @@ from rnncore.engine.workspace import ALIGNMENT, aligned_empty
 Job = tuple[int, Callable[[np.ndarray], Any]]
 
 
-class Packing:
-    """How weights are packed for one kind of pass: what, and where in one buffer.
+class Spare:
+    """Memory of packed weights that nobody holds any more.
 
-    Buffers are lent by `spare`, a list that packings of the same weights may share: the sets of
-    several kinds then take turns in the same memory.
+    Packings of the same weights share it, so their buffers are as large as the largest needs them.
     """
 
-    def __init__(self, spare: list[np.ndarray], dtype: np.dtype, jobs: Sequence[Job]) -> None:
+    def __init__(self) -> None:
+        self.buffers: list[np.ndarray] = []
+        self.largest = 0  # numbers
+
+    def take(self, dtype: np.dtype) -> np.ndarray:
+        """Return a buffer that is large enough for any of the packings."""
+        while self.buffers:
+            try:
+                buffer = self.buffers.pop()
+            except IndexError:  # another thread was there first
+                break
+            if buffer.size >= self.largest:  # what is too small goes
+                return buffer
+        return aligned_empty(self.largest, dtype)
+
+
+class Packing:
+    """How weights are packed for one kind of pass: what, and where in one buffer."""
+
+    def __init__(self, spare: Spare, dtype: np.dtype, jobs: Sequence[Job]) -> None:
         self.spare, self.dtype = spare, dtype
         self.places: list[tuple[slice, Callable[[np.ndarray], Any]]] = []
         self.bytes = first = 0
@@ -29,19 +47,11 @@ class Packing:
             last = first + -(-size // ALIGNMENT) * ALIGNMENT // dtype.itemsize
             self.places.append((slice(first, last), pack))
             first = last
-        self.size = first
+        spare.largest = max(spare.largest, first)
 
     def pack(self) -> Packed:
         """Pack the weights as they are now."""
-        spare = self.spare
-        while spare:
-            try:
-                buffer = spare.pop()
-            except IndexError:  # another thread was there first
-                break
-            if buffer.size >= self.size:  # what is too small goes
-                return Packed(spare, buffer, self.places)
-        return Packed(spare, aligned_empty(self.size, self.dtype), self.places)
+        return Packed(self.spare, self.spare.take(self.dtype), self.places)
 
 
 class Packed:
@@ -58,9 +68,9 @@ class Packed:
 
     __slots__ = ("_buffer", "_spare", "weights")
 
-    def __init__(self, spare: list[np.ndarray], buffer: np.ndarray, places: Any) -> None:
+    def __init__(self, spare: Spare, buffer: np.ndarray, places: Any) -> None:
         self._spare, self._buffer = spare, buffer
         self.weights: list[Any] = [pack(buffer[place]) for place, pack in places]
 
     def __del__(self) -> None:
-        self._spare.append(self._buffer)
+        self._spare.buffers.append(self._buffer)

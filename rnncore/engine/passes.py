@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -40,21 +39,33 @@ class Plan(NamedTuple):
         return min(self.rows, self.chunk * self.running)
 
 
-@dataclass
 class Pass:
-    """One batch on its way through the stack, and what backward needs of it."""
+    """One batch on its way through the stack, and what backward needs of it.
 
-    batch: Batch
-    lease: Lease
-    training: bool
-    plan: Plan = field(init=False)
-    tokens: np.ndarray | None = None  # (rows,) intp, places in the table of tokens
-    tables: list[np.ndarray] = field(default_factory=list)  # of each direction of the first layer
-    inputs: list[Rows | None] = field(default_factory=list)  # of each layer; None for tokens
-    tasks: list[list[Any]] = field(default_factory=list)
-    states: list[list[tuple[np.ndarray, np.ndarray | None]]] = field(default_factory=list)
-    masks: list[np.ndarray | None] = field(default_factory=list)  # of each layer's output
-    h_out: np.ndarray | None = None  # the last layer's h, (slots, H), where it is the output
+    Attributes
+    ----------
+    plan
+        What its buffers depend on.
+    tokens, tables
+        Places (rows,) in the tables of tokens, one of each direction of the first layer.
+    inputs, tasks, states, masks
+        Of each layer: the rows of its input, None for tokens; the engine's tasks, and h and c, of
+        each direction; what its output is multiplied with.
+    h_out
+        The last layer's h, (slots, H), where it is the output.
+    """
+
+    plan: Plan
+
+    def __init__(self, batch: Batch, lease: Lease, training: bool) -> None:
+        self.batch, self.lease, self.training = batch, lease, training
+        self.tokens: np.ndarray | None = None
+        self.tables: list[np.ndarray] = []
+        self.inputs: list[Rows | None] = []
+        self.tasks: list[list[Any]] = []
+        self.states: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
+        self.masks: list[np.ndarray | None] = []
+        self.h_out: np.ndarray | None = None
 
     @property
     def workspace(self) -> Workspace:

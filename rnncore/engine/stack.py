@@ -12,7 +12,7 @@ import numpy as np
 from rnncore.engine import get_num_threads, kernels
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
-from rnncore.engine.packed import Job, Packed, Packing
+from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.passes import Layers, Pass, Plan, States, output_stride
 from rnncore.engine.rows import Rows
 from rnncore.engine.sums import Sums
@@ -54,7 +54,7 @@ class Stack:
         self.sizes = [size for size in sizes for _ in range(directions)]
         #: Numbers a row of the output, each direction padded to whole blocks.
         self.output_stride = output_stride(self.layers[-1])
-        self._spare: list[np.ndarray] = []  # memory of packed weights that nobody holds
+        self._spare = Spare()
         self._packings: dict[Any, Packing] = {}
 
     def directions(self) -> list[Direction]:
@@ -66,7 +66,7 @@ class Stack:
     def packing(self) -> Packing:
         """Return how all weights are packed for the forward pass."""
         if "forward" not in self._packings:
-            jobs = [(direction.layer.packed_bytes, direction.pack) for direction in self.directions()]
+            jobs: list[Job] = [(d.layer.packed_bytes, d.pack) for d in self.directions()]
             self._packings["forward"] = Packing(self._spare, self.dtype, jobs)
         return self._packings["forward"]
 
@@ -87,7 +87,7 @@ class Stack:
 
     def release(self) -> None:
         """Let go of memory that no weights are packed in."""
-        self._spare.clear()
+        self._spare.buffers.clear()
 
     # Setting up
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.engine.packed import Packed, Packing
+from rnncore.engine.packed import Packed, Packing, Spare
 from rnncore.engine.stack import Stack, fill_table
 from rnncore.engine.tokens import Tokens
 from rnncore.engine.workspace import aligned_empty
@@ -26,7 +26,7 @@ def stream_of(
     ids, one-hot or through an embedding (vocabulary, I).
     """
     jobs = [(direction.layer.packed_bytes, direction.pack) for direction in stack.directions()]
-    packed, table = Packing([], stack.dtype, jobs).pack(), None
+    packed, table = Packing(Spare(), stack.dtype, jobs).pack(), None
     if vocabulary:
         first = stack.layers[0][0]
         table = aligned_empty(vocabulary * first.layer.table_size, stack.dtype)

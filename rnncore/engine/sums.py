@@ -25,6 +25,7 @@ class Sums:
     def __init__(
         self,
         layers: list[list[Direction]],
+        apart: list[tuple[int, int]],
         tokens: Tokens | None,
         workspace: Workspace,
         adds: bool,
@@ -33,16 +34,15 @@ class Sums:
         #: For each direction of each layer: of its bias and of its own vectors, where apart.
         self.apart: dict[tuple[int, int], tuple[np.ndarray | None, np.ndarray | None]] = {}
         self.dtables: list[np.ndarray] = []
-        for number, directions in enumerate(layers):
-            for d, direction in enumerate(directions):
-                grads, size = direction.grads, direction.hidden_size
-                db = down = None
-                if grads.second_bias is not None:
-                    db = self._zeros(("db", number, d), direction.gates * size)
-                if any(array is not None for array in grads.own):
-                    down = self._zeros(("down", number, d), len(grads.own) * size)
-                if db is not None or down is not None:
-                    self.apart[number, d] = db, down
+        for number, d in apart:
+            direction = layers[number][d]
+            grads, size = direction.grads, direction.hidden_size
+            db = down = None
+            if grads.second_bias is not None:
+                db = self._zeros(("db", number, d), direction.gates * size)
+            if any(array is not None for array in grads.own):
+                down = self._zeros(("down", number, d), len(grads.own) * size)
+            self.apart[number, d] = db, down
         if tokens is not None:
             for d, direction in enumerate(layers[0]):
                 size = len(tokens.used) * direction.layer.table_size
@@ -56,6 +56,8 @@ class Sums:
     def of(self, number: int, d: int) -> tuple[Any, ...]:
         """Return where the engine sums the gradients of W_hx, W_hh, the bias and own vectors."""
         grads = self.layers[number][d].grads
+        if not self.apart:
+            return grads.W_hx, grads.W_hh, grads.bias, None
         db, down = self.apart.get((number, d), (None, None))
         return grads.W_hx, grads.W_hh, grads.bias if db is None else db, down
 
@@ -95,3 +97,14 @@ class Sums:
         )  # fmt: skip
         if dembedding is not None:
             dembedding[used] += dE
+
+
+def summed_apart(layers: list[list[Direction]]) -> list[tuple[int, int]]:
+    """Return layer and direction of those whose gradients the engine does not write all itself."""
+    return [
+        (number, d)
+        for number, directions in enumerate(layers)
+        for d, direction in enumerate(directions)
+        if direction.grads.second_bias is not None
+        or any(array is not None for array in direction.grads.own)
+    ]

@@ -52,6 +52,9 @@ class Form(NamedTuple):
         return state[..., 0, :] if self.kind == "one sequence" else state
 
 
+FORMS = {kind: Form(kind) for kind in ("time first", "batch first", "one sequence", "rows")}
+
+
 def pad(sequences: list[np.ndarray]) -> np.ndarray:
     """Return sequences (T_i, ...) as one array (T, B, ...), zero beyond each end."""
     steps = max((len(s) for s in sequences), default=0)
@@ -106,7 +109,7 @@ def check_input(
         x = _check_features(x, False, features, vocabulary, dtype)
     several = "batch first" if batch_first else "time first"
     kind = "one sequence" if x.ndim < rank else several
-    form = Form(kind)
+    form = FORMS[kind]
     x = np.ascontiguousarray(form.enter(x))
     if lengths is not None:
         lengths = check_lengths(lengths, x.shape[0], x.shape[1], kind)
@@ -118,6 +121,8 @@ def check_input(
 
 def _check_kind(x: Any, tokens: bool, layer: str, dtype: np.dtype) -> np.ndarray:
     # Numbers of the kind that was asked for: integers are tokens only where somebody says so.
+    if type(x) is np.ndarray and x.dtype is dtype and not tokens:
+        return x
     array = as_array("x", x)
     kind = array.dtype.kind
     if kind == "O":
@@ -286,12 +291,13 @@ def leave_state(states: States, letters: str, directions: int, mixed: bool, form
     """Bring states into the caller's layout: h, or a tuple of them; lists where sizes are mixed."""
     parts: list[Any] = []
     for arrays in states[: len(letters)]:
-        found = [array for array in arrays if array is not None]
         if mixed:
-            pieces = range(0, len(found), directions)
-            layers = [np.stack(found[n : n + directions]) for n in pieces]
+            pieces = range(0, len(arrays), directions)
+            layers = [np.stack(arrays[n : n + directions]) for n in pieces]  # type: ignore[arg-type]
             parts.append([form.leave_state(array) for array in layers])
-        else:
-            together = np.stack(found) if len(found) > 1 else found[0][None]
-            parts.append(form.leave_state(together))
+            continue
+        first = arrays[0]
+        assert first is not None
+        together = first[None] if len(arrays) == 1 else np.stack(arrays)  # type: ignore[arg-type]
+        parts.append(form.leave_state(together))
     return tuple(parts) if len(letters) > 1 else parts[0]

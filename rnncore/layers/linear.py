@@ -16,7 +16,7 @@ from rnncore.arguments import (
     check_weights,
 )
 from rnncore.engine import get_num_threads, kernels
-from rnncore.engine.packed import Job, Packed, Packing
+from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.rows import Rows
 from rnncore.engine.workspace import Pool, aligned_empty
 from rnncore.layers.kept import Kept, find, remember
@@ -74,7 +74,7 @@ class Linear(Module):
         self._kernels = kernels(self.dtype)
         self._linear = self._kernels.Linear(self.in_features, self.out_features)
         self._pool = Pool(self.dtype)
-        self._spare: list[np.ndarray] = []  # memory of packed weights that nobody holds
+        self._spare = Spare()
         self._packings: dict[Any, Packing] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class Linear(Module):
     def release_memory(self) -> None:
         """Let go of all buffers that no pass is using; the next call makes those it needs."""
         super().release_memory()
-        self._spare.clear()
+        self._spare.buffers.clear()
         self._pool.release()
 
     def __call__(self, x: Any) -> Any:

@@ -60,6 +60,8 @@ class Module:
     _transient: tuple[str, ...] = ("_guard", "_packed_sets", "_last", "flat_params", "flat_grads",
                                    "_flat", "_reading")  # fmt: skip
 
+    _take_turns = False
+
     def __init__(
         self,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -190,7 +192,7 @@ class Module:
             child.weights_changed()
 
     def _packed(self, kind: Any) -> Any:
-        # The weights packed for a kind of pass, one immutable set a version. The sets of several
+        # The weights packed for a kind of pass, one immutable set a version. Large sets of several
         # kinds take turns in the same memory: in training each is needed once a version.
         found = self._packed_sets.get(kind)
         if found is not None and found[0] == self._version:
@@ -198,7 +200,10 @@ class Module:
         with self._guard.weights:
             found = self._packed_sets.get(kind)
             if found is None or found[0] != self._version:
-                self._packed_sets.clear()
+                if self._take_turns or any(
+                    version != self._version for version, _ in self._packed_sets.values()
+                ):
+                    self._packed_sets.clear()
                 found = self._version, self._pack(kind)
                 self._packed_sets[kind] = found
             return found[1]

@@ -27,9 +27,12 @@ from rnncore.engine import kernels
 from rnncore.engine.direction import Direction, Parameters
 from rnncore.engine.packed import Packed
 from rnncore.engine.stack import Stack
+from rnncore.engine.sums import summed_apart
 from rnncore.engine.workspace import Pool
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module, Seed
+
+SMALL = 2**16  # bytes of packed weights, whose sets all stay in a core's caches
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -144,7 +147,8 @@ class RecurrentModule(Module):
     """A recurrent layer without its passes: its stack in the engine, parameters and buffers."""
 
     layer_name = ""  # as errors call it
-    _transient = (*Module._transient, "_stack", "_names", "_pool")
+    _transient = (*Module._transient, "_stack", "_names", "_pool", "_apart",
+                  "_summed_apart")  # fmt: skip
 
     def __init__(
         self,
@@ -214,6 +218,7 @@ class RecurrentModule(Module):
             for d, direction in enumerate(directions)
         ]
         self._pool = Pool(self.dtype)
+        self._take_turns = self._stack.packing().bytes > SMALL
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take settings and numbers, and make the rest anew."""
@@ -242,6 +247,12 @@ class RecurrentModule(Module):
         super()._bind(*buffers)
         for names, direction in zip(self._names, self._stack.directions(), strict=True):
             direction.params, direction.grads = names.pick(self._params), names.pick(self._grads)
+        self._apart = summed_apart(self._stack.layers)
+        # Gradients that the engine does not write itself, but for W_hx of tokens.
+        written = ("weight_ih", "weight_hh", *["bias_ih"] * (self.bias is True))
+        self._summed_apart = [
+            array for name, array in self._grads.items() if not name.startswith(written)
+        ]
 
     def _own_state(self) -> dict[str, np.ndarray]:
         state: dict[str, np.ndarray] = {}

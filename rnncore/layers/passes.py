@@ -232,15 +232,15 @@ class RecurrentPasses(RecurrentModule):
         return dx, dinitial
 
     def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
-        if not adds:  # to what the engine does not write itself is added all the same
-            written: tuple[str, ...] = ()
-            if kept.batch.rows:
-                written = ("weight_hh", "weight_ih", *["bias_ih"] * (self.bias is True))
-            for name, array in self._grads.items():
-                table = kept.tokens is not None and name.startswith("weight_ih_l0")
-                if table or not name.startswith(written):
-                    array[...] = 0
-        return Sums(self._stack.layers, kept.tokens, workspace, adds)
+        if not adds and not kept.batch.rows:
+            self.zero_grad()
+        elif not adds:  # to what the engine does not write itself is added all the same
+            for array in self._summed_apart:
+                array[...] = 0
+            if kept.tokens is not None:
+                for direction in self._stack.layers[0]:
+                    direction.grads.W_hx[...] = 0
+        return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds)
 
     def _finish_sums(
         self, sums: Sums, embedding: Embedding | None, default_state: bool, dinitial: States,
