@@ -8,6 +8,8 @@ Training
     loop and checkpoints are in `rnncore.training`.
 Text
     `LanguageModel`; vocabularies and reading files are in `rnncore.data`.
+Files
+    `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
     `set_num_threads`, `get_num_threads`, `show_config`.
 
@@ -24,21 +26,24 @@ from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
-    from rnncore.models import LanguageModel
+    from rnncore.files import FileError
+    from rnncore.models import LanguageModel, load
     from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "LanguageModel",
-    "Linear", "Module", "RMSprop", "clip_grad_norm", "get_num_threads", "set_num_threads",
-    "show_config", "softmax_cross_entropy",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "FileError",
+    "LanguageModel", "Linear", "Module", "RMSprop", "clip_grad_norm", "get_num_threads", "load",
+    "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
     "Cell": "rnncore.cells",
     "Custom": "rnncore.cells",
+    "FileError": "rnncore.files",
     "LanguageModel": "rnncore.models",
+    "load": "rnncore.models",
     "Adam": "rnncore.training",
     "RMSprop": "rnncore.training",
     "SGD": "rnncore.training",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore import engine
-from rnncore.layers.arguments import check_dtype, check_size
+from rnncore.arguments import check_dtype, check_size
 from rnncore.layers.module import Seed
 from rnncore.layers.recurrent import Recurrent
 

@@ -14,11 +14,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rnncore.data import Vocabulary
+from rnncore import files
+from rnncore.data import TextSource, Vocabulary
 from rnncore.models import LanguageModel
-from rnncore.training import CheckpointError, Trainer, TrainingSettings
-from rnncore.training import checkpoint as checkpoint_module
-from rnncore.training.checkpoint import load_checkpoint, save_checkpoint
+from rnncore.training import (
+    CheckpointError,
+    Trainer,
+    TrainingSettings,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -96,7 +101,7 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 def test_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "FORMAT_VERSION", 99)
+        patch.setattr(files, "FORMAT_VERSION", 99)
         save_checkpoint(tmp_path / "m", TENSORS, METADATA)
     with pytest.raises(CheckpointError, match=r"version 99 and this rnncore reads version 1"):
         load_checkpoint(tmp_path / "m")
@@ -180,13 +185,17 @@ def test_synced_before_the_rename_and_the_folder_after(
     assert load_checkpoint(target)[1] == METADATA
 
 
+def source(model: LanguageModel, text: str) -> TextSource:
+    return TextSource(model.vocabulary.encode(text), batch_size=4, sequence_length=30)
+
+
 def trained(steps: int, folder: Path | None, model: dict[str, Any], **settings: Any) -> Trainer:
     """Return a trainer of a tiny model, 11 chunks an epoch, so that 17 steps wrap."""
     language_model = LanguageModel(Vocabulary(TEXT), hidden_size=8, seed=3, **model)
     trainer = Trainer(
         language_model,
-        language_model.vocabulary.encode(TEXT),
-        TrainingSettings(steps=30, batch_size=4, sequence_length=30, **settings),
+        source(language_model, TEXT),
+        TrainingSettings(steps=30, **settings),
         folder,
     )
     go(trainer, steps)
@@ -206,7 +215,7 @@ def everything(trainer: Trainer) -> dict[str, Any]:
         "generator": trainer.model.generator.bit_generator.state,
         "loss": trainer.loss,
         "step": (trainer.step, trainer.optimizer.steps_taken, trainer.optimizer.lr),
-        "position": trainer.chunks.position,
+        "position": trainer.position,
     }
 
 
@@ -243,7 +252,7 @@ def test_restore_refuses_another_text_model_or_a_model_alone(tmp_path: Path) -> 
     path = tmp_path / "checkpoint"
     trainer = trained(2, None, {})
     trainer.save(path)
-    other = Trainer(trainer.model, trainer.model.vocabulary.encode(TEXT[1:]), trainer.settings)
+    other = Trainer(trainer.model, source(trainer.model, TEXT[1:]), trainer.settings)
     with pytest.raises(CheckpointError, match="expected the very text"):
         other.restore(path)
     with pytest.raises(CheckpointError, match="model of other settings"):

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnncore.data import TextChunks, Vocabulary, read_text, split_text
-from rnncore.data.text import single_pass
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
@@ -27,17 +26,17 @@ def write(folder: Path, **files: str | bytes) -> Path:
 class TestReadText:
     def test_arguments_keep_their_order_and_a_folder_is_sorted(self, tmp_path: Path) -> None:
         write(tmp_path, z="z", b="b", sub__a="a", a="A")
-        assert read_text([tmp_path / "z", tmp_path]) == "zAba"
+        assert read_text([tmp_path / "z", tmp_path]) == "z\nA\nb\na"
 
     def test_a_file_named_twice_is_read_once(self, tmp_path: Path) -> None:
         write(tmp_path, a="a", b="b")
         os.symlink(tmp_path / "a", tmp_path / "c")
-        assert read_text([tmp_path / "a", tmp_path, f"{tmp_path}/*"]) == "ab"
+        assert read_text([tmp_path / "a", tmp_path, f"{tmp_path}/*"]) == "a\nb"
 
     def test_glob(self, tmp_path: Path) -> None:
         write(tmp_path, b_c="1", a_c="2", a_h="3", deep__er__x_c="4")
-        assert read_text(f"{tmp_path}/*.c") == "21"
-        assert read_text(f"{tmp_path}/**/*.c") == "214"
+        assert read_text(f"{tmp_path}/*.c") == "2\n1"
+        assert read_text(f"{tmp_path}/**/*.c") == "2\n1\n4"
 
     def test_a_name_with_marks_of_a_pattern_is_taken_as_it_stands(self, tmp_path: Path) -> None:
         (tmp_path / "[draft].txt").write_text("kept")
@@ -100,7 +99,7 @@ class TestVocabulary:
     def test_round_trip(self, text: str) -> None:
         vocabulary = Vocabulary(text)
         tokens = vocabulary.encode(text)
-        assert tokens.dtype == np.int32
+        assert tokens.dtype == (np.uint8 if len(vocabulary) <= 256 else np.uint16)
         assert [sorted(set(text))[token] for token in tokens] == list(text)
         assert vocabulary.decode(tokens) == text
         assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
@@ -160,30 +159,18 @@ def test_chunks_run_along_contiguous_streams(
 ) -> None:
     tokens = np.arange(size, dtype=np.int32)
     chunks = TextChunks(tokens, batch_size, sequence_length)
-    epoch = [next(chunks) for _ in range(chunks.chunks_per_epoch)]
-    assert [chunk.wrapped for chunk in epoch] == [True] + [False] * (len(epoch) - 1)
-    streams = np.concatenate([chunk.inputs for chunk in epoch])
+    epoch = [chunks.batch(number) for number in range(chunks.per_epoch)]
+    continues = [chunks.continues(number) for number in range(chunks.per_epoch + 1)]
+    assert continues == [False] + [True] * (len(epoch) - 1) + [False]
+    streams = np.concatenate([inputs for inputs, _ in epoch])
     length = (size - 1) // batch_size // sequence_length * sequence_length
     assert streams.shape == (length, batch_size)
+    assert chunks.used == streams.size
     for b in range(batch_size):
         assert np.array_equal(streams[:, b], tokens[b * length : (b + 1) * length])
     # Token k is the number k, so the next one is k + 1.
-    assert all(np.array_equal(chunk.targets, chunk.inputs + 1) for chunk in epoch)
-    again = next(chunks)
-    assert again.wrapped
-    assert np.array_equal(again.inputs, epoch[0].inputs)
-
-
-def test_chunks_go_on_from_a_saved_position() -> None:
-    tokens = np.arange(200, dtype=np.int32)
-    first, second = TextChunks(tokens, 3, 10), TextChunks(tokens, 3, 10)
-    for _ in range(8):
-        next(first)
-    second.position = first.position
-    for _ in range(8):
-        expected, got = next(first), next(second)
-        assert np.array_equal(expected.inputs, got.inputs)
-        assert expected.wrapped == got.wrapped
+    assert all(np.array_equal(targets, inputs + 1) for inputs, targets in epoch)
+    assert np.array_equal(chunks.batch(chunks.per_epoch)[0], epoch[0][0])
 
 
 def test_text_shorter_than_one_batch() -> None:
@@ -194,7 +181,7 @@ def test_text_shorter_than_one_batch() -> None:
 
 @pytest.mark.parametrize("size", [2, 11, 12, 31, 32, 33])
 def test_single_pass_leaves_nothing_out(size: int) -> None:
-    chunks = list(single_pass(np.arange(size, dtype=np.int32), 1, 10))
-    assert np.array_equal(np.concatenate([c.inputs for c in chunks])[:, 0], np.arange(size - 1))
-    assert np.array_equal(np.concatenate([c.targets for c in chunks])[:, 0], np.arange(1, size))
-    assert [chunk.wrapped for chunk in chunks] == [True] + [False] * (len(chunks) - 1)
+    chunks = TextChunks(np.arange(size, dtype=np.int32), 1, 10, every_step=True)
+    batches = [chunks.batch(number) for number in range(chunks.per_epoch)]
+    assert np.array_equal(np.concatenate([b[0] for b in batches])[:, 0], np.arange(size - 1))
+    assert np.array_equal(np.concatenate([b[1] for b in batches])[:, 0], np.arange(1, size))

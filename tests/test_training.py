@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import rnncore
-from rnncore.data import Vocabulary
+from rnncore.data import TextChunks, TextSource, Vocabulary
 from rnncore.models import LanguageModel
 from rnncore.training import (
     SGD,
@@ -197,9 +197,11 @@ def test_schedules() -> None:
         {"steps": 1.5},
         {"steps": "a"},
         {"seconds": "a"},
-        {"steps": 1, "batch_size": 2.5},
-        {"steps": 1, "sequence_length": 0},
         {"steps": 1, "decay": -1.0},
+        {"steps": 1, "decay": 0.5},
+        {"epochs": float("inf")},
+        {"seconds": float("inf")},
+        {"steps": 1, "learning_rate": float("inf")},
         {"steps": 1, "decay_after": -1},
     ],
     ids=str,
@@ -213,17 +215,27 @@ def test_bad_arguments_of_a_trainer() -> None:
     model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
     tokens = model.vocabulary.encode(TEXT)
     with pytest.raises(TypeError, match=r"settings: .* got NoneType"):
-        Trainer(model, tokens, None)  # type: ignore[arg-type]
+        Trainer(model, TextSource(tokens), None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"source: .*TextSource"):
+        Trainer(model, tokens, TrainingSettings(steps=1))  # type: ignore[arg-type]
     for wrong in (tokens[:, None], tokens.astype(float)):
         with pytest.raises(TypeError, match=r"tokens: expected a text as integers \(N,\), got"):
-            Trainer(model, wrong, TrainingSettings(steps=1))
+            TextSource(wrong)
+    for wrong in ({"batch_size": 2.5}, {"sequence_length": 0}, {"validation_fraction": 1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+            TextSource(tokens, **wrong)
+
+
+CUT = ("batch_size", "sequence_length", "validation_fraction")
 
 
 def make(folder: Path | None = None, *callbacks: Callback, **settings: Any) -> Trainer:
     model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
-    settings = {"batch_size": 4, "sequence_length": 25, "learning_rate": 0.02, **settings}
-    tokens = model.vocabulary.encode(TEXT)
-    return Trainer(model, tokens, TrainingSettings(**settings), folder, callbacks)
+    cut = {"batch_size": 4, "sequence_length": 25}
+    cut |= {name: settings.pop(name) for name in CUT if name in settings}
+    settings = {"learning_rate": 0.02, **settings}
+    source = TextSource(model.vocabulary.encode(TEXT), **cut)
+    return Trainer(model, source, TrainingSettings(**settings), folder, callbacks)
 
 
 class Recorder(Callback):
@@ -254,7 +266,7 @@ def test_training_learns_more_than_the_frequencies() -> None:
 )
 def test_budgets(budget: dict[str, Any], steps: int) -> None:
     trainer = make(**budget)
-    assert trainer.chunks.chunks_per_epoch == 27
+    assert trainer.source.per_epoch == 27
     trainer.run()
     assert trainer.step == steps
     assert trainer.fraction == 1.0
@@ -295,7 +307,7 @@ def test_state_is_carried_and_reset_where_the_text_wraps(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(trainer.model, "forward", record)
     trainer.run()
-    n = trainer.chunks.chunks_per_epoch
+    n = trainer.source.per_epoch
     assert [i for i, (before, _) in enumerate(calls) if before is None] == [0, n]
     for i in range(1, n):
         assert calls[i][0] is calls[i - 1][1]
@@ -305,7 +317,8 @@ def test_evaluate_is_the_mean_over_every_character() -> None:
     trainer = make(steps=1, sequence_length=7)
     tokens = trainer.model.vocabulary.encode(TEXT)[:500]
     loss, _ = trainer.model.evaluate(tokens[:-1, None], tokens[1:, None])
-    assert trainer.evaluate(tokens) == pytest.approx(loss / math.log(2), rel=1e-5)
+    chunks = TextChunks(tokens, 1, 7, every_step=True)
+    assert trainer.evaluate(chunks) == [pytest.approx(loss / math.log(2), rel=1e-5)]
 
 
 def test_learning_rate_follows_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +369,7 @@ def test_what_is_not_finite_stops_before_anything_is_changed(
     with pytest.raises(NonFiniteError, match=f"step {step}, epoch .*{message}.*last.safetensors"):
         trainer.run()
     assert trainer.model.flat_params.tobytes() == expected[0]
-    assert trainer.step == trainer.optimizer.steps_taken == trainer.chunks.position == step
+    assert trainer.step == trainer.optimizer.steps_taken == trainer.position == step
     tensors, metadata = load_checkpoint(tmp_path / "last.safetensors")
     assert metadata["training"]["step"] == 3
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
@@ -383,7 +396,7 @@ def test_checkpoints_last_and_best(tmp_path: Path) -> None:
 def test_best_is_kept_when_the_loss_rises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(tmp_path, steps=4, validations=4)
     losses = iter([5.0, 3.0, 2.0, 4.0, 2.5])
-    monkeypatch.setattr(trainer, "evaluate", lambda tokens: next(losses))
+    monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(losses)])
     trainer.run()
     assert load_checkpoint(tmp_path / "best.safetensors")[1]["training"]["step"] == 2
     assert trainer.best == 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import as_real, check_probability, check_seed
+from rnncore.arguments import as_real, check_probability, check_seed
 from rnncore.layers.module import Module, Seed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import (
+from rnncore.arguments import (
     as_real,
     check_flag,
     check_seed,

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore import engine
-from rnncore.engine.workspace import Workspace, aligned_empty
-from rnncore.layers.arguments import (
+from rnncore.arguments import (
     as_real,
     check_flag,
     check_seed,
     check_size,
     check_weights,
 )
+from rnncore.engine.workspace import Workspace, aligned_empty
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from types import MappingProxyType
 from typing import NoReturn, TypeAlias
@@ -10,7 +11,7 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.layers.arguments import as_real, check_dtype
+from rnncore.arguments import as_real, check_dtype
 
 # A string, because naming numpy.random imports it.
 Seed: TypeAlias = "int | np.random.Generator | None"
@@ -128,6 +129,12 @@ class Module:
         self._version += 1
         for child in self._children.values():
             child.weights_changed()
+
+    @contextmanager
+    def changing_weights(self) -> Iterator[None]:
+        """Write into `flat_params` inside; weights are packed anew afterwards."""
+        yield
+        self.weights_changed()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of all parameters under PyTorch's names, shapes and gate order."""

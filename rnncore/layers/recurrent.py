@@ -12,23 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.engine.workspace import Workspace, aligned_empty
-from rnncore.layers.arguments import (
-    Form,
+from rnncore.arguments import (
     as_array,
     as_real,
     check_dtype,
     check_flag,
-    check_input,
     check_probability,
     check_seed,
     check_size,
-    check_state,
     check_weights,
 )
+from rnncore.engine.workspace import Workspace, aligned_empty
 from rnncore.layers.batch import Batch
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
+from rnncore.layers.form import Form, check_input, check_state
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.rows import Rows
 from rnncore.layers.segments import Segments

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.layers.arguments import check_size
+from rnncore.arguments import check_size
 from rnncore.layers.batch import Batch
 from rnncore.layers.stack import Direction, States, bytes_kept
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
+import dataclasses
 import math
-import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rnncore import engine, layers
-from rnncore.data.text import Vocabulary
+from rnncore import layers
+from rnncore.arguments import as_array, check_flag, check_seed, check_size, is_number
+from rnncore.data.vocabulary import Vocabulary
 from rnncore.engine.workspace import Workspace
-from rnncore.layers.arguments import as_array, check_flag, check_seed, check_size
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.module import Module
 from rnncore.layers.rows import Rows
-from rnncore.losses import check_targets, cross_entropy_rows, softmax_cross_entropy
-from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from rnncore.losses import check_targets, cross_entropy_rows
+from rnncore.models.model import Measure, Model
+from rnncore.settings import Choice, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
@@ -25,8 +28,30 @@ State = Any
 CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
 
 
+@dataclasses.dataclass(frozen=True)
+class LanguageModelSettings:
+    """Defaults, rules and help of what a `LanguageModel` is made with."""
+
+    hidden_size: int = setting(128, Whole(), "Units of a layer.", fixed=True)
+    num_layers: int = setting(2, Whole(), "Recurrent layers.", fixed=True)
+    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    embedding_size: int | None = setting(
+        None,
+        Whole(),
+        "Columns of a trained embedding.  [default: none, one-hot characters]",
+        fixed=True,
+    )
+    dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
+    dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+
+
+_DEFAULT = LanguageModelSettings()
+
+
 class LanguageStream:
     """A language model that is fed one character at a time and carries its state.
+
+    Its weights are its own: later changes of the model do not reach it.
 
     Examples
     --------
@@ -64,7 +89,7 @@ class LanguageStream:
         return LanguageStream(self.rnn.copy(), self.head)
 
 
-class LanguageModel(Module):
+class LanguageModel(Model):
     """Predicts each character of a text from all characters before it.
 
     ``h_t = rnn(x_t, h_{t-1});  p(x_{t+1}) = softmax(W_yh dropout(h_t) + b_y)``
@@ -109,16 +134,19 @@ class LanguageModel(Module):
     12
     """
 
+    kind = "language model"
+    measures = (Measure("loss", "bits per character", factor=1.0 / math.log(2.0)),)
+
     def __init__(
         self,
         vocabulary: Vocabulary,
-        hidden_size: int = 128,
-        num_layers: int = 2,
-        cell: str = "lstm",
-        embedding_size: int | None = None,
-        dropout: float = 0.0,
-        dtype: DTypeLike = np.float32,
-        seed: int | None = None,
+        hidden_size: int = _DEFAULT.hidden_size,
+        num_layers: int = _DEFAULT.num_layers,
+        cell: str = _DEFAULT.cell,
+        embedding_size: int | None = _DEFAULT.embedding_size,
+        dropout: float = _DEFAULT.dropout,
+        dtype: DTypeLike = _DEFAULT.dtype,
+        seed: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(vocabulary, Vocabulary):
             raise TypeError(
@@ -158,7 +186,8 @@ class LanguageModel(Module):
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
         self._workspace = Workspace(self.dtype)
         self._kept: tuple[Rows, NDArray[Any]] | None = None
-        self._initialize()
+        if not getattr(self.generator, "blank", False):
+            self._initialize()
 
     def _initialize(self) -> None:
         # Two departures from the layers' own initial weights, after which a model learns in a
@@ -247,14 +276,28 @@ class LanguageModel(Module):
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
     ) -> tuple[float, State]:
         """Return the same as `forward`, without dropout, and keep nothing."""
+        [(total, count)], state = self.measure(tokens, targets, state)
+        return total / max(1, count), state
+
+    def measure(
+        self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
+    ) -> tuple[list[tuple[float, float]], State]:
+        """Return sum and count of the losses (nats, characters), and the state after them."""
         y, state = self.rnn(tokens, state, embedding=self.embedding)
-        loss, _ = softmax_cross_entropy(self.head(y), targets)
-        return loss, state
+        checked = check_targets(targets, y.shape[:-1], len(self.vocabulary))
+        logits = np.ascontiguousarray(self.head(y)).reshape(len(checked), len(self.vocabulary))
+        losses = np.empty(len(checked))
+        cross_entropy_rows(logits, checked, logits, losses)
+        return [(float(np.sum(losses)), int(np.count_nonzero(checked >= 0)))], state
+
+    def show(self, loss: float) -> str:
+        """Return a loss of `forward` in bits per character."""
+        return f"{loss * self.measures[0].factor:.3f} bits/char"
 
     def sample(
         self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
     ) -> str:
-        """Write text, one character after the other, each drawn from the model's distribution.
+        r"""Write text, one character after the other, each drawn from the model's distribution.
 
         ``p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)``
 
@@ -265,43 +308,96 @@ class LanguageModel(Module):
         temperature
             Below 1 safer, above 1 wilder; 0 always takes the likeliest character.
         prime
-            The text to go on from; the result begins with it. When empty, the model starts as
-            after the end of a line.
+            The text to go on from; the result begins with it, its line ends made ``\n`` as in
+            `read_text`. When empty, the model starts as after the end of a line.
         seed
             The same seed writes the same text; None another one each time.
 
         Raises
         ------
         ValueError
-            If `length` or `temperature` is negative, or `prime` has unknown characters.
+            If `length` or `temperature` is negative or no number, `prime` has unknown characters,
+            or the weights are not finite.
+        """
+        return "".join(self.sample_characters(length, temperature, prime, seed))
+
+    def sample_characters(
+        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
+    ) -> Iterator[str]:
+        """Do the same as `sample`, but give each piece as soon as it is written.
+
+        The first piece is the prime; with an alphabet of bytes a character comes with its last
+        byte.
+
+        Examples
+        --------
+        >>> import rnncore
+        >>> from rnncore.data import Vocabulary
+        >>> model = rnncore.LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0)
+        >>> len(list(model.sample_characters(5, prime="ab", seed=0)))
+        6
         """
         length = check_size("length", length, 0)
-        if not 0.0 <= temperature < math.inf:
-            raise ValueError(f"temperature: expected a finite number, 0 or more, got {temperature}")
+        if not is_number(temperature) or not 0.0 <= temperature < math.inf:
+            raise ValueError(
+                f"temperature: expected a finite number, 0 or more, got {temperature!r}"
+            )
+        if not isinstance(prime, str):
+            raise TypeError(f"prime: expected a str, got {type(prime).__name__}")
+        if not self.vocabulary.is_bytes:
+            prime = prime.replace("\r\n", "\n").replace("\r", "\n")
         try:
             primed = self.vocabulary.encode(prime)
         except ValueError as error:
             raise ValueError(f"prime {error}") from None
-        generator = check_seed(seed)
-        new = np.empty(length, dtype=np.int32)
+        return self._pieces(length, float(temperature), primed, check_seed(seed))
+
+    def _pieces(
+        self, length: int, temperature: float, primed: NDArray[Any], generator: np.random.Generator
+    ) -> Iterator[str]:
+        decoder = None
+        if self.vocabulary.is_bytes:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+        def text(tokens: Any) -> str:
+            if decoder is None:
+                return self.vocabulary.decode(tokens)
+            return decoder.decode(self.vocabulary.decode_bytes(tokens))
+
+        if primed.size:
+            yield text(primed)
         context = primed if primed.size else self._line_end()
         stream = self.stream()
-        for step in range(length):
+        for _ in range(length):
             for token in context:
                 logits = stream.step(int(token)).astype(np.float64)
+            largest = float(logits.max())
+            if not math.isfinite(largest):
+                raise ValueError(
+                    "model: expected finite weights, but what it predicts is not a number; load "
+                    "another checkpoint, or train with a smaller learning_rate"
+                )
             if temperature == 0.0:
-                new[step] = logits.argmax()
+                new = int(logits.argmax())
             else:
-                total = np.exp((logits - logits.max()) / temperature).cumsum()
-                new[step] = np.searchsorted(total, generator.random() * total[-1], side="right")
-            context = new[step : step + 1]
-        return self.vocabulary.decode(np.concatenate([primed, new]))
+                # a temperature near 0 makes some of them -inf, whose exp is 0
+                with np.errstate(over="ignore"):
+                    total = np.exp((logits - largest) / temperature).cumsum()
+                new = int(np.searchsorted(total, generator.random() * total[-1], side="right"))
+            context = np.array([new])
+            yield text(context)
+        if decoder is not None and (rest := decoder.decode(b"", final=True)):
+            yield rest
 
     def stream(self) -> LanguageStream:
         """Return a stream that predicts character after character; see `LanguageStream`."""
-        return LanguageStream(self.rnn.stream(tokens=True, embedding=self.embedding), self.head)
+        head = layers.Linear(
+            self.settings["hidden_size"], len(self.vocabulary), dtype=self.dtype, seed=_blank()
+        )
+        head.load_state_dict(self.head.state_dict())
+        return LanguageStream(self.rnn.stream(tokens=True, embedding=self.embedding), head)
 
-    def _line_end(self) -> NDArray[np.int32]:
+    def _line_end(self) -> NDArray[np.integer]:
         try:
             return self.vocabulary.encode("\n")
         except ValueError:
@@ -311,30 +407,37 @@ class LanguageModel(Module):
         """Return the settings and the vocabulary as `json` can write them."""
         return {**self.settings, "vocabulary": self.vocabulary.to_json()}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file: safetensors with PyTorch's parameter names, replaced as a whole."""
-        save_checkpoint(path, self.state_dict(), {"model": self.describe()})
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LanguageModel:
-        """Read a model file or the model of a checkpoint.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is not a whole model file of this version; see `load_checkpoint`.
-        """
-        tensors, metadata = load_checkpoint(path)
-        engine.chosen_build()  # a wrong setting of the environment is not the file's fault
-        engine.get_num_threads()
-        try:
-            settings = dict(metadata["model"])
-            model = cls(Vocabulary.from_json(settings.pop("vocabulary")), **settings)
-            names = model.state_dict().keys()
-            model.load_state_dict({name: tensors[name] for name in names})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"model file: expected a language model, but {os.fspath(path)!r} holds something "
-                f"else ({error})"
-            ) from None
+    def from_description(cls, description: dict[str, Any], tensors: dict[str, Any]) -> Self:
+        """Return the model of a file; sizes that its tensors do not have are refused first."""
+        settings = dict(description)
+        vocabulary = Vocabulary.from_json(settings.pop("vocabulary"))
+        embedding = tensors.get("embedding.weight")
+        sizes = {
+            "hidden_size": tensors["head.weight"].shape[1],
+            "num_layers": sum(name.startswith("rnn.weight_hh_l") for name in tensors),
+            "embedding_size": None if embedding is None else embedding.shape[1],
+        }
+        for name, size in sizes.items():
+            if settings[name] != size:
+                raise ValueError(f"{name} is {settings[name]!r}, its weights have {size}")
+        generator = _blank()
+        model = cls(vocabulary, **settings, seed=generator)
+        model.load_state_dict(tensors)
+        generator.blank = False
         return model
+
+
+def _blank() -> Any:
+    # Initial weights that are replaced at once need not be drawn: a generator that gives zeros
+    # until `blank` is False. numpy.random is imported at its first use.
+    class Blank(np.random.Generator):
+        blank = True
+
+        def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+            return np.zeros(()) if self.blank else super().uniform(low, high, size)
+
+        def standard_normal(self, size: Any = None, *rest: Any, **more: Any) -> Any:
+            return np.zeros(()) if self.blank else super().standard_normal(size, *rest, **more)
+
+    return Blank(np.random.PCG64())
