@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import errno
+import io
 import math
 import os
+import pickle
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ import pytest
 
 import rnncore
 from rnncore.data import TextChunks, TextSource, Vocabulary
-from rnncore.models import LanguageModel
+from rnncore.models import LanguageModel, Measure, Model
 from rnncore.training import (
     SGD,
     Adam,
@@ -432,3 +436,230 @@ def test_training_without_validation_and_without_a_folder() -> None:
     assert trainer.validation_curve == []
     assert trainer.best == math.inf
     assert trainer.last_path is None
+
+
+class SignalAt(Callback):
+    def __init__(self, step: int, number: int) -> None:
+        self.at, self.number = step, number
+
+    def on_step(self, trainer: Trainer) -> None:
+        if trainer.step == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_every_signal_that_ends_a_program_saves_first(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    handler = signal.getsignal(number)
+    trainer = make(tmp_path, SignalAt(3, number), steps=20)
+    trainer.run()
+    assert (trainer.step, trainer.interrupted, trainer.signal) == (3, True, number)
+    assert signal.getsignal(number) is handler
+    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 3
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        trainer = make(tmp_path, SignalAt(3, signal.SIGHUP), steps=6)
+        trainer.run()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (trainer.step, trainer.interrupted) == (6, False)
+
+
+def test_evaluate_after_an_interrupt_measures() -> None:
+    trainer = make(None, SignalAt(3, signal.SIGINT), steps=20)
+    trainer.run()
+    assert trainer.interrupted
+    held_out = trainer.source.held_out
+    assert held_out is not None
+    [bits] = trainer.evaluate(held_out)
+    assert math.isfinite(bits)
+
+
+def test_a_resume_from_step_0_validates_once(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=4, validations=1)
+    trainer._validate()
+    trainer.save(tmp_path / "zero")
+    resumed = make(steps=4, validations=1)
+    resumed.restore(tmp_path / "zero")
+    resumed.run()
+    assert [point[0] for point in resumed.validation_curve] == [0, 4]
+
+
+def test_a_full_disk_on_the_way_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(tmp_path, steps=20, validations=4)
+    save = trainer.save
+    failing: set[int] = {5, 10}
+
+    def full(path: Any) -> None:
+        if trainer.step in failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path)
+
+    monkeypatch.setattr(trainer, "save", full)
+    with pytest.warns(RuntimeWarning, match=r"step (5|10): .*No space left.*tries again"):
+        trainer.run()
+    assert trainer.step == 20
+    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 20
+    best = load_checkpoint(tmp_path / "best.safetensors")[1]["training"]
+    assert best["best"] == trainer.best == best["validation_curve"][-1][3]
+    for step in (0, 20):  # the first and the last must be written
+        failing = {step}
+        trainer = make(tmp_path, steps=20, validation_fraction=0.0)
+        save = trainer.save
+        monkeypatch.setattr(trainer, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            trainer.run()
+
+
+def test_the_trainer_knows_no_text() -> None:
+    """A model of points, a source of its own, a second measure, the higher the better."""
+
+    class Line(Model):
+        kind = "line"
+        measures = (
+            Measure("score", "points", factor=-1.0, lower_is_better=False),
+            Measure("batches", "of them"),
+        )
+
+        def __init__(self) -> None:
+            super().__init__({"w": (1,)})
+            self.settings: dict[str, Any] = {}
+            self.generator = np.random.default_rng(0)
+
+        def forward(self, x: Any, y: Any, state: Any) -> tuple[float, Any]:
+            self.x, self.error = x, x * self.flat_params[0] - y
+            return float(np.mean(self.error**2)), None
+
+        def backward(self, *, accumulate: bool = True) -> None:
+            self.flat_grads[0] = np.mean(2 * self.error * self.x)
+
+        def measure(self, x: Any, y: Any, state: Any) -> Any:
+            errors = (x * self.flat_params[0] - y) ** 2
+            return [(float(errors.sum()), errors.size), (3.0, 1)], None
+
+    class Points:
+        fingerprint, settings, item, items_per_batch, per_epoch = "points", {}, "points", 8, 3
+
+        def batch(self, number: int) -> Any:
+            x = np.random.default_rng(number % 3).standard_normal(8)
+            return x, 3 * x
+
+        def continues(self, number: int) -> bool:
+            return False
+
+        def describe(self) -> str:
+            return "24 points"
+
+        @property
+        def held_out(self) -> Any:
+            return self
+
+    trainer = Trainer(Line(), Points(), TrainingSettings(epochs=50, learning_rate=0.1))
+    trainer.run()
+    assert trainer.model.flat_params[0] == pytest.approx(3, abs=0.05)
+    assert trainer.best == max(point[3] for point in trainer.validation_curve) > -0.01
+    assert trainer.validation_curve[-1][4] == 3.0
+
+
+class TestOptimizers:
+    def test_the_module_stays(self) -> None:
+        optimizer = Adam(rnncore.Linear(3, 2, seed=0))
+        with pytest.raises(AttributeError):
+            optimizer.module = rnncore.Linear(30, 20)  # type: ignore[misc]
+
+    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+    def test_moments_of_another_size(self, optimizer: Any) -> None:
+        layer = rnncore.Linear(3, 2, seed=0)
+        steps = optimizer(layer)
+        name, good = next(iter(steps.moments.items()))
+        wrong = (good[:2], good.astype(np.float64), np.zeros(16, np.float32)[::2], None, 3.0)
+        before = layer.flat_params.copy()
+        for moment in wrong:
+            steps.moments[name] = moment
+            with pytest.raises(ValueError, match=f"moments: expected '{name}'"):
+                steps.step()
+        assert steps.steps_taken == 0
+        assert np.array_equal(layer.flat_params, before)
+        steps.moments[name] = good
+        steps.step()
+
+    @pytest.mark.parametrize(
+        ("optimizer", "name"),
+        [(SGD, "momentum"), (RMSprop, "alpha"), (Adam, "eps"), (Adam, "weight_decay"), (SGD, "lr")],
+    )
+    def test_numbers_are_checked_when_assigned(self, optimizer: Any, name: str) -> None:
+        steps = optimizer(rnncore.Linear(3, 2, seed=0))
+        before = getattr(steps, name)
+        for wrong in (math.nan, math.inf, -1.0, None, "1", True):
+            with pytest.raises(ValueError, match=f"{name}: expected a finite number"):
+                setattr(steps, name, wrong)
+            state = steps.state_dict()
+            if name == "lr":
+                with pytest.raises(ValueError, match="lr: expected"):
+                    steps.load_state_dict(state | {"lr": wrong})
+        assert getattr(steps, name) == before
+        setattr(steps, name, 0.5)
+        assert getattr(steps, name) == 0.5
+
+    def test_betas_are_checked_when_assigned(self) -> None:
+        steps = Adam(rnncore.Linear(3, 2, seed=0))
+        for wrong in ((0.9, 1.0), (math.nan, 0.9), 0.9, (0.9,)):
+            with pytest.raises(ValueError, match="betas: expected"):
+                steps.betas = wrong  # type: ignore[assignment]
+        assert steps.betas == (0.9, 0.999)
+
+    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+    def test_a_copy_goes_its_own_way(self, optimizer: Any) -> None:
+        layer, twin = (rnncore.Linear(3, 2, seed=0) for _ in range(2))
+        steps = optimizer(layer, lr=0.1)
+        layer.flat_grads[...] = 1.0
+        steps.step()
+        twin.load_state_dict(layer.state_dict())
+        copied = copy.deepcopy(steps, {id(layer): twin})
+        assert copied.module is twin and copied.steps_taken == 1 and copied.lr == 0.1
+        for module, each in ((layer, steps), (twin, copied)):
+            module.flat_grads[...] = 0.5
+            each.step()
+        assert layer.flat_params.tobytes() == twin.flat_params.tobytes()
+        copied.step()
+        assert steps.steps_taken == 2
+
+    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+    def test_pickle(self, optimizer: Any) -> None:
+        layer = rnncore.Linear(3, 2, seed=0)
+        steps = optimizer(layer, lr=0.1)
+        layer.flat_grads[...] = 1.0
+        steps.step()
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, thing: Any) -> Any:
+                return "layer" if thing is layer else None
+
+        class Unpickler(pickle.Unpickler):
+            def persistent_load(self, name: Any) -> Any:
+                return layer
+
+        file = io.BytesIO()
+        Pickler(file).dump(steps)
+        file.seek(0)
+        loaded = Unpickler(file).load()
+        assert loaded.module is layer and loaded.steps_taken == 1 and loaded.lr == 0.1
+        for name, moment in steps.moments.items():
+            assert moment.tobytes() == loaded.moments[name].tobytes()
+        loaded.step()
+
+    def test_clip_may_refuse_what_is_not_finite(self) -> None:
+        layer = rnncore.Linear(3, 2, seed=0)
+        layer.flat_grads[...] = [1, 2, 3, 4, 5, 6, 7, np.inf]
+        before = layer.flat_grads.copy()
+        assert clip_grad_norm(layer, 1.0) == math.inf
+        with pytest.raises(RuntimeError, match="expected a finite norm"):
+            clip_grad_norm(layer, 1.0, error_if_nonfinite=True)
+        assert np.array_equal(layer.flat_grads, before)
+        layer.flat_grads[...] = 1.0
+        assert clip_grad_norm(layer, 1.0, error_if_nonfinite=True) == pytest.approx(8**0.5)

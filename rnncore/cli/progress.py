@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,10 @@ def run_training(
     progress = _Progress(trainer, show, samples)
     trainer.callbacks = (*trainer.callbacks, progress)
     try:
-        trainer.run()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RuntimeWarning)
+            warnings.showwarning = progress.warn
+            trainer.run()
     finally:
         progress.close()
     if trainer.signal is not None:
@@ -110,6 +114,10 @@ class _Progress(Callback):
             for measure, value in zip(trainer.model.measures, values, strict=True)
         )
         self._write(f"step {step}, epoch {epochs:.2f}, {seconds:.0f} s: held-out {shown}")
+
+    def warn(self, message: object, *where: object) -> None:
+        """Show a warning above the bar."""
+        self._write(f"Warning: {message}")
 
     def _write(self, text: str) -> None:
         # Above the bar, and at once where a pipe or a file would keep it back.

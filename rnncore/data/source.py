@@ -154,9 +154,7 @@ class TextSource:
 
     item = "chars"
 
-    def __init__(
-        self, tokens: Any, settings: TextSettings | None = None, **values: Any
-    ) -> None:
+    def __init__(self, tokens: Any, settings: TextSettings | None = None, **values: Any) -> None:
         tokens = as_array("tokens", tokens)
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
             raise TypeError(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnncore.arguments import check_tokens
 
 BYTES = "bytes"  # stands where an encoding is asked for: the alphabet is the file's bytes
-BLOCK = 1 << 20  # characters numbered at a time
+BLOCK = 1 << 16  # characters numbered at a time
 
 
 class Vocabulary:

@@ -418,6 +418,10 @@ class LanguageModel(Model):
             "num_layers": sum(name.startswith("rnn.weight_hh_l") for name in tensors),
             "embedding_size": None if embedding is None else embedding.shape[1],
         }
+        # Arrays without bytes may claim any size.
+        for name in ("head.weight", "embedding.weight"):
+            if name in tensors and len(tensors[name]) != len(vocabulary):
+                raise ValueError(f"{name} has {len(tensors[name])} rows, not {len(vocabulary)}")
         for name, size in sizes.items():
             if settings[name] != size:
                 raise ValueError(f"{name} is {settings[name]!r}, its weights have {size}")

@@ -311,9 +311,7 @@ class Trainer:
         model = {"kind": self.model.kind, "model": self.model.describe()}
         files.save(path, tensors, {**model, "training": training})
 
-    def restore(
-        self, path: str | os.PathLike[str], contents: files.Contents | None = None
-    ) -> None:
+    def restore(self, path: str | os.PathLike[str], contents: files.Contents | None = None) -> None:
         """Go back to the point where `save` wrote the checkpoint at `path`.
 
         Parameters

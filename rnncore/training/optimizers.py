@@ -342,9 +342,7 @@ class Adam(Optimizer):
         )
 
 
-def clip_grad_norm(
-    module: Module, max_norm: float, error_if_nonfinite: bool = False
-) -> float:
+def clip_grad_norm(module: Module, max_norm: float, error_if_nonfinite: bool = False) -> float:
     """Scale all gradients so that their norm together is at most `max_norm`.
 
     ``norm = sqrt(sum of g^2);  g = g * min(1, max_norm / (norm + 1e-6))``
