@@ -253,7 +253,7 @@ def test_restore_refuses_another_text_model_or_a_model_alone(tmp_path: Path) -> 
     trainer = trained(2, None, {})
     trainer.save(path)
     other = Trainer(trainer.model, source(trainer.model, TEXT[1:]), trainer.settings)
-    with pytest.raises(CheckpointError, match="expected the very text"):
+    with pytest.raises(CheckpointError, match="expected the very data"):
         other.restore(path)
     with pytest.raises(CheckpointError, match="model of other settings"):
         trained(0, None, {"num_layers": 1}).restore(path)

@@ -223,3 +223,24 @@ def test_the_checksum_is_the_one_of_the_first_files() -> None:
     metadata = {"a": 1}
     digest = hashlib.blake2b(b'{"a": 1}w <f4 (2,)' + bytes(8), digest_size=16).hexdigest()
     assert files._checksum({"w": np.zeros(2, np.float32)}, metadata) == digest
+
+
+def test_the_command_line_says_that_the_disk_is_full_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    save, calls = files.save, []
+
+    def full(path: Any, *contents: Any) -> None:
+        calls.append(path)
+        if len(calls) in (4, 5):
+            raise OSError(28, "No space left on device")
+        save(path, *contents)
+
+    monkeypatch.setattr(files, "save", full)
+    small = ["--hidden-size", "4", "--batch-size", "4", "--sequence-length", "20"]
+    command = ["train", "text", str(tmp_path / "text.txt"), *small, "--samples", "0"]
+    done = CliRunner().invoke(main, [*command, "--steps", "9", "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "Warning: step" in done.output and "No space left" in done.output
+    assert files.load(tmp_path / "out" / "last.safetensors").metadata["training"]["step"] == 9

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,7 +39,7 @@ def run_training(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", RuntimeWarning)
-            warnings.showwarning = progress.warn
+            warnings.showwarning = progress.show_warning
             trainer.run()
     finally:
         progress.close()
@@ -115,7 +116,7 @@ class _Progress(Callback):
         )
         self._write(f"step {step}, epoch {epochs:.2f}, {seconds:.0f} s: held-out {shown}")
 
-    def warn(self, message: object, *where: object) -> None:
+    def show_warning(self, message: Warning | str, *where: Any, **more: Any) -> None:
         """Show a warning above the bar."""
         self._write(f"Warning: {message}")
 

@@ -354,9 +354,9 @@ class Trainer:
         fingerprint = training.get("fingerprint", training.get("text_hash"))
         if fingerprint != self.source.fingerprint:
             raise files.FileError(
-                f"text: expected the very text that {name!r} was trained on, got another; name "
-                "the same files in the same order, with the same encoding, or begin a new "
-                "training from its weights with --init-from instead of --resume"
+                f"source: expected the very data that {name!r} was trained on, got other data; "
+                "name the same files in the same order, with the same encoding, or begin a new "
+                "training from its weights (at the command line --init-from MODEL)"
             )
         cut = training.get("source", training["settings"])
         for key, value in self.source.settings.items():
