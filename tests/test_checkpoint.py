@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
 import subprocess
@@ -268,3 +269,34 @@ def test_a_checkpoint_is_a_model_file_too(tmp_path: Path) -> None:
     trainer.model.save(tmp_path / "model")
     written = {LanguageModel.load(tmp_path / n).sample(50, seed=1) for n in ("checkpoint", "model")}
     assert written == {trainer.model.sample(50, seed=1)}
+
+
+def test_a_checkpoint_as_the_first_ones_were_resumes(tmp_path: Path) -> None:
+    """Without a kind, how the text is cut among the settings, a decay under every schedule."""
+    uninterrupted, first = trained(25, None, {"dropout": 0.2}), trained(11, None, {"dropout": 0.2})
+    first.save(tmp_path / "new")
+    tensors, metadata = load_checkpoint(tmp_path / "new")
+    training = metadata["training"]
+    training["text_hash"] = training.pop("fingerprint")
+    training["settings"] |= {"decay": 0.97, "decay_after": 10, **training.pop("source")}
+    del metadata["kind"]
+    save_checkpoint(tmp_path / "old", tensors, metadata)
+    settings = TrainingSettings.of_checkpoint(training["settings"])
+    assert settings == first.settings
+    model = LanguageModel.load(tmp_path / "old")
+    resumed = Trainer(model, source(model, TEXT), settings)
+    resumed.restore(tmp_path / "old")
+    go(resumed, 25)
+    assert everything(resumed) == everything(uninterrupted)
+    # int32 values, as the hash of the first checkpoints was made
+    tokens = model.vocabulary.encode(TEXT).astype(np.int32)
+    assert training["text_hash"] == hashlib.blake2b(tokens.data, digest_size=16).hexdigest()
+
+
+def test_another_cut_of_the_same_text_is_refused(tmp_path: Path) -> None:
+    trainer = trained(2, None, {})
+    trainer.save(tmp_path / "checkpoint")
+    tokens = trainer.model.vocabulary.encode(TEXT)
+    other = TextSource(tokens, batch_size=5, sequence_length=30)
+    with pytest.raises(CheckpointError, match=r"batch_size: expected 4 .* got 5"):
+        Trainer(trainer.model, other, trainer.settings).restore(tmp_path / "checkpoint")
