@@ -25,14 +25,13 @@ from remote import Remote
 from workloads import Array
 
 from rnncore import LanguageModel
-from rnncore.data import Vocabulary, read_text
-from rnncore.data.text import TextChunks, split_text
+from rnncore.data import TextSource, Vocabulary, read_text
 from rnncore.training import Trainer, TrainingSettings
-from rnncore.training.loop import SCHEDULES
+from rnncore.training.settings import SCHEDULES
 
 HIDDEN_SIZE, NUM_LAYERS = 128, 2
 #: As in `rnncore demo`; but it validates at the end alone, which costs no time of training.
-SETTINGS: dict[str, Any] = {"batch_size": 32, "learning_rate": 8e-3, "validations": 1}
+SETTINGS: dict[str, Any] = {"learning_rate": 8e-3, "validations": 1}
 
 
 class Outcome(NamedTuple):
@@ -54,14 +53,16 @@ class Rnncore:
         self.model = LanguageModel(Vocabulary(text), HIDDEN_SIZE, NUM_LAYERS, seed=0)
         self.tokens = self.model.vocabulary.encode(text)
         self.settings = TrainingSettings(**SETTINGS, **budget)
-        self.trainer = Trainer(self.model, self.tokens, self.settings)
+        self.source = TextSource(self.tokens, batch_size=32)
+        self.trainer = Trainer(self.model, self.source, self.settings)
 
     def train(self) -> Outcome:
         self.trainer.run()
         return self.outcome(self.trainer.step, self.trainer.seconds, self.trainer.loss)
 
     def outcome(self, steps: int, seconds: float, loss: float) -> Outcome:
-        bits = self.trainer.evaluate(self.trainer.validation)
+        assert self.source.held_out is not None
+        [bits] = self.trainer.evaluate(self.source.held_out)
         return Outcome(bits, steps, seconds, loss, self.model.state_dict())
 
 
@@ -88,23 +89,22 @@ class PyTorch(Rnncore):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, fused=True)
         schedule = SCHEDULES[settings.schedule](settings)
-        tokens, _ = split_text(self.tokens.astype(np.int64), settings.validation_fraction)
-        chunks = TextChunks(tokens, settings.batch_size, settings.sequence_length)
+        source, position = self.source, 0
 
         steps, seconds = 0, 0.0
         state: Any = None
         loss: Any = None
         while True:
-            epochs = chunks.position / chunks.chunks_per_epoch
+            epochs = position / source.per_epoch
             fraction = settings.fraction_used(epochs, steps, seconds)
             if fraction >= 1.0:
                 break
             start = time.perf_counter()
             optimizer.param_groups[0]["lr"] = settings.learning_rate * schedule(epochs, fraction)
-            chunk = next(chunks)
-            inputs, targets = torch.from_numpy(chunk.inputs), torch.from_numpy(chunk.targets)
+            inputs, targets = (torch.from_numpy(a.astype(np.int64)) for a in source.batch(position))
             x = nn.functional.one_hot(inputs, vocabulary).float()
-            y, state = model["rnn"](x, None if chunk.wrapped else state)
+            y, state = model["rnn"](x, state if source.continues(position) else None)
+            position += 1
             state = tuple(part.detach() for part in state)
             logits = model["head"](y).flatten(0, 1)
             loss = nn.functional.cross_entropy(logits, targets.flatten())

@@ -1,13 +1,16 @@
 """Recurrent networks on CPUs: compiled, hand-derived forward and backward passes.
 
 Layers
-    `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` puts them together; `Cell` and
-    `Custom` are for recurrent cells of your own.
+    `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` puts them together; `Rows` is
+    what they hand to each other; `Cell` and `Custom` are for recurrent cells of your own, and
+    `Recurrent` runs any cell by its name.
 Training
     `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `RMSprop`; schedules, the training
     loop and checkpoints are in `rnncore.training`.
 Text
     `LanguageModel`; vocabularies and reading files are in `rnncore.data`.
+Files
+    `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
     `set_num_threads`, `get_num_threads`, `show_config`.
 
@@ -26,37 +29,23 @@ from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
-    from rnncore.models import LanguageModel
+    from rnncore.files import FileError
+    from rnncore.models import LanguageModel, load
     from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "SGD",
-    "Adam",
-    "Cell",
-    "Custom",
-    "Dropout",
-    "Embedding",
-    "LanguageModel",
-    "Linear",
-    "Module",
-    "RMSprop",
-    "Recurrent",
-    "Rows",
-    "__version__",
-    "clip_grad_norm",
-    "get_num_threads",
-    "set_num_threads",
-    "show_config",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "FileError",
+    "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent", "Rows", "__version__",
+    "clip_grad_norm", "get_num_threads", "load", "set_num_threads", "show_config",
     "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
     "Cell": "rnncore.cells",
     "Custom": "rnncore.cells",
+    "FileError": "rnncore.files",
     "LanguageModel": "rnncore.models",
+    "load": "rnncore.models",
     "Adam": "rnncore.training",
     "RMSprop": "rnncore.training",
     "SGD": "rnncore.training",

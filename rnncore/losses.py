@@ -95,22 +95,33 @@ def softmax_cross_entropy(
 
 
 def _of_rows(logits: Rows, targets: Any, out: Rows | None) -> tuple[float, Rows]:
+    targets = _targets_of_rows(logits, targets)
+    if out is None:
+        out = logits.like(np.zeros((logits.length, logits.stride), logits.dtype))
+    elif out.dtype != logits.dtype or out[1:8] != logits[1:8]:
+        raise ValueError("out: expected rows like those of logits, got others; leave it out")
+    loss = _run(
+        out.padded().reshape(-1), out.stride, logits.padded().reshape(-1), logits.stride, targets,
+        logits.depth,
+    )  # fmt: skip
+    return loss, out
+
+
+def _targets_of_rows(logits: Rows, targets: Any) -> np.ndarray:
     batch = logits.batch
     if batch is None or logits.parts != 1 or logits.placed:
         raise ValueError("logits: expected rows of a batch, as Linear returns them, got others")
     # Targets of padding do not count, whatever they are.
     rows = batch.tokens(as_targets(targets, (batch.steps, batch.batch)))
-    rows = in_range(rows, logits.depth)
-    if out is None:
-        padded = np.zeros((logits.length, logits.stride), logits.dtype)
-        out = logits.like(padded)
-    elif out.dtype != logits.dtype or out[1:8] != logits[1:8]:
-        raise ValueError("out: expected rows like those of logits, got others; leave it out")
-    loss = _run(
-        out.padded().reshape(-1), out.stride, logits.padded().reshape(-1), logits.stride, rows,
-        logits.depth,
-    )  # fmt: skip
-    return loss, out
+    return in_range(rows, logits.depth)
+
+
+def cross_entropy_sum(logits: Rows, targets: Any) -> tuple[float, int]:
+    """Return the sum of the losses of rows and how many count; logits are overwritten."""
+    rows = _targets_of_rows(logits, targets)
+    flat = logits.padded().reshape(-1)
+    losses = _losses(flat, logits.stride, flat, logits.stride, rows, logits.depth, 1)
+    return float(np.sum(losses)), int(np.count_nonzero(rows >= 0))
 
 
 def _run(
@@ -118,9 +129,17 @@ def _run(
     classes: int,
 ) -> float:  # fmt: skip
     # The mean loss over rows that count; logits may be dlogits itself.
-    losses = np.empty(targets.size, np.float64)
     counted = max(1, int(np.count_nonzero(targets >= 0)))
+    losses = _losses(dlogits, dstride, logits, stride, targets, classes, counted)
+    return float(np.sum(losses)) / counted
+
+
+def _losses(
+    dlogits: np.ndarray, dstride: int, logits: np.ndarray, stride: int, targets: np.ndarray,
+    classes: int, counted: int,
+) -> np.ndarray:  # fmt: skip
+    losses = np.empty(targets.size, np.float64)
     kernels(dlogits.dtype).softmax_cross_entropy(
         dlogits, losses, logits, targets, classes, stride, dstride, 1 / counted, get_num_threads()
     )
-    return float(np.sum(losses)) / counted
+    return losses

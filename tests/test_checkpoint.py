@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
 import subprocess
@@ -14,11 +15,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rnncore.data import Vocabulary
+from rnncore import files
+from rnncore.data import TextSource, Vocabulary
 from rnncore.models import LanguageModel
-from rnncore.training import CheckpointError, Trainer, TrainingSettings
-from rnncore.training import checkpoint as checkpoint_module
-from rnncore.training.checkpoint import load_checkpoint, save_checkpoint
+from rnncore.training import (
+    CheckpointError,
+    Trainer,
+    TrainingSettings,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -96,7 +102,7 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 def test_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "FORMAT_VERSION", 99)
+        patch.setattr(files, "FORMAT_VERSION", 99)
         save_checkpoint(tmp_path / "m", TENSORS, METADATA)
     with pytest.raises(CheckpointError, match=r"version 99 and this rnncore reads version 1"):
         load_checkpoint(tmp_path / "m")
@@ -180,13 +186,17 @@ def test_synced_before_the_rename_and_the_folder_after(
     assert load_checkpoint(target)[1] == METADATA
 
 
+def source(model: LanguageModel, text: str) -> TextSource:
+    return TextSource(model.vocabulary.encode(text), batch_size=4, sequence_length=30)
+
+
 def trained(steps: int, folder: Path | None, model: dict[str, Any], **settings: Any) -> Trainer:
     """Return a trainer of a tiny model, 11 chunks an epoch, so that 17 steps wrap."""
     language_model = LanguageModel(Vocabulary(TEXT), hidden_size=8, seed=3, **model)
     trainer = Trainer(
         language_model,
-        language_model.vocabulary.encode(TEXT),
-        TrainingSettings(steps=30, batch_size=4, sequence_length=30, **settings),
+        source(language_model, TEXT),
+        TrainingSettings(steps=30, **settings),
         folder,
     )
     go(trainer, steps)
@@ -206,7 +216,7 @@ def everything(trainer: Trainer) -> dict[str, Any]:
         "generator": trainer.model.generator.bit_generator.state,
         "loss": trainer.loss,
         "step": (trainer.step, trainer.optimizer.steps_taken, trainer.optimizer.lr),
-        "position": trainer.chunks.position,
+        "position": trainer.position,
     }
 
 
@@ -244,8 +254,8 @@ def test_restore_refuses_another_text_model_or_a_model_alone(tmp_path: Path) -> 
     path = tmp_path / "checkpoint"
     trainer = trained(2, None, {})
     trainer.save(path)
-    other = Trainer(trainer.model, trainer.model.vocabulary.encode(TEXT[1:]), trainer.settings)
-    with pytest.raises(CheckpointError, match="expected the very text"):
+    other = Trainer(trainer.model, source(trainer.model, TEXT[1:]), trainer.settings)
+    with pytest.raises(CheckpointError, match="expected the very data"):
         other.restore(path)
     with pytest.raises(CheckpointError, match="model of other settings"):
         trained(0, None, {"num_layers": 1}).restore(path)
@@ -260,3 +270,34 @@ def test_a_checkpoint_is_a_model_file_too(tmp_path: Path) -> None:
     trainer.model.save(tmp_path / "model")
     written = {LanguageModel.load(tmp_path / n).sample(50, seed=1) for n in ("checkpoint", "model")}
     assert written == {trainer.model.sample(50, seed=1)}
+
+
+def test_a_checkpoint_as_the_first_ones_were_resumes(tmp_path: Path) -> None:
+    """Without a kind, how the text is cut among the settings, a decay under every schedule."""
+    uninterrupted, first = trained(25, None, {"dropout": 0.2}), trained(11, None, {"dropout": 0.2})
+    first.save(tmp_path / "new")
+    tensors, metadata = load_checkpoint(tmp_path / "new")
+    training = metadata["training"]
+    training["text_hash"] = training.pop("fingerprint")
+    training["settings"] |= {"decay": 0.97, "decay_after": 10, **training.pop("source")}
+    del metadata["kind"]
+    save_checkpoint(tmp_path / "old", tensors, metadata)
+    settings = TrainingSettings.of_checkpoint(training["settings"])
+    assert settings == first.settings
+    model = LanguageModel.load(tmp_path / "old")
+    resumed = Trainer(model, source(model, TEXT), settings)
+    resumed.restore(tmp_path / "old")
+    go(resumed, 25)
+    assert everything(resumed) == everything(uninterrupted)
+    # int32 values, as the hash of the first checkpoints was made
+    tokens = model.vocabulary.encode(TEXT).astype(np.int32)
+    assert training["text_hash"] == hashlib.blake2b(tokens.data, digest_size=16).hexdigest()
+
+
+def test_another_cut_of_the_same_text_is_refused(tmp_path: Path) -> None:
+    trainer = trained(2, None, {})
+    trainer.save(tmp_path / "checkpoint")
+    tokens = trainer.model.vocabulary.encode(TEXT)
+    other = TextSource(tokens, batch_size=5, sequence_length=30)
+    with pytest.raises(CheckpointError, match=r"batch_size: expected 4 .* got 5"):
+        Trainer(trainer.model, other, trainer.settings).restore(tmp_path / "checkpoint")

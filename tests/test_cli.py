@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -10,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rnncore.training import load_checkpoint, save_checkpoint
+from rnncore.data import TextSettings
+from rnncore.models.language_model import LanguageModelSettings
+from rnncore.training import TrainingSettings, load_checkpoint, save_checkpoint
 
 DATA = Path(os.environ.get("RNNCORE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 COMMAND = [sys.executable, "-m", "rnncore.cli"]
@@ -157,6 +161,93 @@ def test_demo(tmp_path: Path) -> None:
     assert written.stdout.startswith(b"def ")
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_other_signals_save_as_well(
+    text_file: Path, tmp_path: Path, name: str, status: int
+) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "train", "text", str(text_file), *SMALL, "--seconds", "60", "--output", "cut"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if line.startswith("step 0"):
+            process.send_signal(getattr(signal, name))
+            break
+    seen += process.stdout.read()
+    assert process.wait(20) == status, seen
+    assert "Go on with: " in seen
+    assert load_checkpoint(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"] >= 0
+
+
+def test_a_new_training_from_the_weights_of_a_model(folder: Path, tmp_path: Path) -> None:
+    model, other = folder / "best.safetensors", tmp_path / "other.txt"
+    other.write_text("dogs and foxes jump over the glad dog.\n" * 40)
+    arguments = ("train", "text", other, "--samples", 0, "--output", tmp_path / "out")
+    refuse(*arguments, "--resume", model, match="very data.*begin a new .* --init-from MODEL")
+    arguments = (*arguments, "--steps", 1, "--batch-size", 3, "--sequence-length", 10)
+    refuse(*arguments, "--resume", model, "--init-from", model, match="--init-from: expected none")
+    refuse(*arguments, "--init-from", model, "--hidden-size", 9, match="--hidden-size: expected 8")
+    run(*arguments, "--init-from", model, "--learning-rate", 1e-30)
+    begun, first = (load_checkpoint(path) for path in (tmp_path / "out/last.safetensors", model))
+    assert begun.metadata["model"] == first.metadata["model"]
+    assert begun.metadata["training"]["step"] == 1
+    assert begun.metadata["training"]["source"]["batch_size"] == 3
+    for name in begun.metadata["model"], first.metadata["model"]:
+        assert name["hidden_size"] == 8
+    assert all(
+        np.array_equal(array, first.tensors[name])
+        for name, array in begun.tensors.items()
+        if not name.startswith(("optimizer.", "carried_state."))
+    )
+    other.write_text("Ω and foxes\n" * 200)
+    refuse(*arguments, "--overwrite", "--init-from", model, match="got 'Ω', which the model has")
+
+
+def test_a_resume_keeps_how_the_text_is_cut(folder: Path, text_file: Path, tmp_path: Path) -> None:
+    last = folder / "last.safetensors"
+    arguments = ("train", "text", text_file, "--resume", last, "--samples", 0, "--steps", 70)
+    for option, value in (("--sequence-length", 9), ("--validation-fraction", 0.5),
+                          ("--optimizer", "sgd"), ("--cell", "gru")):  # fmt: skip
+        refuse(*arguments, option, value, match=f"{option}: expected .* as in the checkpoint")
+    run(*arguments, "--schedule", "exponential", "--decay", 0.5, "--output", tmp_path)
+    training = load_checkpoint(tmp_path / "last.safetensors")[1]["training"]
+    assert training["settings"]["decay"] == 0.5
+    # back to another schedule
+    run(*arguments[:4], tmp_path / "last.safetensors", "--steps", 80, "--schedule", "constant")
+
+
+def test_sample_prints_as_it_writes(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "sample", str(folder / "best.safetensors"), "--length", "100000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        assert len(process.stdout.read(20)) == 20  # and did not write all of it first
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_every_setting_is_an_option_with_its_default() -> None:
+    shown = re.sub(r"\s+", " ", run("train", "text", "--help").stdout)
+    for kind in (LanguageModelSettings, TextSettings, TrainingSettings):
+        for field in dataclasses.fields(kind):
+            option = f"--{field.name.replace('_', '-')} "
+            assert option in shown
+            about = shown.split(option, 1)[1][:200]
+            assert field.metadata["help"].split("  ")[0] in shown
+            if field.default is not None:
+                assert f"default: {field.default}" in about, option
+
+
 class TestBadInput:
     """Exit status 2, one sentence, no traceback."""
 
@@ -172,6 +263,10 @@ class TestBadInput:
     def test_options(self, text_file: Path) -> None:
         refuse("train", "text", match="Missing argument 'FILE...'")
         refuse("train", "text", text_file, "--hidden-size", 0, match="--hidden-size")
+        refuse("train", "text", text_file, "--epochs", "inf", match="epochs: .* finite .* got inf")
+        refuse("train", "text", text_file, "--decay", 0.5, match="decay: .* 'cosine', which has no")
+        refuse("demo", "--seconds", "inf", match="seconds: expected a finite")
+        refuse("train", "text", "/dev/zero", match="expected a regular file.*device or a pipe")
         refuse("train", "text", text_file, "--encoding", "utf-9", match="encoding: .*'utf-9'")
 
     def test_model_files(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
@@ -190,7 +285,7 @@ class TestBadInput:
     def test_resume_on_another_text(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
         other = tmp_path / "other.txt"
         last = folder / "last.safetensors"
-        for text, reason in ((text_file.read_text()[1:], "very text"), ("ß" * 9000, "very files")):
+        for text, reason in ((text_file.read_text()[1:], "very data"), ("ß" * 9000, "very files")):
             other.write_text(text)
             refuse("train", "text", other, "--resume", last, "--steps", 99, match=reason)
 

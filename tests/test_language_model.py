@@ -184,8 +184,8 @@ def test_dropout_gradients() -> None:
     direction = np.random.default_rng(2).standard_normal(model.flat_params.size)
     losses = []
     for shift in (-1e-5, 2e-5):
-        model.flat_params += shift * direction
-        model.weights_changed()
+        with model.changing_weights() as flat:
+            flat += shift * direction
         model.generator.bit_generator.state = masks  # the same units dropped again
         losses.append(model.forward(inputs, targets)[0])
     assert np.vdot(model.flat_grads, direction) == pytest.approx(
@@ -209,12 +209,12 @@ class TestSample:
         self, settings: dict[str, Any]
     ) -> None:
         model = make(**settings)
-        model.flat_params *= 4.0  # far from uniform
-        model.weights_changed()
+        with model.changing_weights() as flat:
+            flat *= 4.0  # far from uniform
         written = model.sample(20, temperature=0, prime="is")
         tokens = model.vocabulary.encode(written)
         for end in range(2, len(tokens)):
-            y, _ = model.rnn(tokens[:end, None], embedding=model.embedding)
+            y, _ = model.rnn(tokens[:end, None], tokens=True, embedding=model.embedding)
             assert model.head(y[-1, 0]).argmax() == tokens[end]
 
     @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -270,8 +270,8 @@ class TestSample:
             model.sample(1, prime="roZe")
         with pytest.raises(ValueError, match="length"):
             model.sample(-1)
-        for temperature in (-1.0, float("nan"), float("inf")):
-            with pytest.raises(ValueError, match="temperature"):
+        for temperature in (-1.0, float("nan"), float("inf"), None, "1", True, [1.0]):
+            with pytest.raises(ValueError, match="temperature: expected a finite number"):
                 model.sample(1, temperature=temperature)
 
 
@@ -357,3 +357,42 @@ def test_arguments_that_do_not_fit(tmp_path) -> None:
         model.forward(np.zeros((3, 2)), np.zeros((3, 2), int))
     with pytest.raises(OSError, match=r"nowhere/model'$"):
         model.save(tmp_path / "nowhere" / "model")
+
+
+def test_a_stream_owns_its_head() -> None:
+    model = make()
+    stream, untouched = model.stream(), model.stream()
+    expected = [untouched.step(token) for token in (1, 2, 3)]
+    with model.changing_weights() as flat:
+        flat[...] = np.nan
+    assert np.array_equal([stream.copy().step(1)], expected[:1])
+    assert np.array_equal([stream.step(token) for token in (1, 2, 3)], expected)
+
+
+@pytest.mark.parametrize("weight", ["head.bias", "rnn.weight_hh_l0"])
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_sampling_from_weights_that_are_not_finite(weight: str, temperature: float) -> None:
+    model = make()
+    model.load_state_dict({n: a * np.nan if n == weight else a for n, a in
+                           model.state_dict().items()})  # fmt: skip
+    with pytest.raises(ValueError, match="model: expected finite weights"):
+        model.sample(5, temperature, prime="a r")
+
+
+@pytest.mark.parametrize("alphabet", [TEXT, TEXT.encode() + "f\u00fc\r".encode()])
+def test_characters_come_one_by_one(alphabet: str | bytes) -> None:
+    model = LanguageModel(Vocabulary(alphabet), hidden_size=6, seed=5)
+    pieces = model.sample_characters(40, prime="a rose", seed=1)
+    assert next(pieces) == "a rose"
+    assert len(next(pieces)) <= 1
+    whole = "".join(model.sample_characters(40, prime="a rose", seed=1))
+    assert whole == model.sample(40, prime="a rose", seed=1)
+    with pytest.raises(ValueError, match="length"):
+        model.sample_characters(-1)  # at once, not at the first character
+
+
+def test_line_ends_of_a_prime_are_those_of_a_text_that_is_read() -> None:
+    model = make()
+    assert model.sample(5, prime="rose\r\nis\r", seed=1) == model.sample(
+        5, prime="rose\nis\n", seed=1
+    )

@@ -1,7 +1,8 @@
-"""Optimizers, clipping, schedules and the training loop."""
+"""Schedules and the training loop."""
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -11,18 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import rnncore
-from rnncore.data import Vocabulary
-from rnncore.models import LanguageModel
+from rnncore.data import TextChunks, TextSource, Vocabulary
+from rnncore.models import LanguageModel, Measure, Model
 from rnncore.training import (
-    SGD,
-    Adam,
     Callback,
     NonFiniteError,
-    RMSprop,
     Trainer,
     TrainingSettings,
-    clip_grad_norm,
     constant,
     cosine,
     exponential,
@@ -30,135 +26,6 @@ from rnncore.training import (
 )
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind. " * 40
-
-
-def sgd(g, p, memory, t, *, lr=1e-3, momentum=0.0, weight_decay=0.0):
-    g = g + weight_decay * p
-    memory["v"] = momentum * memory["v"] + g if "v" in memory else g
-    return p - lr * memory["v"]
-
-
-def rmsprop(g, p, memory, t, *, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
-    g = g + weight_decay * p
-    memory["s"] = alpha * memory.get("s", 0.0) + (1 - alpha) * g * g
-    memory["v"] = momentum * memory.get("v", 0.0) + g / (np.sqrt(memory["s"]) + eps)
-    return p - lr * memory["v"]
-
-
-def adam(g, p, memory, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    g = g + weight_decay * p
-    memory["m"] = betas[0] * memory.get("m", 0.0) + (1 - betas[0]) * g
-    memory["v"] = betas[1] * memory.get("v", 0.0) + (1 - betas[1]) * g**2
-    m_hat = memory["m"] / (1 - betas[0] ** t)
-    v_hat = memory["v"] / (1 - betas[1] ** t)
-    return p - lr * m_hat / (np.sqrt(v_hat) + eps)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "formula", "options"),
-    [
-        (SGD, sgd, {}),
-        (SGD, sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
-        (RMSprop, rmsprop, {}),
-        (RMSprop, rmsprop, {"lr": 0.03, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1}),
-        (RMSprop, rmsprop, {"eps": 0.3}),
-        (Adam, adam, {}),
-        (Adam, adam, {"lr": 0.1, "betas": (0.5, 0.9), "weight_decay": 0.1}),
-        (Adam, adam, {"eps": 0.3}),
-    ],
-)
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
-@pytest.mark.parametrize("size", [1, 7, 33, 1001])
-def test_optimizers_follow_pytorchs_formulas(
-    optimizer: Any, formula: Any, options: dict[str, Any], dtype: Any, rtol: float, size: int
-) -> None:
-    generator = np.random.default_rng(size)
-    layer = rnncore.Linear(size, 1, bias=False, dtype=dtype, seed=0)
-    p = layer.flat_params.astype(np.float64)
-    steps, memory = optimizer(layer, **options), {}
-    for t in range(1, 6):
-        layer.flat_grads[...] = generator.standard_normal(size)
-        before = layer.flat_grads.copy()
-        p = formula(before.astype(np.float64), p, memory, t, **options)
-        steps.step()
-        np.testing.assert_allclose(layer.flat_params, p, rtol=rtol, atol=rtol)
-        assert np.array_equal(layer.flat_grads, before)
-
-
-@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
-def test_optimizer_state_round_trip(optimizer: Any) -> None:
-    layers = [rnncore.Linear(9, 2, seed=0) for _ in range(2)]
-    first, second = (optimizer(layer, lr=0.1) for layer in layers)
-    layers[0].flat_grads[...] = 1.0
-    first.step()
-    first.lr = 0.05
-    state = first.state_dict()
-    second.load_state_dict(state)
-    with layers[1].changing_weights() as flat:
-        flat[...] = layers[0].flat_params
-    for layer, steps in zip(layers, (first, second), strict=True):
-        layer.flat_grads[...] = 0.5
-        steps.step()
-    assert layers[0].flat_params.tobytes() == layers[1].flat_params.tobytes()
-    assert second.lr == 0.05
-    with pytest.raises(ValueError, match="state: expected"):
-        optimizer(rnncore.Linear(3, 3)).load_state_dict(state)
-
-
-def test_an_optimizer_step_reaches_the_layer() -> None:
-    """A layer may keep packed copies of its weights; a step must refresh them."""
-    layer = rnncore.LSTM(3, 4, seed=0)
-    x = np.ones((2, 1, 3), np.float32)
-    before = layer(x)[0].copy()
-    layer.flat_grads[...] = 1.0
-    SGD(layer, lr=0.5).step()
-    after = layer(x)[0]
-    fresh = rnncore.LSTM(3, 4, seed=1)
-    fresh.load_state_dict(layer.state_dict())
-    assert np.array_equal(after, fresh(x)[0])
-    assert not np.allclose(before, after)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda layer: SGD(layer, lr=-1),
-        lambda layer: SGD(layer, momentum=float("nan")),
-        lambda layer: RMSprop(layer, alpha=-0.1),
-        lambda layer: Adam(layer, betas=(0.9, 1.0)),
-        lambda layer: Adam(layer, eps=-1e-8),
-        lambda layer: clip_grad_norm(layer, 0.0),
-    ],
-)
-def test_optimizers_refuse_bad_values(make: Any) -> None:
-    with pytest.raises(ValueError, match=r"(lr|momentum|alpha|betas|eps|max_norm): expected"):
-        make(rnncore.Linear(2, 2))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_clip_grad_norm(dtype: Any) -> None:
-    layer = rnncore.Linear(50, 40, dtype=dtype, seed=0)
-    gradient = np.random.default_rng(0).standard_normal(layer.flat_grads.size).astype(dtype)
-    exact = math.sqrt(math.fsum(float(g) ** 2 for g in gradient))
-    layer.flat_grads[...] = gradient
-    assert clip_grad_norm(layer, 1e9) == pytest.approx(exact, rel=1e-12)
-    assert np.array_equal(layer.flat_grads, gradient)  # below the limit nothing changes
-    assert clip_grad_norm(layer, np.inf) == pytest.approx(exact, rel=1e-12)
-    assert np.array_equal(layer.flat_grads, gradient)
-    assert clip_grad_norm(layer, 2.0) == pytest.approx(exact, rel=1e-12)
-    np.testing.assert_allclose(layer.flat_grads, gradient * (2.0 / (exact + 1e-6)), rtol=1e-6)
-
-
-def test_clip_grad_norm_of_huge_and_of_broken_gradients() -> None:
-    layer = rnncore.Linear(8, 8, seed=0)
-    layer.flat_grads[...] = 1e30  # the square overflows float32
-    assert clip_grad_norm(layer, 1.0) == pytest.approx(1e30 * math.sqrt(72), rel=1e-6)
-    assert np.linalg.norm(layer.flat_grads) == pytest.approx(1.0, rel=1e-5)
-    for broken in (np.nan, np.inf):
-        layer.flat_grads[...] = 1.0
-        layer.flat_grads[-1] = broken
-        assert not math.isfinite(clip_grad_norm(layer, 1.0))
-        assert (layer.flat_grads[:-1] == 1.0).all()
 
 
 def test_schedules() -> None:
@@ -198,9 +65,11 @@ def test_schedules() -> None:
         {"steps": 1.5},
         {"steps": "a"},
         {"seconds": "a"},
-        {"steps": 1, "batch_size": 2.5},
-        {"steps": 1, "sequence_length": 0},
         {"steps": 1, "decay": -1.0},
+        {"steps": 1, "decay": 0.5},
+        {"epochs": float("inf")},
+        {"seconds": float("inf")},
+        {"steps": 1, "learning_rate": float("inf")},
         {"steps": 1, "decay_after": -1},
     ],
     ids=str,
@@ -214,17 +83,27 @@ def test_bad_arguments_of_a_trainer() -> None:
     model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
     tokens = model.vocabulary.encode(TEXT)
     with pytest.raises(TypeError, match=r"settings: .* got NoneType"):
-        Trainer(model, tokens, None)  # type: ignore[arg-type]
+        Trainer(model, TextSource(tokens), None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"source: .*TextSource"):
+        Trainer(model, tokens, TrainingSettings(steps=1))  # type: ignore[arg-type]
     for wrong in (tokens[:, None], tokens.astype(float)):
         with pytest.raises(TypeError, match=r"tokens: expected a text as integers \(N,\), got"):
-            Trainer(model, wrong, TrainingSettings(steps=1))
+            TextSource(wrong)
+    for wrong in ({"batch_size": 2.5}, {"sequence_length": 0}, {"validation_fraction": 1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+            TextSource(tokens, **wrong)
+
+
+CUT = ("batch_size", "sequence_length", "validation_fraction")
 
 
 def make(folder: Path | None = None, *callbacks: Callback, **settings: Any) -> Trainer:
     model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
-    settings = {"batch_size": 4, "sequence_length": 25, "learning_rate": 0.02, **settings}
-    tokens = model.vocabulary.encode(TEXT)
-    return Trainer(model, tokens, TrainingSettings(**settings), folder, callbacks)
+    cut = {"batch_size": 4, "sequence_length": 25}
+    cut |= {name: settings.pop(name) for name in CUT if name in settings}
+    settings = {"learning_rate": 0.02, **settings}
+    source = TextSource(model.vocabulary.encode(TEXT), **cut)
+    return Trainer(model, source, TrainingSettings(**settings), folder, callbacks)
 
 
 class Recorder(Callback):
@@ -255,7 +134,7 @@ def test_training_learns_more_than_the_frequencies() -> None:
 )
 def test_budgets(budget: dict[str, Any], steps: int) -> None:
     trainer = make(**budget)
-    assert trainer.chunks.chunks_per_epoch == 27
+    assert trainer.source.per_epoch == 27
     trainer.run()
     assert trainer.step == steps
     assert trainer.fraction == 1.0
@@ -296,7 +175,7 @@ def test_state_is_carried_and_reset_where_the_text_wraps(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(trainer.model, "forward", record)
     trainer.run()
-    n = trainer.chunks.chunks_per_epoch
+    n = trainer.source.per_epoch
     assert [i for i, (before, _) in enumerate(calls) if before is None] == [0, n]
     for i in range(1, n):
         assert calls[i][0] is calls[i - 1][1]
@@ -306,7 +185,8 @@ def test_evaluate_is_the_mean_over_every_character() -> None:
     trainer = make(steps=1, sequence_length=7)
     tokens = trainer.model.vocabulary.encode(TEXT)[:500]
     loss, _ = trainer.model.evaluate(tokens[:-1, None], tokens[1:, None])
-    assert trainer.evaluate(tokens) == pytest.approx(loss / math.log(2), rel=1e-5)
+    chunks = TextChunks(tokens, 1, 7, every_step=True)
+    assert trainer.evaluate(chunks) == [pytest.approx(loss / math.log(2), rel=1e-5)]
 
 
 def test_learning_rate_follows_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +238,7 @@ def test_what_is_not_finite_stops_before_anything_is_changed(
     with pytest.raises(NonFiniteError, match=f"step {step}, epoch .*{message}.*last.safetensors"):
         trainer.run()
     assert trainer.model.flat_params.tobytes() == expected[0]
-    assert trainer.step == trainer.optimizer.steps_taken == trainer.chunks.position == step
+    assert trainer.step == trainer.optimizer.steps_taken == trainer.position == step
     tensors, metadata = load_checkpoint(tmp_path / "last.safetensors")
     assert metadata["training"]["step"] == 3
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
@@ -385,7 +265,7 @@ def test_checkpoints_last_and_best(tmp_path: Path) -> None:
 def test_best_is_kept_when_the_loss_rises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(tmp_path, steps=4, validations=4)
     losses = iter([5.0, 3.0, 2.0, 4.0, 2.5])
-    monkeypatch.setattr(trainer, "evaluate", lambda tokens: next(losses))
+    monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(losses)])
     trainer.run()
     assert load_checkpoint(tmp_path / "best.safetensors")[1]["training"]["step"] == 2
     assert trainer.best == 2.0
@@ -421,3 +301,131 @@ def test_training_without_validation_and_without_a_folder() -> None:
     assert trainer.validation_curve == []
     assert trainer.best == math.inf
     assert trainer.last_path is None
+
+
+class SignalAt(Callback):
+    def __init__(self, step: int, number: int) -> None:
+        self.at, self.number = step, number
+
+    def on_step(self, trainer: Trainer) -> None:
+        if trainer.step == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_every_signal_that_ends_a_program_saves_first(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    handler = signal.getsignal(number)
+    trainer = make(tmp_path, SignalAt(3, number), steps=20)
+    trainer.run()
+    assert (trainer.step, trainer.interrupted, trainer.signal) == (3, True, number)
+    assert signal.getsignal(number) is handler
+    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 3
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        trainer = make(tmp_path, SignalAt(3, signal.SIGHUP), steps=6)
+        trainer.run()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (trainer.step, trainer.interrupted) == (6, False)
+
+
+def test_evaluate_after_an_interrupt_measures() -> None:
+    trainer = make(None, SignalAt(3, signal.SIGINT), steps=20)
+    trainer.run()
+    assert trainer.interrupted
+    held_out = trainer.source.held_out
+    assert held_out is not None
+    [bits] = trainer.evaluate(held_out)
+    assert math.isfinite(bits)
+
+
+def test_a_resume_from_step_0_validates_once(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=4, validations=1)
+    trainer._validate()
+    trainer.save(tmp_path / "zero")
+    resumed = make(steps=4, validations=1)
+    resumed.restore(tmp_path / "zero")
+    resumed.run()
+    assert [point[0] for point in resumed.validation_curve] == [0, 4]
+
+
+def test_a_full_disk_on_the_way_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(tmp_path, steps=20, validations=4)
+    save = trainer.save
+    failing: set[int] = {5, 10}
+
+    def full(path: Any) -> None:
+        if trainer.step in failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path)
+
+    monkeypatch.setattr(trainer, "save", full)
+    with pytest.warns(RuntimeWarning, match=r"step (5|10): .*No space left.*tries again"):
+        trainer.run()
+    assert trainer.step == 20
+    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 20
+    best = load_checkpoint(tmp_path / "best.safetensors")[1]["training"]
+    assert best["best"] == trainer.best == best["validation_curve"][-1][3]
+    for step in (0, 20):  # the first and the last must be written
+        failing = {step}
+        trainer = make(tmp_path, steps=20, validation_fraction=0.0)
+        save = trainer.save
+        monkeypatch.setattr(trainer, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            trainer.run()
+
+
+def test_the_trainer_knows_no_text() -> None:
+    """A model of points, a source of its own, a second measure, the higher the better."""
+
+    class Line(Model):
+        kind = "line"
+        measures = (
+            Measure("score", "points", factor=-1.0, lower_is_better=False),
+            Measure("batches", "of them"),
+        )
+
+        def __init__(self) -> None:
+            super().__init__({"w": (1,)})
+            self.settings: dict[str, Any] = {}
+            self.generator = np.random.default_rng(0)
+
+        def forward(self, x: Any, y: Any, state: Any) -> tuple[float, Any]:
+            self.x, self.error = x, x * self.flat_params[0] - y
+            return float(np.mean(self.error**2)), None
+
+        def backward(self, *, accumulate: bool = True) -> None:
+            self.flat_grads[0] = np.mean(2 * self.error * self.x)
+
+        def measure(self, x: Any, y: Any, state: Any) -> Any:
+            errors = (x * self.flat_params[0] - y) ** 2
+            return [(float(errors.sum()), errors.size), (3.0, 1)], None
+
+    class Points:
+        fingerprint, settings, item, items_per_batch, per_epoch = "points", {}, "points", 8, 3
+
+        def batch(self, number: int) -> Any:
+            x = np.random.default_rng(number % 3).standard_normal(8)
+            return x, 3 * x
+
+        def continues(self, number: int) -> bool:
+            return False
+
+        def describe(self) -> str:
+            return "24 points"
+
+        @property
+        def held_out(self) -> Any:
+            return self
+
+    trainer = Trainer(Line(), Points(), TrainingSettings(epochs=50, learning_rate=0.1))
+    trainer.run()
+    assert trainer.model.flat_params[0] == pytest.approx(3, abs=0.05)
+    assert trainer.best == max(point[3] for point in trainer.validation_curve) > -0.01
+    assert trainer.validation_curve[-1][4] == 3.0

@@ -1,5 +1,10 @@
 """Readers: text for language models."""
 
-from rnncore.data.text import Chunk, TextChunks, Vocabulary, read_text, split_text
+from rnncore.data.reading import read_text, read_tokens
+from rnncore.data.source import TextChunks, TextSettings, TextSource, split_text
+from rnncore.data.vocabulary import Vocabulary
 
-__all__ = ["Chunk", "TextChunks", "Vocabulary", "read_text", "split_text"]
+__all__ = [
+    "TextChunks", "TextSettings", "TextSource", "Vocabulary", "read_text", "read_tokens",
+    "split_text",
+]  # fmt: skip

@@ -18,8 +18,8 @@ class Kept:
         self._module, self._version = module, module._version
         self._used = False
 
-    def _check(self) -> None:
-        # Whether a backward may use it; nothing is changed.
+    def check(self) -> None:
+        """Refuse a backward that must not use it; nothing is changed."""
         if self._used:
             raise RuntimeError(
                 "backward: nothing was kept: this pass has served a backward; call forward first, "
@@ -68,5 +68,5 @@ def find(module: Module, kept: K | None, kind: type[K]) -> K:
         )
     if kept._module is not module or not isinstance(kept, kind):
         raise ValueError("kept: expected a pass of this module, got one of another")
-    kept._check()
+    kept.check()
     return kept

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,18 +117,23 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return x W^T + b for x (..., in_features), as (..., out_features); rows for rows."""
-        y = self._packed("forward").weights[0].apply(x, get_num_threads())
-        return self._map(x) if y is NotImplemented else y
+        packed = self._packed("forward")
+        y = packed.weights[0].apply(x, get_num_threads())
+        return self._map(packed, x) if y is NotImplemented else y
 
-    def _map(self, x: Any) -> Any:
+    def ready(self) -> Callable[[Any], Any]:
+        """Return the layer as it is at this moment, whatever happens to its weights."""
+        return partial(self._map, self._packed("forward"))
+
+    def _map(self, packed: Packed, x: Any) -> Any:
         if isinstance(x, Rows):
             lease = self._pool.lease()
-            y = lease.workspace.array("y", (x.length, self.row_size))
-            self._run(self._check_rows("x", x, self.in_features), y)
+            y = lease.workspace.array(("y",), (x.length, self.row_size))
+            self._run(packed, self._check_rows("x", x, self.in_features), y)
             return self._rows_of(y, x, lease)
         rows, leading = self._check("x", x, self.in_features)
         y = aligned_empty(len(rows) * self.row_size, self.dtype).reshape(-1, self.row_size)
-        self._run(Rows.of(rows), y)
+        self._run(packed, Rows.of(rows), y)
         return y.reshape(*leading, self.row_size)[..., : self.out_features]
 
     def _rows_of(self, y: np.ndarray, x: Rows, lease: Any) -> Rows:
@@ -135,8 +142,7 @@ class Linear(Module):
             y.reshape(-1), x.length, 0, width, self.out_features, 1, width, False, x.batch, lease
         )
 
-    def _run(self, x: Rows, y: np.ndarray) -> None:
-        packed = self._packed("forward")
+    def _run(self, packed: Packed, x: Rows, y: np.ndarray) -> None:
         self._kernels.linear_forward(
             packed.weights[0], y, x.flat, x.first, x.stride, x.parts, x.part_stride, x.length,
             get_num_threads(),
@@ -158,7 +164,7 @@ class Linear(Module):
         workspace = kept.lease.workspace
         if isinstance(x, Rows):
             out = workspace.array("y", (x.length, self.row_size))
-            self._run(x, out)
+            self._run(self._packed("forward"), x, out)
             y: Any = self._rows_of(out, x, kept.lease)
         else:
             copied = workspace.array("x", rows.shape)
@@ -222,7 +228,7 @@ class Linear(Module):
                 padded[:, : self.out_features] = given.array() if isinstance(dy, Rows) else rows
             parts = (1, 0) if x.parts == 1 else (x.parts, x.part_stride)
             with self._guard.weights:
-                kept._check()
+                kept.check()
                 back = self._packed(parts) if input_gradient else None
             dx = None
             if input_gradient:

@@ -46,8 +46,9 @@ class RecurrentPass(Kept):
         self.x: np.ndarray | None = None  # features (T, B, I), or places of tokens (T, B)
         self.masks: Callable[[int, int], list[np.ndarray]] | None = None
 
-    def check_embedding(self) -> None:
-        """Refuse a backward after the embedding has changed."""
+    def check(self) -> None:
+        """Refuse a backward that must not use it, also after the embedding has changed."""
+        super().check()
         if self.embedding is not None and self.embedding_version != self.embedding._version:
             raise RuntimeError(
                 "backward: the embedding has changed since forward; call backward first, then "
@@ -220,7 +221,7 @@ class RecurrentPasses(RecurrentModule):
         dx = tables = None
         if kept.tokens is not None:
             with self._guard.weights:
-                kept._check()
+                kept.check()
                 tables = self._stack.make_tables(kept.tokens, lease, packed[0])
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Literal, overload
 
@@ -47,15 +48,40 @@ learn_initial_state, dtype, seed
         rows: bool = False,
     ) -> tuple[Any, State]:
         """Run the layer and keep nothing for backward; see the class for shapes."""
+        return self.ready(
+            x, state, lengths, tokens=tokens, embedding=embedding, rows=rows
+        )()
+
+    def ready(
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        *,
+        tokens: bool = False,
+        embedding: Embedding | None = None,
+        rows: bool = False,
+    ) -> Callable[[], tuple[Any, State]]:
+        """Do all of a call that asks for the weights, and return what does the rest.
+
+        So a model whose parts run one after another takes the weights of all at one moment, while
+        another thread may train it.
+        """
         x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
         initial = self._initial_state(state, batch.batch, form)
         lease = self._pool.lease()
         run, packed, _ = self._begin_pass(batch, x, tokens, embedding, False, lease)
-        if rows or form.kind == "rows":
-            out, final = self._run_rows(run, packed, initial, [])
-            return out, self._leave_state(final, form)
-        y, final = self._stack.run(run, packed, initial)
-        return form.leave(y), self._leave_state(final, form)
+
+        def rest() -> tuple[Any, State]:
+            y: Any
+            if rows or form.kind == "rows":
+                y, final = self._run_rows(run, packed, initial, [])
+            else:
+                y, final = self._stack.run(run, packed, initial)
+                y = form.leave(y)
+            return y, self._leave_state(final, form)
+
+        return rest
 
     @overload
     def forward(
@@ -188,7 +214,6 @@ learn_initial_state, dtype, seed
         accumulate = check_flag("accumulate", accumulate)
         with self._guard.gradients:
             kept = find(self, kept, RecurrentPass)
-            kept.check_embedding()
             form, batch = kept.form, kept.batch
             dfinal = check_state(
                 "dstate", dstate, self.layer_name, self._stack.sizes, self._stack.cell.states,
@@ -198,7 +223,7 @@ learn_initial_state, dtype, seed
             if dy is not None:
                 given = check_gradient(dy, form, batch, self.output_size, self.dtype)
             with self._guard.weights:
-                kept._check()
+                kept.check()
                 x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
                 parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
                 packed = None if kept.segments is None else self._packed("forward")

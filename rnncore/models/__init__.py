@@ -1,5 +1,50 @@
 """Whole models, made of layers."""
 
-from rnncore.models.language_model import LanguageModel
+from __future__ import annotations
 
-__all__ = ["LanguageModel"]
+import os
+from importlib import import_module
+from typing import Any
+
+from rnncore import files
+from rnncore.models.language_model import LanguageModel
+from rnncore.models.model import Measure, Model, kind_of
+
+__all__ = ["KINDS", "LanguageModel", "Measure", "Model", "from_contents", "load"]
+
+#: The kind that a file names: module and class, imported when a file asks for it.
+KINDS = {"language model": ("rnncore.models.language_model", "LanguageModel")}
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a model file or the model of a checkpoint, of whatever kind.
+
+    Raises
+    ------
+    FileError
+        If the file is not a whole model file of this version, or of a kind that is not known.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, rnncore
+    >>> from rnncore.data import Vocabulary
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "model.safetensors")
+    ...     rnncore.LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0).save(path)
+    ...     rnncore.load(path).kind
+    'language model'
+    """
+    return from_contents(files.load(path), path)
+
+
+def from_contents(contents: files.Contents, path: str | os.PathLike[str]) -> Any:
+    """Return the model of a file that is read already; `path` is what errors name."""
+    kind = kind_of(contents.metadata)
+    if kind not in KINDS:
+        raise files.FileError(
+            f"model file: expected one of the kinds that this rnncore knows "
+            f"({', '.join(KINDS)}), but {os.fspath(path)!r} holds a {kind!r}; use the rnncore "
+            "release that wrote it"
+        )
+    module, name = KINDS[kind]
+    return getattr(import_module(module), name).from_contents(contents, path)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
+import copy
+import dataclasses
 import math
-import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rnncore import engine, layers
-from rnncore.arguments import as_array, check_flag, check_seed, check_size
-from rnncore.data.text import Vocabulary
+from rnncore import layers
+from rnncore.arguments import as_array, check_flag, check_seed, check_size, is_number
+from rnncore.data.vocabulary import Vocabulary
 from rnncore.layers.dropout import Dropout
-from rnncore.layers.kept import Kept
+from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module
-from rnncore.losses import softmax_cross_entropy
-from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
+from rnncore.models.model import Measure, Model
+from rnncore.settings import Choice, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
@@ -24,8 +28,30 @@ State = Any
 CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
 
 
+@dataclasses.dataclass(frozen=True)
+class LanguageModelSettings:
+    """Defaults, rules and help of what a `LanguageModel` is made with."""
+
+    hidden_size: int = setting(128, Whole(), "Units of a layer.", fixed=True)
+    num_layers: int = setting(2, Whole(), "Recurrent layers.", fixed=True)
+    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    embedding_size: int | None = setting(
+        None,
+        Whole(),
+        "Columns of a trained embedding.  [default: none, one-hot characters]",
+        fixed=True,
+    )
+    dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
+    dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+
+
+_DEFAULT = LanguageModelSettings()
+
+
 class LanguageStream:
     """A language model that is fed one character at a time and carries its state.
+
+    Its weights are its own: later changes of the model do not reach it.
 
     Examples
     --------
@@ -35,7 +61,7 @@ class LanguageStream:
     >>> stream = model.stream()
     >>> logits = [stream.step(token) for token in (0, 1, 2)]
     >>> tokens = np.array([[0], [1], [2]])
-    >>> np.array_equal(logits, model.head(model.rnn(tokens)[0])[:, 0])
+    >>> np.array_equal(logits, model.head(model.rnn(tokens, tokens=True)[0])[:, 0])
     True
     """
 
@@ -63,7 +89,7 @@ class LanguageStream:
         return LanguageStream(self.rnn.copy(), self.head)
 
 
-class LanguageModel(Module):
+class LanguageModel(Model):
     """Predicts each character of a text from all characters before it.
 
     ``h_t = rnn(x_t, h_{t-1});  p(x_{t+1}) = softmax(W_yh dropout(h_t) + b_y)``
@@ -108,16 +134,19 @@ class LanguageModel(Module):
     12
     """
 
+    kind = "language model"
+    measures = (Measure("loss", "bits per character", factor=1.0 / math.log(2.0)),)
+
     def __init__(
         self,
         vocabulary: Vocabulary,
-        hidden_size: int = 128,
-        num_layers: int = 2,
-        cell: str = "lstm",
-        embedding_size: int | None = None,
-        dropout: float = 0.0,
-        dtype: DTypeLike = np.float32,
-        seed: int | None = None,
+        hidden_size: int = _DEFAULT.hidden_size,
+        num_layers: int = _DEFAULT.num_layers,
+        cell: str = _DEFAULT.cell,
+        embedding_size: int | None = _DEFAULT.embedding_size,
+        dropout: float = _DEFAULT.dropout,
+        dtype: DTypeLike = _DEFAULT.dtype,
+        seed: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(vocabulary, Vocabulary):
             raise TypeError(
@@ -148,34 +177,29 @@ class LanguageModel(Module):
             self.embedding = layers.Embedding(len(vocabulary), embedding_size, **common)
             children["embedding"] = self.embedding
             input_size = embedding_size
+        # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
+        # begins at 1 as well.
+        more = {"forget_bias": 1.0} if cell == "lstm" else {}
         self.rnn = CELLS[cell](
             input_size, hidden_size, num_layers=num_layers,
-            dropout=dropout if num_layers > 1 else 0.0, **common,
+            dropout=dropout if num_layers > 1 else 0.0, **common, **more,
         )  # fmt: skip
         self.dropout = Dropout(dropout, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
-        self._kept: Any = None
-        self._initialize()
-
-    def _initialize(self) -> None:
-        # Two departures from the layers' own initial weights, after which a model learns in a
-        # fraction of the steps.
-        state, size = self.rnn.state_dict(), self.settings["hidden_size"]
-        if self.embedding is None:
+        if self.embedding is None and not getattr(self.generator, "blank", False):
             # Of a one-hot vector a single entry is not zero: bound 1 / sqrt(1), not 1 / sqrt(H).
-            state["weight_ih_l0"] *= size**0.5
-        if self.settings["cell"] == "lstm":
-            # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
-            # begins at 1 as well (Jozefowicz et al., "An Empirical Exploration of Recurrent
-            # Network Architectures", 2015). Gate order i, f, g, o.
-            for layer in range(self.settings["num_layers"]):
-                state[f"bias_ih_l{layer}"][size : 2 * size] = 1.0
-        self.rnn.load_state_dict(state)
+            with self.rnn.writable_params() as params:
+                params["weight_ih_l0"] *= np.dtype(dtype).type(hidden_size**0.5)
 
     def forward(
-        self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
-    ) -> tuple[float, State]:
+        self,
+        tokens: NDArray[Any],
+        targets: NDArray[Any],
+        state: State = None,
+        *,
+        keep: bool = False,
+    ) -> Any:
         """Return the mean loss of one chunk and the state after it; keeps what backward needs.
 
         Parameters
@@ -184,6 +208,8 @@ class LanguageModel(Module):
             Characters and the characters that come next.
         state
             From the chunk before, or None for zeros.
+        keep
+            Whether to return the pass as a third value, for `backward(kept=...)`.
 
         Returns
         -------
@@ -191,32 +217,31 @@ class LanguageModel(Module):
             Mean of ``-log p(target)`` in nats per character.
         state
         """
-        self._kept = None
-        tokens = as_array("tokens", tokens)
-        if tokens.dtype.kind not in "iu":
-            raise TypeError(f"tokens: expected integers (T, B), got dtype {tokens.dtype}")
-        if tokens.ndim != 2 or not tokens.size:
-            raise ValueError(
-                f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"
-            )
-        # Everything between the layers stays in rows of the engine.
+        tokens = self._check(tokens)
+        if not keep:
+            remember(self, None)  # its buffers serve this pass
         kept = LanguageModelPass(self)
+        # Everything between the layers stays in rows of the engine.
         y, state, kept.rnn = self.rnn.forward(
             tokens, state, tokens=True, embedding=self.embedding, rows=True, keep=True
         )
         y, kept.dropout = self.dropout.forward(y, keep=True)
         logits, kept.head = self.head.forward(y, keep=True)
         loss, kept.dlogits = softmax_cross_entropy(logits, targets, out=logits)
-        self._kept = kept
+        if keep:
+            return loss, state, kept
+        remember(self, kept)
         return loss, state
 
-    def backward(self, *, accumulate: bool = True) -> None:
-        """Compute the gradients of the last `forward`, into `grads`.
+    def backward(self, *, accumulate: bool = True, kept: LanguageModelPass | None = None) -> None:
+        """Compute the gradients of a `forward`, into `grads`.
 
         Parameters
         ----------
         accumulate
             Whether to add to `grads` or to replace what stands there.
+        kept
+            What that forward returned; None: the last one of this thread without `keep`.
 
         Raises
         ------
@@ -225,28 +250,56 @@ class LanguageModel(Module):
             changed since; nothing is changed then.
         """
         accumulate = check_flag("accumulate", accumulate)
-        if self._kept is None:
-            raise RuntimeError("backward: nothing was kept; call forward first, once for each")
-        kept, self._kept = self._kept, None
-        kept._check()
-        if self.embedding is not None and not accumulate:
-            self.embedding.zero_grad()
-        dy = self.head.backward(kept.dlogits, accumulate=accumulate, kept=kept.head)
-        dy = self.dropout.backward(dy, kept=kept.dropout)
-        self.rnn.backward(dy, input_gradient=False, accumulate=accumulate, kept=kept.rnn)
+        with self._guard.gradients:
+            kept = find(self, kept, LanguageModelPass)
+            for part in (kept.rnn, kept.dropout, kept.head):
+                part.check()
+            rnn, dropout, head, dlogits = kept.rnn, kept.dropout, kept.head, kept.dlogits
+            kept.use_up()
+            if self.embedding is not None and not accumulate:
+                self.embedding.zero_grad()
+            dy = self.head.backward(dlogits, accumulate=accumulate, kept=head)
+            dy = self.dropout.backward(dy, kept=dropout)
+            self.rnn.backward(dy, input_gradient=False, accumulate=accumulate, kept=rnn)
+
+    def _check(self, tokens: Any) -> NDArray[Any]:
+        tokens = as_array("tokens", tokens)
+        if tokens.dtype.kind not in "iu":
+            raise TypeError(f"tokens: expected integers (T, B), got dtype {tokens.dtype}")
+        if tokens.ndim != 2 or not tokens.size:
+            raise ValueError(
+                f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"
+            )
+        return tokens
 
     def evaluate(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
     ) -> tuple[float, State]:
         """Return the same as `forward`, without dropout, and keep nothing."""
-        y, state = self.rnn(tokens, state, tokens=True, embedding=self.embedding)
-        loss, _ = softmax_cross_entropy(self.head(y), targets)
-        return loss, state
+        [(total, count)], state = self.measure(tokens, targets, state)
+        return total / max(1, count), state
+
+    def measure(
+        self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
+    ) -> tuple[list[tuple[float, float]], State]:
+        """Return sum and count of the losses (nats, characters), and the state after them."""
+        tokens = self._check(tokens)
+        with self._guard.weights:  # both of one moment
+            rnn = self.rnn.ready(
+                tokens, state, tokens=True, embedding=self.embedding, rows=True
+            )
+            head = self.head.ready()
+        y, state = rnn()
+        return [cross_entropy_sum(head(y), targets)], state
+
+    def show(self, loss: float) -> str:
+        """Return a loss of `forward` in bits per character."""
+        return f"{loss * self.measures[0].factor:.3f} bits/char"
 
     def sample(
         self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
     ) -> str:
-        """Write text, one character after the other, each drawn from the model's distribution.
+        r"""Write text, one character after the other, each drawn from the model's distribution.
 
         ``p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)``
 
@@ -257,43 +310,94 @@ class LanguageModel(Module):
         temperature
             Below 1 safer, above 1 wilder; 0 always takes the likeliest character.
         prime
-            The text to go on from; the result begins with it. When empty, the model starts as
-            after the end of a line.
+            The text to go on from; the result begins with it, its line ends made ``\n`` as in
+            `read_text`. When empty, the model starts as after the end of a line.
         seed
             The same seed writes the same text; None another one each time.
 
         Raises
         ------
         ValueError
-            If `length` or `temperature` is negative, or `prime` has unknown characters.
+            If `length` or `temperature` is negative or no number, `prime` has unknown characters,
+            or the weights are not finite.
+        """
+        return "".join(self.sample_characters(length, temperature, prime, seed))
+
+    def sample_characters(
+        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
+    ) -> Iterator[str]:
+        """Do the same as `sample`, but give each piece as soon as it is written.
+
+        The first piece is the prime; with an alphabet of bytes a character comes with its last
+        byte.
+
+        Examples
+        --------
+        >>> import rnncore
+        >>> from rnncore.data import Vocabulary
+        >>> model = rnncore.LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0)
+        >>> len(list(model.sample_characters(5, prime="ab", seed=0)))
+        6
         """
         length = check_size("length", length, 0)
-        if not 0.0 <= temperature < math.inf:
-            raise ValueError(f"temperature: expected a finite number, 0 or more, got {temperature}")
+        if not is_number(temperature) or not 0.0 <= temperature < math.inf:
+            raise ValueError(
+                f"temperature: expected a finite number, 0 or more, got {temperature!r}"
+            )
+        if not isinstance(prime, str):
+            raise TypeError(f"prime: expected a str, got {type(prime).__name__}")
+        if not self.vocabulary.is_bytes:
+            prime = prime.replace("\r\n", "\n").replace("\r", "\n")
         try:
             primed = self.vocabulary.encode(prime)
         except ValueError as error:
             raise ValueError(f"prime {error}") from None
-        generator = check_seed(seed)
-        new = np.empty(length, dtype=np.int32)
+        return self._pieces(length, float(temperature), primed, check_seed(seed))
+
+    def _pieces(
+        self, length: int, temperature: float, primed: NDArray[Any], generator: np.random.Generator
+    ) -> Iterator[str]:
+        decoder = None
+        if self.vocabulary.is_bytes:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+        def text(tokens: Any) -> str:
+            if decoder is None:
+                return self.vocabulary.decode(tokens)
+            return decoder.decode(self.vocabulary.decode_bytes(tokens))
+
+        if primed.size:
+            yield text(primed)
         context = primed if primed.size else self._line_end()
         stream = self.stream()
-        for step in range(length):
+        for _ in range(length):
             for token in context:
                 logits = stream.step(int(token)).astype(np.float64)
+            largest = float(logits.max())
+            if not math.isfinite(largest):
+                raise ValueError(
+                    "model: expected finite weights, but what it predicts is not a number; load "
+                    "another checkpoint, or train with a smaller learning_rate"
+                )
             if temperature == 0.0:
-                new[step] = logits.argmax()
+                new = int(logits.argmax())
             else:
-                total = np.exp((logits - logits.max()) / temperature).cumsum()
-                new[step] = np.searchsorted(total, generator.random() * total[-1], side="right")
-            context = new[step : step + 1]
-        return self.vocabulary.decode(np.concatenate([primed, new]))
+                # a temperature near 0 makes some of them -inf, whose exp is 0
+                with np.errstate(over="ignore"):
+                    total = np.exp((logits - largest) / temperature).cumsum()
+                new = int(np.searchsorted(total, generator.random() * total[-1], side="right"))
+            context = np.array([new])
+            yield text(context)
+        if decoder is not None and (rest := decoder.decode(b"", final=True)):
+            yield rest
 
     def stream(self) -> LanguageStream:
         """Return a stream that predicts character after character; see `LanguageStream`."""
-        return LanguageStream(self.rnn.stream(tokens=True, embedding=self.embedding), self.head)
+        with self._guard.weights:  # both of one moment
+            rnn = self.rnn.stream(tokens=True, embedding=self.embedding)
+            return LanguageStream(rnn, copy.deepcopy(self.head))
 
-    def _line_end(self) -> NDArray[np.int32]:
+    def _line_end(self) -> NDArray[np.integer]:
         try:
             return self.vocabulary.encode("\n")
         except ValueError:
@@ -303,32 +407,28 @@ class LanguageModel(Module):
         """Return the settings and the vocabulary as `json` can write them."""
         return {**self.settings, "vocabulary": self.vocabulary.to_json()}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file: safetensors with PyTorch's parameter names, replaced as a whole."""
-        save_checkpoint(path, self.state_dict(), {"model": self.describe()})
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LanguageModel:
-        """Read a model file or the model of a checkpoint.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is not a whole model file of this version; see `load_checkpoint`.
-        """
-        tensors, metadata = load_checkpoint(path)
-        engine.chosen_build()  # a wrong setting of the environment is not the file's fault
-        engine.get_num_threads()
-        try:
-            settings = dict(metadata["model"])
-            model = cls(Vocabulary.from_json(settings.pop("vocabulary")), **settings)
-            names = model.state_dict().keys()
-            model.load_state_dict({name: tensors[name] for name in names})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"model file: expected a language model, but {os.fspath(path)!r} holds something "
-                f"else ({error})"
-            ) from None
+    def from_description(cls, description: dict[str, Any], tensors: dict[str, Any]) -> Self:
+        """Return the model of a file; sizes that its tensors do not have are refused first."""
+        settings = dict(description)
+        vocabulary = Vocabulary.from_json(settings.pop("vocabulary"))
+        embedding = tensors.get("embedding.weight")
+        sizes = {
+            "hidden_size": tensors["head.weight"].shape[1],
+            "num_layers": sum(name.startswith("rnn.weight_hh_l") for name in tensors),
+            "embedding_size": None if embedding is None else embedding.shape[1],
+        }
+        # Arrays without bytes may claim any size.
+        for name in ("head.weight", "embedding.weight"):
+            if name in tensors and len(tensors[name]) != len(vocabulary):
+                raise ValueError(f"{name} has {len(tensors[name])} rows, not {len(vocabulary)}")
+        for name, size in sizes.items():
+            if settings[name] != size:
+                raise ValueError(f"{name} is {settings[name]!r}, its weights have {size}")
+        generator = _blank()
+        model = cls(vocabulary, **settings, seed=generator)
+        model.load_state_dict(tensors)
+        generator.blank = False
         return model
 
 
@@ -339,3 +439,18 @@ class LanguageModelPass(Kept):
     dropout: Any
     head: Any
     dlogits: Any
+
+
+def _blank() -> Any:
+    # Initial weights that are replaced at once need not be drawn: a generator that gives zeros
+    # until `blank` is False. numpy.random is imported at its first use.
+    class Blank(np.random.Generator):
+        blank = True
+
+        def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+            return np.zeros(()) if self.blank else super().uniform(low, high, size)
+
+        def standard_normal(self, size: Any = None, *rest: Any, **more: Any) -> Any:
+            return np.zeros(()) if self.blank else super().standard_normal(size, *rest, **more)
+
+    return Blank(np.random.PCG64())

@@ -1,150 +1,64 @@
-"""The training loop for language models."""
+"""The training loop: it asks a source for batches and a model for losses, and knows no data."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rnncore.arguments import as_array, check_size, is_number
-from rnncore.data.text import TextChunks, single_pass, split_text
-from rnncore.training import schedules
-from rnncore.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from rnncore.training.optimizers import SGD, Adam, Optimizer, RMSprop, clip_grad_norm
+from rnncore import files
+from rnncore.training.optimizers import clip_grad_norm
+from rnncore.training.settings import OPTIMIZERS, SCHEDULES, TrainingSettings
+from rnncore.training.source import Batches, Source
 
 if TYPE_CHECKING:
-    from rnncore.models.language_model import LanguageModel
+    from rnncore.models.model import Model
 
-BITS_PER_NAT = 1.0 / math.log(2.0)
 RECORD_STEPS = 50  # one point of the training curve is the mean over so many steps
+OTHERS = ("optimizer.", "carried_state.")  # what a checkpoint holds beside the model's weights
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, kill, a terminal that is closed
 
 
 class NonFiniteError(ArithmeticError):
     """The loss or a gradient is infinite or not a number; the weights are still the old ones."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; written into every checkpoint.
-
-    The training ends with the first of the budgets `epochs`, `steps` and `seconds` (of training
-    alone, without validation and saving) that is used up; all count from the very beginning,
-    also after a resume.
-
-    Parameters
-    ----------
-    epochs, steps, seconds
-        Budgets; at least one must be given.
-    batch_size, sequence_length
-        Parallel streams of text, and the steps through which gradients flow.
-    optimizer
-        ``"adam"``, ``"rmsprop"`` or ``"sgd"`` (with momentum 0.9).
-    learning_rate
-        The base rate, at the beginning.
-    schedule
-        ``"cosine"`` (down to 0 at the end of the budget), ``"exponential"`` (times `decay` each
-        epoch from the end of epoch `decay_after` on) or ``"constant"``.
-    clip_norm
-        The largest norm of all gradients together; infinity for no clipping.
-    validation_fraction
-        The last part of the text, held out; 0 for none.
-    validations
-        How often to validate, evenly over the budget.
-    checkpoint_seconds
-        Save at least so often.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range, or no budget is given.
-    """
-
-    epochs: float | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    batch_size: int = 50
-    sequence_length: int = 50
-    optimizer: str = "adam"
-    learning_rate: float = 2e-3
-    schedule: str = "cosine"
-    decay: float = 0.97
-    decay_after: int = 10
-    clip_norm: float = 5.0
-    validation_fraction: float = 0.05
-    validations: int = 20
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        budgets = {name: getattr(self, name) for name in ("epochs", "steps", "seconds")}
-        if all(value is None for value in budgets.values()):
-            raise ValueError("budget: expected at least one of epochs, steps, seconds, got none")
-        for name in ("steps", "batch_size", "sequence_length", "validations"):
-            if getattr(self, name) is not None:
-                check_size(name, getattr(self, name))
-        check_size("decay_after", self.decay_after, 0)
-        for name in ("epochs", "seconds", "learning_rate", "decay", "clip_norm",
-                     "checkpoint_seconds"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and (not is_number(value) or not value > 0):
-                raise ValueError(f"{name}: expected a number above 0, got {value!r}")
-        for name, value, known in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("schedule", self.schedule, SCHEDULES),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-
-    def fraction_used(self, epochs: float, steps: int, seconds: float) -> float:
-        """Return the used share of the budget that is nearest to its end, at most 1."""
-        used = ((epochs, self.epochs), (steps, self.steps), (seconds, self.seconds))
-        return min(1.0, max(amount / budget for amount, budget in used if budget is not None))
-
-
-OPTIMIZERS: dict[str, Callable[[Any, float], Optimizer]] = {
-    "adam": Adam,
-    "rmsprop": RMSprop,
-    "sgd": lambda module, lr: SGD(module, lr, momentum=0.9),
-}
-SCHEDULES: dict[str, Callable[[TrainingSettings], schedules.Schedule]] = {
-    "cosine": lambda settings: schedules.cosine(),
-    "exponential": lambda s: schedules.exponential(s.decay, s.decay_after),
-    "constant": lambda settings: schedules.constant(),
-}
-
-
 class Callback:
     """Told of what happens in a training; override what you need."""
 
     def on_step(self, trainer: Trainer) -> None:
-        """Hear of a step; ``trainer.loss`` is its loss in nats."""
+        """Hear of a step; ``trainer.loss`` is its loss."""
 
     def on_validation(self, trainer: Trainer) -> None:
         """Hear of a validation; ``trainer.validation_curve[-1]`` is its result."""
 
 
 class Trainer:
-    """Trains a language model by truncated backpropagation through time.
+    """Trains a model on a source of batches.
 
-    Each step takes the next chunk of B streams of text, carries the recurrent state over from
-    the chunk before (and resets it where the streams wrap), clips the gradient's norm and lets
-    the optimizer update the weights. With a folder it keeps two checkpoints there:
-    ``last.safetensors``, and ``best.safetensors`` of the lowest validation loss.
+    Each step takes the next batch, carries the model's state over from the batch before where
+    the source says that it goes on, clips the gradient's norm and lets the optimizer update the
+    weights. With a folder it keeps two checkpoints there: ``last.safetensors``, and
+    ``best.safetensors`` of the best validation.
+
+    PyTorch's recurrent layers train two biases where these have one: their sum moves twice as
+    far there, so that Adam, clipping and weight decay take another path.
 
     Parameters
     ----------
     model
-    tokens : (N,) integers
-        The whole text; the validation part is split off its end.
+        Such as a `LanguageModel`; `rnncore.models.Model` says what it has.
+    source
+        Such as `rnncore.data.TextSource`; `Source` says what it has.
     settings
     folder
         For the checkpoints, made if need be; None keeps none.
@@ -152,25 +66,28 @@ class Trainer:
 
     Attributes
     ----------
-    step, epochs, seconds
-        Steps done, passes over the text done (a fraction too), seconds of training.
+    step, position, epochs, seconds
+        Steps done, the next batch, passes over the data done (a fraction too), seconds of training.
     loss : float
-        Of the last step, nats per character.
-    training_curve, validation_curve : list of [step, epochs, seconds, bits per character]
+        Of the last step, as the model's `forward` gives it.
+    training_curve, validation_curve : list of [step, epochs, seconds, value]
+        In the unit of the model's first measure; a validation has all measures, in their order.
     best : float
-        The lowest validation loss so far, bits per character.
+        The best validation so far, by the first measure.
     interrupted : bool
-        Whether the last `run` was ended by Ctrl-C.
+        Whether the last `run` was ended by Ctrl-C or another signal.
+    signal : int or None
+        Which one.
 
     Examples
     --------
-    >>> from rnncore.data import Vocabulary
+    >>> from rnncore.data import TextSource, Vocabulary
     >>> from rnncore.models import LanguageModel
     >>> from rnncore.training import Trainer, TrainingSettings
     >>> text = "the quick brown fox jumps over the lazy dog. " * 50
     >>> model = LanguageModel(Vocabulary(text), hidden_size=16, num_layers=1, seed=0)
-    >>> settings = TrainingSettings(steps=30, batch_size=4, sequence_length=20, learning_rate=0.02)
-    >>> trainer = Trainer(model, model.vocabulary.encode(text), settings)
+    >>> source = TextSource(model.vocabulary.encode(text), batch_size=4, sequence_length=20)
+    >>> trainer = Trainer(model, source, TrainingSettings(steps=30, learning_rate=0.02))
     >>> trainer.run()
     >>> trainer.step, trainer.validation_curve[-1][3] < trainer.validation_curve[0][3]
     (30, True)
@@ -178,46 +95,42 @@ class Trainer:
 
     def __init__(
         self,
-        model: LanguageModel,
-        tokens: NDArray[np.int32],
+        model: Model,
+        source: Source,
         settings: TrainingSettings,
         folder: str | os.PathLike[str] | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         if not isinstance(settings, TrainingSettings):
             raise TypeError(f"settings: expected TrainingSettings, got {type(settings).__name__}")
-        tokens = as_array("tokens", tokens)
-        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        if not all(hasattr(source, name) for name in ("batch", "continues", "per_epoch")):
             raise TypeError(
-                f"tokens: expected a text as integers (N,), got {tokens.dtype} of shape "
-                f"{tokens.shape}; vocabulary.encode makes them"
+                f"source: expected a source of batches, got {type(source).__name__}; for a text "
+                "give rnncore.data.TextSource(model.vocabulary.encode(text))"
             )
         self.model = model
+        self.source = source
         self.settings = settings
         self.folder = None if folder is None else Path(folder)
         self.callbacks = callbacks
-        self.text_hash = hashlib.blake2b(
-            np.ascontiguousarray(tokens).data, digest_size=16
-        ).hexdigest()
-        training, self.validation = split_text(tokens, settings.validation_fraction)
-        self.chunks = TextChunks(training, settings.batch_size, settings.sequence_length)
         self.optimizer = OPTIMIZERS[settings.optimizer](model, settings.learning_rate)
         self.schedule = SCHEDULES[settings.schedule](settings)
         self.state: Any = None
-        self.step = 0
+        self.step = self.position = 0
         self.seconds = 0.0
         self.loss = math.nan
-        self.best = math.inf
+        self.best = math.inf if model.measures[0].lower_is_better else -math.inf
         self.training_curve: list[list[float]] = []
         self.validation_curve: list[list[float]] = []
         self.interrupted = False
+        self.signal: int | None = None
         self._window = [0, 0.0]  # steps and sum of losses since the last point of the curve
-        self._stop = False
+        self._running = False
 
     @property
     def epochs(self) -> float:
-        """Passes over the training text done so far."""
-        return self.chunks.position / self.chunks.chunks_per_epoch
+        """Passes over the data done so far."""
+        return self.position / self.source.per_epoch
 
     @property
     def fraction(self) -> float:
@@ -231,65 +144,81 @@ class Trainer:
 
     @property
     def best_path(self) -> Path | None:
-        """The checkpoint with the lowest validation loss; absent without validation."""
+        """The checkpoint of the best validation; absent without validation."""
         return self.folder and self.folder / "best.safetensors"
 
     def run(self) -> None:
-        """Train until the budget is used up or Ctrl-C, which ends it with a checkpoint.
+        """Train until the budget is used up, or a signal ends it with a checkpoint.
+
+        Ctrl-C, SIGTERM and SIGHUP let the step end first. A checkpoint on the way that cannot be
+        written (a full disk) is a warning, and the next one is tried; the first and the last must
+        be written.
 
         Raises
         ------
         NonFiniteError
             If a loss or gradient is not finite. The step is not taken and no file is written:
             ``last.safetensors`` is the last good checkpoint.
+        OSError
+            If the first or the last checkpoint cannot be written.
         """
-        self.interrupted = self._stop = False
+        self.interrupted, self.signal = False, None
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
         with self._interruptible():
-            if self.step == 0:
+            if self.step == 0 and not self.validation_curve:
                 self._validate()
             self._save_last()
             saved_at = time.monotonic()
             validations_done = math.floor(self.fraction * self.settings.validations)
-            while self.fraction < 1.0 and not self._stop:
+            while self.fraction < 1.0 and self.signal is None:
                 self._train_step()
                 for callback in self.callbacks:
                     callback.on_step(self)
                 due = math.floor(self.fraction * self.settings.validations)
-                if due > validations_done and not self._stop:
+                validates = due > validations_done and self.signal is None
+                if validates:
                     validations_done = due
                     self._validate()
-                    self._save_last()
-                    saved_at = time.monotonic()
-                elif time.monotonic() - saved_at > self.settings.checkpoint_seconds:
-                    self._save_last()
+                late = time.monotonic() - saved_at > self.settings.checkpoint_seconds
+                if validates or late:
+                    self._try_to_save(self._save_last)
                     saved_at = time.monotonic()
             self._save_last()
-        self.interrupted = self._stop
+        self.interrupted = self.signal is not None
+
+    def _try_to_save(self, save: Callable[[], None]) -> bool:
+        try:
+            save()
+        except OSError as error:
+            warnings.warn(
+                f"step {self.step}: the checkpoint was not written ({error}); training goes on "
+                "and tries again at the next occasion",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return False
+        return True
 
     def _train_step(self) -> None:
         start = time.perf_counter()
-        position = self.chunks.position
         self.optimizer.lr = self.settings.learning_rate * self.schedule(self.epochs, self.fraction)
-        chunk = next(self.chunks)
-        state = None if chunk.wrapped else self.state
-        loss, state = self.model.forward(chunk.inputs, chunk.targets, state)
+        state = self.state if self.source.continues(self.position) else None
+        loss, state = self.model.forward(*self.source.batch(self.position), state)
         if not math.isfinite(loss):
-            self.chunks.position = position
             self._refuse(f"the next loss is {loss}, the weights were not changed")
         self.model.backward(accumulate=False)
         if not math.isfinite(clip_grad_norm(self.model, self.settings.clip_norm)):
-            self.chunks.position = position
             self._refuse("the next gradient is not finite, the weights were not changed")
         self.optimizer.step()
         self.state = state
         self.step += 1
+        self.position += 1
         self.loss = loss
         self.seconds += time.perf_counter() - start
         self._window = [self._window[0] + 1, self._window[1] + loss]
         if self.step % RECORD_STEPS == 0 or self.fraction >= 1.0:
-            mean = self._window[1] / self._window[0] * BITS_PER_NAT
+            mean = self.model.measures[0].value(self._window[1], self._window[0])
             self.training_curve.append([self.step, self.epochs, self.seconds, mean])
             self._window = [0, 0.0]
 
@@ -308,33 +237,41 @@ class Trainer:
             f"{kept}Use a smaller learning_rate or clip_norm"
         )
 
-    def evaluate(self, tokens: NDArray[np.int32]) -> float:
-        """Return the mean loss over all of `tokens` in bits per character, state carried.
+    def evaluate(self, batches: Batches) -> list[float]:
+        """Return the model's measures over all of some batches, state carried.
 
-        The text is read in as many parallel streams as leave each at least 1000 characters
-        (at most `batch_size`), since each begins without knowing what came before.
+        Such as ``trainer.evaluate(source.held_out)``; sums and counts are added, so that batches
+        of other sizes count as much as they hold.
         """
-        streams = max(1, min(self.settings.batch_size, len(tokens) // 1000))
-        total, count, state = 0.0, 0, None
-        for chunk in single_pass(tokens, streams, self.settings.sequence_length):
-            if self._stop:
+        totals = [[0.0, 0.0] for _ in self.model.measures]
+        state: Any = None
+        for number in range(batches.per_epoch):
+            if self._running and self.signal is not None:
                 break
-            loss, state = self.model.evaluate(chunk.inputs, chunk.targets, state)
-            total += loss * chunk.inputs.size
-            count += chunk.inputs.size
-        return total / count * BITS_PER_NAT if count else math.nan
+            if not batches.continues(number):
+                state = None
+            parts, state = self.model.measure(*batches.batch(number), state)
+            for total, part in zip(totals, parts, strict=True):
+                total[0] += part[0]
+                total[1] += part[1]
+        return [
+            measure.value(total, count) if count else math.nan
+            for measure, (total, count) in zip(self.model.measures, totals, strict=True)
+        ]
 
     def _validate(self) -> None:
-        if self.validation.size == 0:
+        if self.source.held_out is None:
             return
-        bits = self.evaluate(self.validation)
-        if self._stop:  # cut short, so not the mean over all of it
+        values = self.evaluate(self.source.held_out)
+        if self.signal is not None:  # cut short, so not the mean over all of it
             return
-        self.validation_curve.append([self.step, self.epochs, self.seconds, bits])
-        if bits < self.best:
-            self.best = bits
-            if self.best_path is not None:
-                self._save_good(self.best_path)
+        self.validation_curve.append([self.step, self.epochs, self.seconds, *values])
+        before, value = self.best, values[0]
+        if self.model.measures[0].better(value, before):
+            self.best = value
+            path = self.best_path
+            if path is not None and not self._try_to_save(lambda: self._save_good(path)):
+                self.best = before  # the file still is of the one before
         for callback in self.callbacks:
             callback.on_validation(self)
 
@@ -359,10 +296,11 @@ class Trainer:
             tensors[f"optimizer.{name}"] = optimizer.pop(name)
         training = {
             "settings": dataclasses.asdict(self.settings),
-            "text_hash": self.text_hash,
+            "source": self.source.settings,
+            "fingerprint": self.source.fingerprint,
             "optimizer": optimizer,
             "generator": self.model.generator.bit_generator.state,
-            "position": self.chunks.position,
+            "position": self.position,
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
@@ -370,64 +308,109 @@ class Trainer:
             "training_curve": self.training_curve,
             "validation_curve": self.validation_curve,
         }
-        save_checkpoint(path, tensors, {"model": self.model.describe(), "training": training})
+        model = {"kind": self.model.kind, "model": self.model.describe()}
+        files.save(path, tensors, {**model, "training": training})
 
-    def restore(self, path: str | os.PathLike[str]) -> None:
+    def restore(self, path: str | os.PathLike[str], contents: files.Contents | None = None) -> None:
         """Go back to the point where `save` wrote the checkpoint at `path`.
+
+        Parameters
+        ----------
+        path
+        contents
+            What `rnncore.files.load` returned, where the file is read already.
 
         Raises
         ------
-        CheckpointError
+        FileError
             If the file is damaged, holds a model without its training, or belongs to another
-            model or another text.
+            model or other data.
         """
-        tensors, metadata = load_checkpoint(path)
+        tensors, metadata = files.load(path) if contents is None else contents
         name = os.fspath(path)
         if "training" not in metadata:
-            raise CheckpointError(
+            raise files.FileError(
                 f"checkpoint: expected a training checkpoint, but {name!r} is a model alone; "
                 "resume from last.safetensors or best.safetensors of a training folder"
             )
-        training = metadata["training"]
-        if training["text_hash"] != self.text_hash:
-            raise CheckpointError(
-                f"text: expected the very text that {name!r} was trained on, got another; name "
-                "the same files in the same order, with the same encoding"
+        kind = metadata.get("kind", self.model.kind)
+        if (kind, metadata.get("model")) != (self.model.kind, self.model.describe()):
+            raise files.FileError(f"checkpoint: {name!r} holds a model of other settings")
+        try:
+            self._take(metadata["training"], tensors, name)
+        except files.FileError:
+            raise
+        except (
+            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError
+        ) as error:  # fmt: skip
+            raise files.FileError(
+                f"checkpoint: {name!r} holds no whole training ({type(error).__name__}: {error}); "
+                "use another copy"
+            ) from None
+
+    def _take(self, training: dict[str, Any], tensors: dict[str, Any], name: str) -> None:
+        # The first checkpoints have their own name for the fingerprint, and how the data is cut
+        # among the settings.
+        fingerprint = training.get("fingerprint", training.get("text_hash"))
+        if fingerprint != self.source.fingerprint:
+            raise files.FileError(
+                f"source: expected the very data that {name!r} was trained on, got other data; "
+                "name the same files in the same order, with the same encoding, or begin a new "
+                "training from its weights (at the command line --init-from MODEL)"
             )
-        if metadata["model"] != self.model.describe():
-            raise CheckpointError(f"checkpoint: {name!r} holds a model of other settings")
-        self.model.load_state_dict({key: tensors[key] for key in self.model.state_dict()})
-        self.optimizer.load_state_dict(
-            training["optimizer"]
-            | {key: tensors[f"optimizer.{key}"] for key in self.optimizer.moment_names}
-        )
+        cut = training.get("source", training["settings"])
+        for key, value in self.source.settings.items():
+            if cut[key] != value:
+                raise files.FileError(
+                    f"{key}: expected {cut[key]} as in the checkpoint {name!r}, got {value}"
+                )
         carried = [tensors[key] for key in sorted(tensors) if key.startswith("carried_state.")]
+        counts = {key: training[key] for key in ("position", "step")}
+        if not all(type(count) is int and count >= 0 for count in counts.values()):
+            raise ValueError(f"expected whole numbers, got {counts}")
+        numbers = [float(training["seconds"]), float(training["best"]), *training["window"]]
+        steps_in_window, window_sum = numbers[2:]
+        curves = [list(training["training_curve"]), list(training["validation_curve"])]
+        moments = {key: tensors[f"optimizer.{key}"] for key in self.optimizer.moment_names}
+        generator = self.model.generator.bit_generator
+        before = generator.state
+        generator.state = training["generator"]
+        try:
+            self.optimizer.load_state_dict(training["optimizer"] | moments)
+            self.model.load_state_dict(
+                {key: array for key, array in tensors.items() if not key.startswith(OTHERS)}
+            )
+        except BaseException:
+            generator.state = before
+            raise
         self.state = carried[0] if len(carried) == 1 else tuple(carried) or None
-        self.model.generator.bit_generator.state = training["generator"]
-        self.chunks.position = training["position"]
-        self.step = training["step"]
-        self.seconds = training["seconds"]
-        self.best = training["best"]
-        self._window = training["window"]
-        self.training_curve = training["training_curve"]
-        self.validation_curve = training["validation_curve"]
+        self.position, self.step = counts["position"], counts["step"]
+        self.seconds, self.best = numbers[:2]
+        self._window = [steps_in_window, window_sum]
+        self.training_curve, self.validation_curve = curves
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C end the step first, so that a checkpoint is never of half a step."""
+        """Let a signal wait for the end of the step: a checkpoint is never of half a step."""
         import signal
 
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals
-            return
+        def stop(number: int, frame: object) -> None:
+            if self.signal is not None:  # the second one does not wait
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                raise SystemExit(128 + number)
+            self.signal = number
 
-        def stop(signum: int, frame: object) -> None:
-            if self._stop:  # the second Ctrl-C does not wait
-                raise KeyboardInterrupt
-            self._stop = True
-
-        previous = signal.signal(signal.SIGINT, stop)
+        before = {}
+        self._running = True
         try:
+            if threading.current_thread() is threading.main_thread():  # no other may handle them
+                for number in (getattr(signal, name, None) for name in STOPPING):
+                    # What is ignored (nohup) stays ignored.
+                    if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                        before[number] = signal.signal(number, stop)
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            self._running = False
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,18 +1,41 @@
 """Optimizers and gradient clipping on a module's flat parameter buffer.
 
 The arithmetic runs in the engine; what is here owns the moments and the step count. Formulas
-and default values are those of PyTorch's ``torch.optim``.
+and default values are those of PyTorch's ``torch.optim``. PyTorch's recurrent layers train two
+biases where the lecture has one: their sum moves twice as far, so that Adam, clipping and weight
+decay take another path there.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
 from rnncore import engine
-from rnncore.arguments import is_number
+from rnncore.arguments import check_flag, is_number
 from rnncore.layers.module import Module
+
+
+class _Setting:
+    """A number of an optimizer, checked whenever it is assigned."""
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = most
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Any, owner: type | None = None) -> Any:
+        return self if optimizer is None else optimizer.__dict__[self.name]
+
+    def __set__(self, optimizer: Any, value: float) -> None:
+        if not is_number(value) or not 0.0 <= value < math.inf:
+            raise ValueError(f"{self.name}: expected a finite number, 0 or more, got {value!r}")
+        if value > self.most:
+            raise ValueError(f"{self.name}: expected a number from 0 to {self.most}, got {value!r}")
+        optimizer.__dict__[self.name] = float(value)
 
 
 class Optimizer:
@@ -28,25 +51,64 @@ class Optimizer:
     Attributes
     ----------
     steps_taken : int
+    moments : dict of name -> flat array
+
+    `copy.deepcopy` and `pickle` take the module along.
     """
 
     moment_names: ClassVar[tuple[str, ...]] = ()
+    lr = _Setting()
+    weight_decay = _Setting()
 
     def __init__(self, module: Module, lr: float, weight_decay: float) -> None:
         _check_module(module)
-        _check_at_least_zero(lr=lr, weight_decay=weight_decay)
-        self.module = module
+        self._module = module
         self.lr = lr
         self.weight_decay = weight_decay
         self.steps_taken = 0
         self.moments = {name: np.zeros_like(module.flat_params) for name in self.moment_names}
         self._kernels = engine.kernels(module.dtype)
 
+    @property
+    def module(self) -> Module:
+        """The module whose parameters are updated; another one needs another optimizer."""
+        return self._module
+
     def step(self) -> None:
-        """Update the parameters in place from the gradients."""
+        """Update the parameters in place from the gradients.
+
+        Raises
+        ------
+        ValueError
+            If a moment was replaced by something of another size or dtype.
+        """
+        params = self.module.flat_params
+        for name in self.moment_names:
+            moment = self.moments.get(name)
+            if (
+                not isinstance(moment, np.ndarray)
+                or (moment.shape, moment.dtype) != (params.shape, params.dtype)
+                or not moment.flags.carray
+            ):
+                came = (
+                    f"{moment.dtype} {moment.shape}"
+                    if isinstance(moment, np.ndarray)
+                    else type(moment).__name__
+                )
+                raise ValueError(
+                    f"moments: expected {name!r} to be a contiguous {params.dtype} array "
+                    f"{params.shape}, one number a parameter, got {came}; use load_state_dict"
+                )
         self.steps_taken += 1
-        self._update()
-        self.module.weights_changed()
+        with self.module.changing_weights():
+            self._update()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kernels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._kernels = engine.kernels(self.module.dtype)
 
     def _update(self) -> None:
         raise NotImplementedError
@@ -74,10 +136,15 @@ class Optimizer:
                     f"{type(self).__name__}, got {shape}; the state is of another optimizer or "
                     "another model"
                 )
+        steps = state.get("steps_taken")
+        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
+            raise ValueError(f"state: expected 'steps_taken', 0 or more, got {steps!r}")
+        if "lr" not in state:
+            raise ValueError("state: expected 'lr', got none; give what state_dict returned")
+        self.lr = state["lr"]
+        self.steps_taken = int(steps)
         for name, moment in self.moments.items():
             moment[...] = state[name]
-        self.steps_taken = int(state["steps_taken"])
-        self.lr = float(state["lr"])
 
 
 class SGD(Optimizer):
@@ -112,12 +179,12 @@ class SGD(Optimizer):
     """
 
     moment_names = ("velocity",)
+    momentum = _Setting()
 
     def __init__(
         self, module: Module, lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> None:
         super().__init__(module, lr, weight_decay)
-        _check_at_least_zero(momentum=momentum)
         self.momentum = momentum
 
     def _update(self) -> None:
@@ -166,6 +233,9 @@ class RMSprop(Optimizer):
     """
 
     moment_names = ("square", "velocity")
+    alpha = _Setting(most=1)
+    eps = _Setting()
+    momentum = _Setting()
 
     def __init__(
         self,
@@ -177,9 +247,6 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
     ) -> None:
         super().__init__(module, lr, weight_decay)
-        _check_at_least_zero(alpha=alpha, eps=eps, momentum=momentum)
-        if alpha > 1.0:
-            raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
         self.alpha = alpha
         self.eps = eps
         self.momentum = momentum
@@ -234,6 +301,7 @@ class Adam(Optimizer):
     """
 
     moment_names = ("m", "v")
+    eps = _Setting()
 
     def __init__(
         self,
@@ -244,12 +312,20 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(module, lr, weight_decay)
-        _check_at_least_zero(eps=eps)
+        self.betas = betas
+        self.eps = eps
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """How much of the running means stays: of the gradient, and of its square."""
+        return self._betas
+
+    @betas.setter
+    def betas(self, betas: tuple[float, float]) -> None:
         pair = isinstance(betas, tuple | list) and len(betas) == 2
         if not pair or not all(is_number(beta) and 0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"betas: expected two numbers from 0 to below 1, got {betas!r}")
-        self.betas = betas
-        self.eps = eps
+        self._betas = (float(betas[0]), float(betas[1]))
 
     def _update(self) -> None:
         self._kernels.adam(
@@ -266,7 +342,7 @@ class Adam(Optimizer):
         )
 
 
-def clip_grad_norm(module: Module, max_norm: float) -> float:
+def clip_grad_norm(module: Module, max_norm: float, error_if_nonfinite: bool = False) -> float:
     """Scale all gradients so that their norm together is at most `max_norm`.
 
     ``norm = sqrt(sum of g^2);  g = g * min(1, max_norm / (norm + 1e-6))``
@@ -281,6 +357,8 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
         The norm is taken over all its gradients.
     max_norm
         Above 0; infinity measures and changes nothing.
+    error_if_nonfinite
+        Whether a norm that is not finite is an error.
 
     Returns
     -------
@@ -291,6 +369,8 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     ------
     TypeError, ValueError
         If `module` is no layer or model, or `max_norm` is not above 0.
+    RuntimeError
+        If the norm is not finite and `error_if_nonfinite`; the gradients stay as they are.
 
     Examples
     --------
@@ -308,16 +388,15 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     kernels = engine.kernels(module.dtype)
     threads = engine.get_num_threads()
     norm = float(kernels.sum_of_squares(module.flat_grads, threads)) ** 0.5
+    if check_flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
+        raise RuntimeError(
+            f"clip_grad_norm: expected a finite norm of the gradients, got {norm}; they were not "
+            "changed; skip this step, or leave error_if_nonfinite out"
+        )
     factor = max_norm / (norm + 1e-6)
     if factor < 1.0 and norm < np.inf:
         kernels.scale(module.flat_grads, factor, threads)
     return norm
-
-
-def _check_at_least_zero(**values: float) -> None:
-    for name, value in values.items():
-        if not is_number(value) or not 0.0 <= value < np.inf:
-            raise ValueError(f"{name}: expected a finite number, 0 or more, got {value!r}")
 
 
 def _check_module(module: object) -> None:

@@ -1,0 +1,5 @@
+"""`python -m rnncore.cli`."""
+
+from rnncore.cli.main import main
+
+main()

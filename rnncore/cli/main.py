@@ -1,0 +1,59 @@
+"""The frame of all commands: errors as one sentence, and the list of what there is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+import rnncore
+from rnncore.cli import text
+from rnncore.training import NonFiniteError
+
+
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """Turns errors about bad input into one sentence and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `rnncore sample ... | head`: click ends quietly
+            raise
+        except (ValueError, TypeError, OSError, MemoryError, ArithmeticError) as error:
+            if os.environ.get("RNNCORE_DEBUG"):
+                raise
+            kind = click.ClickException if isinstance(error, NonFiniteError) else _BadInput
+            raise kind(str(error) or type(error).__name__) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(rnncore.__version__, prog_name="rnncore")
+def main() -> None:
+    """Recurrent networks on the CPU: train them on text and let them write.
+
+    With RNNCORE_DEBUG=1 in the environment, errors show where they came from.
+    """
+    if hasattr(sys.stdout, "reconfigure"):  # a model may write what the terminal cannot show
+        sys.stdout.reconfigure(errors="replace")
+
+
+@main.group()
+def train() -> None:
+    """Train a model."""
+
+
+@main.command()
+def config() -> None:
+    """Show which build of the engine runs here, and why."""
+    rnncore.show_config()
+
+
+train.add_command(text.train_text)
+main.add_command(text.sample)
+main.add_command(text.demo)

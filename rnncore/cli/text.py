@@ -1,0 +1,223 @@
+"""The commands about text: train a language model, let it write, the demo."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnncore import files, models
+from rnncore.cli.options import (
+    check_folder,
+    given_options,
+    names_of,
+    option,
+    options_of,
+    refuse_changes,
+    resumed_settings,
+    together,
+    training_options,
+    values_of,
+    with_budget,
+)
+from rnncore.cli.progress import Show, program, run_training
+from rnncore.data import TextSettings, TextSource, Vocabulary, read_tokens
+from rnncore.data.vocabulary import BYTES
+from rnncore.models.language_model import LanguageModel, LanguageModelSettings
+from rnncore.settings import Positive
+from rnncore.training import Trainer, TrainingSettings
+
+
+@click.command("text")
+@click.argument("sources", nargs=-1, required=True, metavar="FILE...")
+@options_of(LanguageModelSettings, TextSettings, TrainingSettings)
+@together(
+    option("--samples", default=3, type=click.IntRange(min=0), help="Shown on the way."),
+    option(
+        "--encoding",
+        default="utf-8",
+        help="Of the files; 'bytes' takes every byte as a character of its own.",
+    ),
+)
+@training_options("rnncore-text")
+@click.pass_context
+def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> None:
+    """Train a character language model on FILE...: files, folders, patterns.
+
+    Folders are read recursively, in sorted order. Ctrl-C saves a checkpoint and ends.
+    """
+    resume, init_from = options["resume"], options["init_from"]
+    given = given_options(ctx, options)
+    if resume is not None and init_from is not None:
+        raise ValueError(
+            "--init-from: expected none with --resume, which goes on with the weights of its "
+            "checkpoint; leave one of them out"
+        )
+    begun = resume or init_from
+    model: LanguageModel | None = None
+    contents: files.Contents | None = None
+    if begun is not None:
+        contents = files.load(begun)  # once, for the model and for the training
+        model = _language_model(contents, begun)
+        kept = {name: model.settings[name] for name in names_of(LanguageModelSettings)}
+        refuse_changes(given, kept, f"the {'checkpoint' if resume else 'model'} {str(begun)!r}")
+        if model.vocabulary.is_bytes:
+            options["encoding"] = BYTES
+    text_settings = TextSettings(**values_of(TextSettings, options))
+    if resume is not None and contents is not None:
+        text_settings, settings = _resumed(contents, given, resume)
+    else:
+        settings = TrainingSettings(**with_budget(values_of(TrainingSettings, options)))
+    folder = options["output"] or (resume.parent if resume else Path("rnncore-text"))
+    check_folder(folder, resume, options["overwrite"])
+
+    vocabulary, tokens = _read(sources, model, options["encoding"], begun)
+    if model is None:
+        values = values_of(LanguageModelSettings, options)
+        model = LanguageModel(vocabulary, seed=options["seed"], **values)
+    elif init_from is not None:
+        _seed(model, options["seed"])
+    trainer = Trainer(model, TextSource(tokens, text_settings), settings, folder)
+    if resume is not None:
+        trainer.restore(resume, contents)
+        if trainer.fraction >= 1.0:
+            raise ValueError(
+                f"budget: expected more than what {str(resume)!r} has behind it (step "
+                f"{trainer.step}, epoch {trainer.epochs:.2f}, {trainer.seconds:.0f} s of "
+                "training), but it is used up; give a larger --epochs, --steps or --seconds"
+            )
+    encoding = ["--encoding", options["encoding"]] if options["encoding"] != "utf-8" else []
+    go_on = [*program(), "train", "text", *sources, *encoding, "--resume", "{}"]
+    _run(trainer, go_on, options["samples"])
+
+
+def _language_model(contents: files.Contents, path: Path) -> LanguageModel:
+    model = models.from_contents(contents, path)
+    if not isinstance(model, LanguageModel):
+        raise ValueError(
+            f"model file: expected a language model, but {str(path)!r} holds a {model.kind}; give "
+            "a file that `rnncore train text` wrote"
+        )
+    return model
+
+
+def _resumed(
+    contents: files.Contents, given: dict[str, Any], resume: Path
+) -> tuple[TextSettings, TrainingSettings]:
+    training = contents.metadata.get("training")
+    if training is None:
+        raise files.FileError(
+            f"--resume: expected a training checkpoint, but {str(resume)!r} is a model alone; "
+            "give last.safetensors or best.safetensors of a training folder, or begin a new "
+            f"training from its weights with --init-from {resume}"
+        )
+    where = f"the checkpoint {str(resume)!r}"
+    try:
+        cut = training.get("source", training["settings"])
+        cut = {name: cut[name] for name in names_of(TextSettings)}
+        refuse_changes(given, cut, where)
+        return TextSettings(**cut), resumed_settings(given, training, where)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise files.FileError(
+            f"checkpoint: {str(resume)!r} holds no whole training ({error!r}); use another copy"
+        ) from None
+
+
+def _read(
+    sources: tuple[str, ...], model: LanguageModel | None, encoding: str, begun: Path | None
+) -> tuple[Vocabulary, Any]:
+    try:
+        return read_tokens(sources, None if model is None else model.vocabulary, encoding)
+    except ValueError as error:
+        if begun is None or "never seen" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}; to resume from {str(begun)!r}, name the very files that it was trained on; "
+            "a new training from its weights (--init-from) needs a text of its characters"
+        ) from None
+
+
+def _seed(model: LanguageModel, seed: int) -> None:
+    # A new training has random numbers of its own.
+    import numpy as np
+
+    model.generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@together(
+    option("--length", default=1000, type=click.IntRange(min=0), help="Characters to write."),
+    option(
+        "--temperature",
+        default=0.8,
+        type=click.FloatRange(min=0),
+        help="Below 1 safer, above 1 wilder, 0 always the likeliest.",
+    ),
+    option("--prime", default="", help="Text to go on from."),
+    option("--seed", type=click.IntRange(min=0), help="The same seed writes the same text."),
+)
+def sample(model: Path, length: int, temperature: float, prime: str, seed: int | None) -> None:
+    """Write text with MODEL, a model file or checkpoint."""
+    loaded = _language_model(files.load(model), model)
+    for piece in loaded.sample_characters(length, temperature, prime, seed):
+        click.echo(piece, nl=False)
+        sys.stdout.flush()  # as it is written, into a pipe as well
+    click.echo()
+
+
+@click.command()
+@together(
+    option(
+        "--seconds",
+        default=120.0,
+        type=click.FloatRange(min=0, min_open=True),
+        help="Time of training.",
+    ),
+    option(
+        "--output",
+        default="rnncore-demo",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for the model and the loss curve; an older demo in it is replaced.",
+    ),
+)
+def demo(seconds: float, output: Path) -> None:
+    """Train on the Python standard library's source for two minutes, then write Python."""
+    Positive().check("--seconds", seconds)
+    # Not _*.py: among them are files that the build made, different on every machine.
+    pattern = os.path.join(glob.escape(sysconfig.get_path("stdlib")), "[!_]*.py")
+    vocabulary, tokens = read_tokens(pattern)
+    click.echo(f"The text: Python's standard library, {pattern}")
+    model = LanguageModel(vocabulary, hidden_size=128, num_layers=2, seed=0)
+    settings = TrainingSettings(
+        seconds=seconds, learning_rate=8e-3, validations=max(1, round(seconds / 10))
+    )
+    trainer = Trainer(model, TextSource(tokens, batch_size=32), settings, output)
+    go_on = [*program(), "train", "text", pattern, "--resume", "{}"]
+    _run(trainer, go_on, 3, prime="def ")
+
+
+def _run(trainer: Trainer, go_on: list[str], samples: int, prime: str = "") -> None:
+    model = trainer.model
+    assert isinstance(model, LanguageModel)
+    click.echo(f"{trainer.source.describe()}; {len(model.vocabulary)} distinct")
+    click.echo(
+        f"{model.settings['cell']} {model.settings['num_layers']} x "
+        f"{model.settings['hidden_size']}, {model.flat_params.size:,} parameters"
+    )
+    use = [*program(), "sample", "{}", "--length", "500", *(["--prime", prime] if prime else [])]
+    run_training(trainer, go_on, use, _sampler(model, prime) if samples else None, samples)
+
+
+def _sampler(model: LanguageModel, prime: str) -> Show:
+    def show(trainer: Trainer, write: Callable[[str], object]) -> None:
+        text = model.sample(300, temperature=0.7, prime=prime, seed=0)
+        write(f"\n--- a sample at step {trainer.step} ---\n{text}\n---\n")
+
+    return show

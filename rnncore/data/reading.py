@@ -1,0 +1,305 @@
+"""Reading files, folders and patterns as one text, in blocks."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnncore.data.vocabulary import BYTES, Vocabulary, code_points_of
+
+Sources = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+BLOCK_BYTES = 1 << 20  # read at a time
+MAPPED_BYTES = 1 << 30  # numbered texts above that lie in a temporary file, not in memory
+# What a file begins with that says how it is encoded, the longer ones first.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+def read_text(sources: Sources, encoding: str = "utf-8") -> str | bytes:
+    r"""Read files, folders and globs as one text.
+
+    The order is that of the arguments; inside a folder (searched recursively) and a glob the
+    paths are sorted, so the same arguments give the same text on every machine. A file that is
+    named twice is read once. In folders, hidden entries and files with a NUL character
+    (programs, pictures, archives) are skipped. Line ends become ``\n`` as in Python's text mode,
+    and a file without a last newline gets one where another file follows.
+
+    Parameters
+    ----------
+    sources
+        One path or several: files, folders, or patterns with ``*``, ``?``, ``[...]``, ``**``.
+    encoding
+        How the files are encoded, or ``"bytes"``: then nothing is decoded or added, every byte
+        is a character of its own, and the result is ``bytes``. Files that begin with the mark of
+        UTF-16 or UTF-32 are read as that where ``"utf-8"`` is expected.
+
+    Returns
+    -------
+    text : str or bytes
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist or a pattern matches nothing.
+    ValueError
+        If a folder holds no text, a file is not in `encoding`, a device or a pipe is named, or
+        there is no text at all.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.txt", "a.txt"):
+    ...         _ = pathlib.Path(folder, name).write_text(name)
+    ...     read_text(folder)
+    'a.txt\nb.txt'
+    """
+    files = TextFiles(sources, encoding)
+    if files.encoding == BYTES:
+        return b"".join(block for block in files.blocks() if isinstance(block, bytes))
+    text = io.StringIO()  # one copy while it grows, not a list of all blocks beside it
+    for block in files.blocks():
+        text.write(str(block))
+    return text.getvalue()
+
+
+def read_tokens(
+    sources: Sources, vocabulary: Vocabulary | None = None, encoding: str = "utf-8"
+) -> tuple[Vocabulary, NDArray[np.integer]]:
+    """Read files as `read_text` does and number them, without ever holding the text.
+
+    Parameters
+    ----------
+    sources, encoding
+        See `read_text`.
+    vocabulary
+        None: made of the text.
+
+    Returns
+    -------
+    vocabulary
+    tokens : (N,) integers
+        As small as the vocabulary allows; above a gigabyte they lie in a temporary file, mapped
+        into memory.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `read_text`; or if the text has characters that the vocabulary does not.
+    """
+    files = TextFiles(sources, encoding)
+    if vocabulary is None:
+        vocabulary = Vocabulary.of(files.code_points, files.encoding == BYTES)
+    elif vocabulary.is_bytes != (files.encoding == BYTES):
+        raise ValueError(
+            "encoding: expected 'bytes' for a vocabulary of bytes and no other, got "
+            f"{encoding!r} for one of {'bytes' if vocabulary.is_bytes else 'characters'}"
+        )
+    dtype = vocabulary.dtype
+    tokens: NDArray[np.integer]
+    if files.length * dtype.itemsize > MAPPED_BYTES:
+        with tempfile.TemporaryFile() as file:  # the mapping keeps it
+            tokens = np.memmap(file, dtype, "w+", shape=(files.length,))
+    else:
+        tokens = np.empty(files.length, dtype)
+    if vocabulary.encode_into(tokens, files.blocks()) != files.length:
+        raise ValueError("text source: the files changed while they were read; try again")
+    return vocabulary, tokens
+
+
+class TextFiles:
+    """Text files as one text that is read in blocks, as often as need be.
+
+    Parameters
+    ----------
+    sources, encoding
+        See `read_text`.
+
+    Attributes
+    ----------
+    length : int
+        Characters, or bytes.
+    code_points : sorted distinct code points, or byte values
+    """
+
+    def __init__(self, sources: Sources, encoding: str = "utf-8") -> None:
+        if isinstance(sources, str | os.PathLike):
+            sources = [sources]
+        self.encoding = encoding
+        if encoding != BYTES:
+            try:
+                codecs.getincrementaldecoder(encoding)
+                "".encode(encoding)
+            except LookupError:
+                raise ValueError(
+                    f"encoding: expected a name that Python knows, such as 'utf-8', 'latin-1' or "
+                    f"'cp1252', or 'bytes'; got {encoding!r}"
+                ) from None
+        self.length = 0
+        self._files: list[tuple[Path, str]] = []  # and what follows: a newline or nothing
+        self._present = np.zeros(0, np.uint32)
+        self._last = ""
+        seen: set[str] = set()
+        for source in sources:
+            found_text = False
+            paths, searched = find_files(source)
+            for path in paths:
+                real = os.path.realpath(path)
+                if real in seen or self._take(path, searched):
+                    seen.add(real)
+                    found_text = True
+            if not found_text:
+                raise ValueError(
+                    f"text source: expected a folder with text files, but in "
+                    f"{os.fspath(source)!r} there is no file that is text; name a folder or file "
+                    "that has some"
+                )
+        if not self.length:
+            names = ", ".join(str(path) for path, _ in self._files) or "no file at all"
+            raise ValueError(
+                f"text: expected at least one character, got empty text from {names}; "
+                "name files that have text"
+            )
+        self.code_points = self._present
+
+    def _take(self, path: Path, searched: bool) -> bool:
+        # Whether the file is text, read to its end once.
+        length, last = 0, ""
+        joined = bool(self._last) and self._last != "\n"
+
+        def measured() -> Iterator[str | bytes]:
+            nonlocal length, last
+            for block in read_blocks(path, self.encoding):
+                if searched and isinstance(block, str) and "\0" in block:
+                    raise _NoTextError
+                length += len(block)
+                last = block[-1:] if isinstance(block, str) else "\n"
+                yield block
+
+        try:
+            points = code_points_of(measured())
+        except _NoTextError:
+            return False
+        except UnicodeError as error:
+            if searched and _has_nul(path):
+                return False
+            at = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+            raise ValueError(
+                f"encoding: expected {str(path)!r} to be {self.encoding} text, but it is not{at}; "
+                "give its real encoding, for example encoding 'latin-1' (--encoding latin-1), or "
+                "take the bytes themselves as the alphabet with encoding 'bytes' (--encoding "
+                "bytes)"
+            ) from None
+        before = "\n" if joined and length else ""
+        if before:
+            points = np.union1d(points, np.array([10], np.uint32))
+        self._present = np.union1d(self._present, points).astype(np.uint32)
+        self.length += length + len(before)
+        self._last = last or self._last
+        self._files.append((path, before))
+        return True
+
+    def blocks(self) -> Iterator[str | bytes]:
+        """Give the text piece by piece."""
+        for path, before in self._files:
+            if before:
+                yield before
+            yield from read_blocks(path, self.encoding)
+
+
+class _NoTextError(Exception):
+    pass
+
+
+def read_blocks(path: Path, encoding: str) -> Iterator[str | bytes]:
+    r"""Give a file piece by piece: bytes, or characters with line ends ``\n``.
+
+    Raises ``UnicodeDecodeError``, its start counted from the beginning of the file.
+    """
+    with open(path, "rb") as file:
+        raw = file.read(BLOCK_BYTES)
+        if encoding == BYTES:
+            while raw:
+                yield raw
+                raw = file.read(BLOCK_BYTES)
+            return
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = next((name for mark, name in MARKS if raw.startswith(mark)), encoding)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        lines = io.IncrementalNewlineDecoder(None, translate=True)
+        place, first = 0, True
+        while True:
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                error.start += place - held
+                raise
+            text = lines.decode(text, final=not raw)
+            if first and text:
+                text, first = text.removeprefix("\ufeff"), False
+            if text:
+                yield text
+            if not raw:
+                return
+            place += len(raw)
+            raw = file.read(BLOCK_BYTES)
+
+
+def _has_nul(path: Path) -> bool:
+    return any(b"\0" in block for block in read_blocks(path, BYTES) if isinstance(block, bytes))
+
+
+def find_files(source: str | os.PathLike[str]) -> tuple[list[Path], bool]:
+    """Return the files that one source stands for, and whether they were searched for."""
+    name = os.fspath(source)
+    path = Path(name)
+    if not path.exists() and any(mark in name for mark in "*?["):
+        import glob
+
+        matches = sorted(glob.glob(name, recursive=True))
+        if not matches:
+            raise FileNotFoundError(f"text source: no file matches the pattern {name!r}")
+        files: list[Path] = []
+        for match in matches:
+            if os.path.isdir(match):
+                files += _files_below(Path(match))
+            elif os.path.isfile(match):
+                files.append(Path(match))
+        return files, True
+    if not path.exists():
+        raise FileNotFoundError(
+            f"text source: expected a file, a folder or a pattern such as 'src/**/*.c', but "
+            f"{name!r} does not exist"
+        )
+    if path.is_dir():
+        return _files_below(path), True
+    if not path.is_file():
+        raise ValueError(
+            f"text source: expected a regular file, but {name!r} is a device or a pipe, which may "
+            f"have no end; write what you want of it to a file first, for example with `head -c "
+            f"1000000 {name} > text.txt`"
+        )
+    return [path], False
+
+
+def _files_below(folder: Path) -> list[Path]:
+    files: list[Path] = []
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [
+            path
+            for name in names
+            if not name.startswith(".") and (path := Path(base, name)).is_file()
+        ]
+    return sorted(files)

@@ -1,0 +1,244 @@
+"""A text as a source of batches: parallel streams, cut into chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnncore.arguments import as_array
+from rnncore.settings import Share, Whole, check_settings, setting
+
+Batch = tuple[NDArray[np.integer], NDArray[np.integer]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSettings:
+    """How a text is cut.
+
+    Parameters
+    ----------
+    batch_size, sequence_length
+        Parallel streams of text, and the steps through which gradients flow.
+    validation_fraction
+        The last part of the text, held out; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+    """
+
+    batch_size: int = setting(50, Whole(), "Parallel streams of text.", fixed=True)
+    sequence_length: int = setting(50, Whole(), "Steps gradients flow.", fixed=True)
+    validation_fraction: float = setting(0.05, Share(), "Held out at the end.", fixed=True)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+class TextChunks:
+    """Chunks of T steps from B contiguous streams of one text.
+
+    The text is cut into B streams of equal length, stream b beginning at character ``b * L``,
+    and each chunk goes T characters further in all of them, so that the state after one chunk
+    is the state before the next (truncated backpropagation through time). After the last whole
+    chunk the streams wrap to their beginning. This is the arrangement of char-rnn (Karpathy,
+    "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015). The text itself is read
+    where it lies.
+
+    Parameters
+    ----------
+    tokens : (N,) integers
+    batch_size
+        B, the number of streams.
+    sequence_length
+        T, the number of steps of a chunk.
+    every_step
+        Whether a last chunk that is shorter counts, so that no step is left out.
+
+    Attributes
+    ----------
+    per_epoch : int
+        Chunks until the streams wrap.
+    used : int
+        Characters that are predicted in an epoch.
+
+    Raises
+    ------
+    ValueError
+        If the text is shorter than one batch, ``B * T + 1`` characters.
+
+    Examples
+    --------
+    >>> chunks = TextChunks(np.arange(13, dtype=np.int32), batch_size=2, sequence_length=3)
+    >>> inputs, targets = chunks.batch(0)
+    >>> inputs[:, 1], targets[:, 1]
+    (array([6, 7, 8], dtype=int32), array([7, 8, 9], dtype=int32))
+    >>> [chunks.continues(number) for number in range(3)]
+    [False, True, False]
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.integer],
+        batch_size: int = 50,
+        sequence_length: int = 50,
+        every_step: bool = False,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
+            Whole().check(name, value)
+        length = (len(tokens) - 1) // batch_size
+        if not every_step:
+            length = length // sequence_length * sequence_length
+        if length < 1:
+            needed = batch_size * (1 if every_step else sequence_length) + 1
+            raise ValueError(
+                f"text: expected at least batch_size * sequence_length + 1 = {needed} characters "
+                f"to train on, got {len(tokens)}; give more text, or a smaller batch_size or "
+                "sequence_length"
+            )
+        self.tokens, self.batch_size, self.sequence_length = tokens, batch_size, sequence_length
+        self.per_epoch = -(-length // sequence_length)
+        self.used = length * batch_size
+        self._length = length
+
+    def batch(self, number: int) -> Batch:
+        """Return inputs and targets, both (T, B); ``targets[t] = inputs[t + 1]``."""
+        start = number % self.per_epoch * self.sequence_length
+        steps = min(self.sequence_length, self._length - start)
+        tokens, stride = self.tokens[start:], self.tokens.strides[0]
+        # Column b of this view is tokens[b * L : b * L + T + 1].
+        shape, strides = (steps + 1, self.batch_size), (stride, self._length * stride)
+        streams = np.lib.stride_tricks.as_strided(tokens, shape, strides, writeable=False)
+        chunk = np.array(streams, np.int32, order="C")
+        return chunk[:-1], chunk[1:]
+
+    def continues(self, number: int) -> bool:
+        """Whether batch `number` goes on where the one before it ended."""
+        return number % self.per_epoch > 0
+
+
+class TextSource:
+    """A text to train on, the last part of it held out; see `rnncore.training.Source`.
+
+    Parameters
+    ----------
+    tokens : (N,) integers
+        The whole text; `Vocabulary.encode` and `read_tokens` make them. They are not copied.
+    settings
+        Its values can be given by name instead.
+
+    Attributes
+    ----------
+    held_out : TextChunks or None
+        The end of the text, read in as many parallel streams as leave each at least 1000
+        characters (at most `batch_size`), since each begins without knowing what came before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the text is no array of integers, too short, or a setting is out of its range.
+
+    Examples
+    --------
+    >>> from rnncore.data import TextSource
+    >>> source = TextSource(np.arange(1000) % 7, batch_size=4, sequence_length=20)
+    >>> source.per_epoch, source.batch(3)[0].shape, source.held_out.used
+    (11, (20, 4), 49)
+    """
+
+    item = "chars"
+
+    def __init__(self, tokens: Any, settings: TextSettings | None = None, **values: Any) -> None:
+        tokens = as_array("tokens", tokens)
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise TypeError(
+                f"tokens: expected a text as integers (N,), got {tokens.dtype} of shape "
+                f"{tokens.shape}; vocabulary.encode makes them"
+            )
+        if settings is not None and values:
+            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
+        self.text_settings = settings or TextSettings(**values)
+        self.tokens = tokens
+        training, held_out = split_text(tokens, self.text_settings.validation_fraction)
+        streams, steps = self.text_settings.batch_size, self.text_settings.sequence_length
+        self._chunks = TextChunks(training, streams, steps)
+        self.per_epoch = self._chunks.per_epoch
+        self.items_per_batch = streams * steps
+        self.held_out: TextChunks | None = None
+        if held_out.size:
+            streams = max(1, min(streams, len(held_out) // 1000))
+            self.held_out = TextChunks(held_out, streams, steps, every_step=True)
+        self._split = len(training), len(held_out)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return dataclasses.asdict(self.text_settings)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the text's values, the same for every type of integers."""
+        digest, block = hashlib.blake2b(digest_size=16), 1 << 20
+        for first in range(0, len(self.tokens), block):
+            part = self.tokens[first : first + block]
+            digest.update(np.ascontiguousarray(part, dtype="<i4").data)
+        return digest.hexdigest()
+
+    def batch(self, number: int) -> Batch:
+        """Return inputs and targets of batch `number`, counted from the very first."""
+        return self._chunks.batch(number)
+
+    def continues(self, number: int) -> bool:
+        """Whether batch `number` goes on where the one before it ended."""
+        return self._chunks.continues(number)
+
+    def describe(self) -> str:
+        """Say how many characters are trained on, held out, and left over."""
+        training, held_out = self._split
+        s = self.text_settings
+        text = f"{training + held_out:,} characters; the last {held_out:,} held out"
+        left = training - 1 - self._chunks.used
+        if left:
+            text += (
+                f"; {self._chunks.used:,} trained on, {left:,} left over by {s.batch_size} "
+                f"streams of {self.per_epoch} x {s.sequence_length}"
+            )
+        return text
+
+
+def split_text(
+    tokens: NDArray[np.integer], validation_fraction: float
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Split off the last part of a text for validation.
+
+    Parameters
+    ----------
+    tokens : (N,) integers
+    validation_fraction
+        At least 0 and below 1; ``round(N * validation_fraction)`` tokens are split off, none
+        instead of one, which says nothing about what comes next.
+
+    Returns
+    -------
+    training, validation : views of `tokens`
+
+    Raises
+    ------
+    ValueError
+        If the fraction is out of range.
+
+    Examples
+    --------
+    >>> split_text(np.arange(10, dtype=np.int32), 0.2)[1]
+    array([8, 9], dtype=int32)
+    """
+    Share().check("validation_fraction", validation_fraction)
+    held_out = round(len(tokens) * validation_fraction)
+    cut = len(tokens) - (held_out if held_out > 1 else 0)
+    return tokens[:cut], tokens[cut:]

@@ -1,0 +1,118 @@
+"""What every model has: a kind, settings, files, and what a trainer asks."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from rnncore import engine, files
+from rnncore.layers.module import Module
+
+
+class Measure(NamedTuple):
+    """Something that tells how good a model is.
+
+    ``value = factor * sum / count``, where sum and count are added over all batches.
+    """
+
+    name: str
+    unit: str
+    factor: float = 1.0
+    lower_is_better: bool = True
+
+    def value(self, total: float, count: float) -> float:
+        """Return the mean in this unit."""
+        return total / count * self.factor
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether `value` is better than the other."""
+        return value < than if self.lower_is_better else value > than
+
+
+class Model(Module):
+    """A module that the trainer trains and files hold.
+
+    A model sets `kind` and `measures`, its constructor sets `settings` (what the constructor took,
+    as `json` can write it) and `generator`, and it implements what raises NotImplementedError
+    here. A file's kind is looked up in `rnncore.models.KINDS`.
+    """
+
+    kind: ClassVar[str]
+    #: The first one decides what is best; its factor turns a loss of `forward` into its unit.
+    measures: ClassVar[tuple[Measure, ...]]
+    settings: dict[str, Any]
+    generator: np.random.Generator
+
+    def forward(self, *batch: Any, **options: Any) -> Any:
+        """Return the mean loss of a batch and the state after it; the last argument is a state.
+
+        The state is None, an array, or a tuple of arrays.
+        """
+        raise NotImplementedError
+
+    def backward(self, *, accumulate: bool = True) -> None:
+        """Compute the gradients of the last `forward`, into `grads`."""
+        raise NotImplementedError
+
+    def measure(self, *batch: Any) -> tuple[list[tuple[float, float]], Any]:
+        """Return sum and count of each of `measures` over a batch, and the state after it."""
+        raise NotImplementedError
+
+    def show(self, loss: float) -> str:
+        """Return how progress shows a loss of `forward`."""
+        measure = self.measures[0]
+        return f"{loss * measure.factor:.3f} {measure.unit}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that `from_description` needs, as `json` can write it."""
+        return dict(self.settings)
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any], tensors: dict[str, Any]) -> Self:
+        """Return a model of this description with these weights; ValueError where they differ."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file: safetensors with PyTorch's parameter names, replaced as a whole."""
+        files.save(path, self.state_dict(), {"kind": self.kind, "model": self.describe()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model file or the model of a checkpoint.
+
+        Raises
+        ------
+        FileError
+            If the file is not a whole model file of this kind and version.
+        """
+        return cls.from_contents(files.load(path), path)
+
+    @classmethod
+    def from_contents(cls, contents: files.Contents, path: str | os.PathLike[str]) -> Self:
+        """Return the model of a file that is read already; `path` is what errors name."""
+        tensors, metadata = contents
+        engine.chosen_build()  # a wrong setting of the environment is not the file's fault
+        engine.get_num_threads()
+        expected = f"model file: expected a {cls.kind}, but {os.fspath(path)!r} holds"
+        kind = kind_of(metadata)
+        if kind != cls.kind:
+            raise files.FileError(f"{expected} a {kind!r}; read it with rnncore.load")
+        try:
+            parameters = {
+                name: array
+                for name, array in tensors.items()
+                if not name.startswith(("optimizer.", "carried_state."))
+            }
+            return cls.from_description(dict(metadata["model"]), parameters)
+        except (
+            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError,
+            RecursionError,
+        ) as error:  # fmt: skip
+            raise files.FileError(f"{expected} something else ({error})") from None
+
+
+def kind_of(metadata: dict[str, Any]) -> str:
+    """Return the kind of model that a file holds; the first files named none."""
+    return str(metadata.get("kind", "language model"))

@@ -1,0 +1,78 @@
+"""Settings as dataclasses: default, rule and help of each stand once, in its field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from rnncore.arguments import check_size, is_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A whole number of at least `least`."""
+
+    least: int = 1
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        check_size(name, value, self.least)
+
+
+@dataclasses.dataclass(frozen=True)
+class Positive:
+    """A number above 0; infinity only where `infinite`."""
+
+    infinite: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        if not is_number(value) or not value > 0 or (math.isinf(value) and not self.infinite):
+            kind = "number" if self.infinite else "finite number"
+            raise ValueError(f"{name}: expected a {kind} above 0, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A number of at least 0 and below 1."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        if not is_number(value) or not 0 <= value < 1:
+            raise ValueError(f"{name}: expected a number from 0 to below 1, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some names."""
+
+    names: tuple[str, ...]
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        if value not in self.names:
+            raise ValueError(f"{name}: expected one of {', '.join(self.names)}, got {value!r}")
+
+
+Rule = Whole | Positive | Share | Choice
+
+
+def setting(default: Any, rule: Rule, help: str = "", fixed: bool = False) -> Any:
+    """Return a dataclass field; `fixed` settings cannot change when a training is resumed."""
+    about = {"rule": rule, "help": help, "fixed": fixed}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def check_settings(settings: Any) -> None:
+    """Refuse values of a dataclass instance that break their rules; None where it is the default.
+
+    Raises
+    ------
+    ValueError
+        Naming the first one.
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None or field.default is not None:
+            field.metadata["rule"].check(field.name, value)
