@@ -31,6 +31,7 @@ lint: install
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of its own.
 sanitize: install
