@@ -101,6 +101,11 @@ def as_array(name: str, x: object) -> np.ndarray:
             f"{name}: expected an array, got nested sequences of different lengths; pad them, or "
             "give a list of arrays where the layer takes one"
         ) from None
+    except (TypeError, RuntimeError) as error:  # a tensor of a kind that NumPy has not, for example
+        raise TypeError(
+            f"{name}: expected an array, got {type(x).__name__} that NumPy cannot read ({error}); "
+            "of a tensor give .detach().float().numpy()"
+        ) from None
 
 
 def as_real(name: str, x: object, dtype: np.dtype) -> np.ndarray:

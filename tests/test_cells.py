@@ -119,3 +119,33 @@ def test_what_numba_cannot_compile() -> None:
     cell = rnncore.Cell("mine", 1, 1, forward, lambda kept, dh, h: ((dh,), (dh,), dh))
     with pytest.raises(TypeError, match="cell 'mine': Numba cannot compile forward"):
         rnncore.Custom(cell, 2, 3)
+
+
+def minimal_forward(x, r, h_prev):
+    return math.tanh(x[0] + r[0]), (0.0,)
+
+
+def minimal_backward(kept, dh, h_prev):
+    return (dh,), (dh,), 0.0
+
+
+def raises(x, r, h_prev):
+    if h_prev > 1:
+        raise ValueError("too large")
+    return math.tanh(x[0] + r[0]), (0.0,)
+
+
+def asserts(x, r, h_prev):
+    assert h_prev < 2
+    return math.tanh(x[0] + r[0]), (0.0,)
+
+
+def calls_one_that_raises(x, r, h_prev):
+    return raises(x, r, h_prev)
+
+
+@pytest.mark.parametrize("forward", [raises, asserts, calls_one_that_raises])
+def test_a_function_that_raises_is_refused_when_it_is_defined(forward) -> None:
+    rnncore.Cell("fine", 1, 1, minimal_forward, minimal_backward)
+    with pytest.raises(TypeError, match="raises nothing"):
+        rnncore.Cell("stops", 1, 1, forward, minimal_backward)

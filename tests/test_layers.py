@@ -972,6 +972,56 @@ def test_a_hundred_thousand_steps() -> None:
     assert np.array_equal(gradients[0][1], gradients[1][1])
 
 
+def test_a_memory_budget_with_dropout_in_many_layers_draws_the_masks_of_one_pass() -> None:
+    case = Case("lstm", 700, 3, 3, 10, 4, dropout=0.3)
+    memory = least_memory(make_layer(case), make_given(case))
+    whole, parts = make_layer(case), make_layer(case)
+    expected = run_in(10**10, whole, make_given(case))
+    assert_same_bits(run_in(memory, parts, make_given(case)), expected)
+    states = [layer._dropout.generator.bit_generator.state for layer in (whole, parts)]
+    assert states[0] == states[1]
+
+
+def test_a_memory_budget_is_what_the_whole_pass_takes_at_most() -> None:
+    for case in (Case("gru", 5, 3, 3, 10, 2), Case("lstm", 300, 3, 3, 10, bidirectional=True)):
+        layer, given = make_layer(case), make_given(case)
+        whole = least_memory(layer, given)
+        expected = run(make_layer(case), given)
+        assert_same_bits(run_in(whole, layer, given), expected)
+        tracemalloc.start()
+        try:
+            fresh = make_layer(case)
+            before = tracemalloc.get_traced_memory()[0]
+            y, _ = fresh.forward(given.x, given.state, memory=whole)
+            dx, _ = fresh.backward(given.dy, given.dstate)
+            peak = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        assert peak - y.nbytes - dx.nbytes <= whole + 100_000
+
+
+def test_memory_can_be_given_back() -> None:
+    layer = rnncore.LSTM(16, 32, seed=0)
+    x = np.ones((400, 32, 16), np.float32)
+    tracemalloc.start()
+    try:
+        y, _ = layer.forward(x)
+        layer.backward(y)
+        layer(x)
+        del y
+        held = tracemalloc.get_traced_memory()[0]
+        layer.release_memory()
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < held - 400 * 32 * 32 * 4 * 4
+    finally:
+        tracemalloc.stop()
+    assert layer(x[:1])[0].shape == (1, 32, 32)
+
+
+def test_wide_layers_are_limited_by_their_own_gates() -> None:
+    assert rnncore.RNN(1, 17_000, seed=0).num_parameters == 17_000 * (1 + 17_000 + 1)
+
+
 # What runs
 
 

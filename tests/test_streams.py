@@ -130,3 +130,53 @@ def test_too_many_layers_for_a_stream() -> None:
     assert rnncore.RNN(1, 1, num_layers=64, seed=0).stream().step(np.ones(1, np.float32)).shape == (
         1,
     )
+
+
+def test_arrays_of_other_layouts_are_read_right() -> None:
+    layer, x = rnncore.LSTM(3, 5, seed=0), features(9, 3)
+    expected, stream = layer(x)[0], layer.stream()
+    raw = np.empty(x.nbytes + 1, np.uint8)
+    raw[1:] = x.view(np.uint8).ravel()
+    misaligned = raw[1:].view(np.float32).reshape(x.shape)
+    for other in (x.astype(">f4"), misaligned, np.asfortranarray(x), x.astype(np.float64)):
+        stream.reset()
+        assert np.array_equal(stream.process(other), expected)
+        stream.reset()
+        assert np.array_equal(np.stack([stream.step(row) for row in other]), expected)
+    with pytest.raises(TypeError, match="masked"):
+        stream.process(np.ma.masked_less(x, 0))
+
+
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1, 2])
+def test_out_may_overlap_the_input(shift: int) -> None:
+    layer, x = rnncore.GRU(5, 5, seed=0), features(200, 5)
+    expected = layer(x)[0]
+    memory = np.zeros((204, 5), np.float32)
+    given, out = memory[2:202], memory[2 + shift : 202 + shift]
+    given[...] = x
+    assert np.array_equal(layer.stream().process(given, out=out), expected)
+
+
+def test_token_ids_that_change_while_they_are_read() -> None:
+    layer = rnncore.GRU(7, 16, seed=0)
+    stream, ids, stop = layer.stream(tokens=True), np.zeros(4000, np.intp), threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            ids[...] = 10**12
+            ids[...] = 3
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    refused = 0
+    try:
+        for _ in range(200):
+            try:
+                stream.process(ids)
+            except ValueError as error:
+                refused += 1
+                assert "out of range" in str(error)
+    finally:
+        stop.set()
+        thread.join()
+    assert stream.process(np.full(3, 3)).shape == (3, 16)  # nothing was read beyond the table

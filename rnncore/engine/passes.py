@@ -11,7 +11,7 @@ import numpy as np
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
 from rnncore.engine.rows import Rows
-from rnncore.engine.workspace import Lease, Workspace
+from rnncore.engine.workspace import Lease
 
 Layers = list[list[Direction]]  # [layer][direction]
 States = list[list[np.ndarray | None]]  # [h or c][layer * directions + direction] -> (batch, H)
@@ -58,7 +58,8 @@ class Pass:
     plan: Plan
 
     def __init__(self, batch: Batch, lease: Lease, training: bool) -> None:
-        self.batch, self.lease, self.training = batch, lease, training
+        self.batch, self.training = batch, training
+        self.lease, self.workspace = lease, lease.workspace
         self.tokens: np.ndarray | None = None
         self.tables: list[np.ndarray] = []
         self.inputs: list[Rows | None] = []
@@ -66,11 +67,6 @@ class Pass:
         self.states: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
         self.masks: list[np.ndarray | None] = []
         self.h_out: np.ndarray | None = None
-
-    @property
-    def workspace(self) -> Workspace:
-        """The buffers of this pass."""
-        return self.lease.workspace
 
 
 def forward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator[Buffer]:

@@ -93,7 +93,9 @@ class Stack:
 
     def chunk(self, batch: Batch) -> int:
         """Return the steps a chunk of the backward pass over a batch."""
-        return batch.chunk or self.kernels.backward_chunk(batch.longest, batch.rows)
+        if not batch.chunk:  # the same in all builds
+            batch.chunk = self.kernels.backward_chunk(batch.longest, batch.rows)
+        return batch.chunk
 
     def begin(
         self, batch: Batch, x: np.ndarray | Rows, lease: Lease, training: bool
@@ -165,10 +167,9 @@ class Stack:
         batch, threads, x = run.batch, get_num_threads(), run.inputs[0]
         wavefront = self.use_wavefront(batch.running, bool(masks), threads)
         run.plan = Plan(
-            batch.rows, batch.running, batch.longest, self.chunk(batch), run.training,
-            wavefront, threads, 0 if x is None else x.stride,
-            x is not None and (x.placed or batch.running % threads > 0), run.h_out is not None,
-            bool(masks),
+            batch.rows, batch.running, batch.longest, self.chunk(batch), run.training, wavefront,
+            threads, 0 if x is None else x.stride, x is not None
+            and (x.placed or batch.running % threads > 0), run.h_out is not None, bool(masks),
         )  # fmt: skip
         for number, directions in enumerate(self.layers):
             begin_layer(self.layers, run, packed, initial, number)

@@ -14,9 +14,10 @@ class Kept:
     have not changed.
     """
 
+    _used = False
+
     def __init__(self, module: Module) -> None:
         self._module, self._version = module, module._version
-        self._used = False
 
     def check(self) -> None:
         """Refuse a backward that must not use it; nothing is changed."""

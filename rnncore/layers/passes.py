@@ -32,6 +32,12 @@ class RecurrentPass(Kept):
 
     form: Form
     batch: Batch
+    tokens: Tokens | None = None
+    run: Pass | None = None
+    segments: Segments | None = None
+    lease: Lease | None = None  # of segments, as the next two
+    x: np.ndarray | None = None  # features (T, B, I), or places of tokens (T, B)
+    masks: Callable[[int, int], list[np.ndarray]] | None = None
 
     def __init__(
         self, layer: RecurrentModule, embedding: Embedding | None, default_state: bool
@@ -39,12 +45,6 @@ class RecurrentPass(Kept):
         super().__init__(layer)
         self.embedding, self.default_state = embedding, default_state
         self.embedding_version = -1 if embedding is None else embedding._version
-        self.tokens: Tokens | None = None
-        self.run: Pass | None = None
-        self.segments: Segments | None = None
-        self.lease: Lease | None = None  # of segments, as the next two
-        self.x: np.ndarray | None = None  # features (T, B, I), or places of tokens (T, B)
-        self.masks: Callable[[int, int], list[np.ndarray]] | None = None
 
     def check(self) -> None:
         """Refuse a backward that must not use it, also after the embedding has changed."""
@@ -114,6 +114,25 @@ class RecurrentPasses(RecurrentModule):
         packed, found, tables = self._project_tokens(batch, x, embedding, lease)
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found
+
+    def _take(
+        self, x: Any, state: State, lengths: Any, tokens: bool, embedding: Embedding | None,
+        rows: bool,
+    ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
+        # What a call needs of its arguments and of the weights; `_finish` does the rest.
+        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
+        initial = self._initial_state(state, batch.batch, form)
+        run, packed, _ = self._begin_pass(batch, x, tokens, embedding, False, self._pool.lease())
+        return run, packed, initial, form, rows or form.kind == "rows"
+
+    def _finish(
+        self, run: Pass, packed: Packed, initial: States, form: Form, rows: bool
+    ) -> tuple[Any, State]:
+        if rows:
+            out, final = self._run_rows(run, packed, initial, [])
+            return out, self._leave_state(final, form)
+        y, final = self._stack.run(run, packed, initial)
+        return form.leave(y), self._leave_state(final, form)
 
     def _project_tokens(
         self, batch: Batch, ids: np.ndarray, embedding: Embedding | None, lease: Lease

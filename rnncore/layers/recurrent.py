@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -48,9 +49,7 @@ learn_initial_state, dtype, seed
         rows: bool = False,
     ) -> tuple[Any, State]:
         """Run the layer and keep nothing for backward; see the class for shapes."""
-        return self.ready(
-            x, state, lengths, tokens=tokens, embedding=embedding, rows=rows
-        )()
+        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows))
 
     def ready(
         self,
@@ -67,21 +66,8 @@ learn_initial_state, dtype, seed
         So a model whose parts run one after another takes the weights of all at one moment, while
         another thread may train it.
         """
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        initial = self._initial_state(state, batch.batch, form)
-        lease = self._pool.lease()
-        run, packed, _ = self._begin_pass(batch, x, tokens, embedding, False, lease)
-
-        def rest() -> tuple[Any, State]:
-            y: Any
-            if rows or form.kind == "rows":
-                y, final = self._run_rows(run, packed, initial, [])
-            else:
-                y, final = self._stack.run(run, packed, initial)
-                y = form.leave(y)
-            return y, self._leave_state(final, form)
-
-        return rest
+        taken = self._take(x, state, lengths, tokens, embedding, rows)
+        return partial(self._finish, *taken)
 
     @overload
     def forward(
@@ -156,7 +142,7 @@ learn_initial_state, dtype, seed
         y: Any
         if kept.segments is None:
             run, packed, kept.tokens = self._begin_pass(batch, x, tokens, embedding, True, lease)
-            masks = self._masks(batch.rows)
+            masks = self._masks(batch.rows) if self.dropout else []
             if rows or kept.form.kind == "rows":
                 y, final = self._run_rows(run, packed, initial, masks)
             else:
