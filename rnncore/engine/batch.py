@@ -156,10 +156,6 @@ class Batch:
         if initial is not None:
             states[place, : initial.shape[1]] = self.in_order(initial)
 
-    def final(self, states: np.ndarray, reverse: bool) -> np.ndarray:
-        """Return the last state (running, n) of each sequence, the longest first."""
-        return states[: self.running] if reverse else states[self.ends]
-
     def in_order(self, values: np.ndarray) -> np.ndarray:
         """Return the rows of values (batch, n) of running sequences, the longest first."""
         return values if self.order is None else values[self.order[: self.running]]

@@ -186,30 +186,33 @@ class Stack:
         if wavefront:
             self.kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
         forget(run, keep_input=run.training)
-        return output, self._final(run, initial, self._last_states(run))
+        return output, self._final(run, initial, run.states)
 
-    def _last_states(self, run: Pass) -> list[list[np.ndarray]]:
-        # (running, H) each, the longest sequence first.
-        last: list[list[np.ndarray]] = [[], []]
-        for directions, states in zip(self.layers, run.states, strict=True):
-            for direction, (h, c) in zip(directions, states, strict=True):
-                last[0].append(run.batch.final(h, direction.reverse)[:, : direction.hidden_size])
-                if c is not None:
-                    final = run.batch.final(c, direction.reverse) if run.training else c
-                    last[1].append(final[:, : direction.hidden_size])
-        return last
-
-    def _final(self, run: Pass, initial: States, last: list[list[np.ndarray]]) -> States:
-        # The states after a pass in the caller's order; sequences without a step keep theirs.
-        if run.batch.dense:
-            final: States = [[values.copy() for values in arrays] for arrays in last]
-            final[1] = final[1] or [None] * len(final[0])
-            return final
-        final = self.zeros_for_none(initial, run.batch.batch)
-        for arrays, ends in zip(final, last, strict=True):
-            for out, values in zip(arrays, ends, strict=False):
-                assert out is not None
-                run.batch.restore(out, values)
+    def _final(
+        self, run: Pass, initial: States, states: list[list[Any]], backward: bool = False
+    ) -> States:
+        # The last h and c of each direction of each layer, or going backward the gradients of the
+        # first, in the caller's order; sequences without a step keep what they began with.
+        batch, dense, index = run.batch, run.batch.dense, 0
+        final: States = [[], []] if dense else self.zeros_for_none(initial, batch.batch)
+        for directions, pairs in zip(self.layers, states, strict=True):
+            for direction, pair in zip(directions, pairs, strict=True):
+                for k, array in enumerate(pair):
+                    if array is None:
+                        continue
+                    # in slots, but for gradients and for c of inference
+                    slots = not backward and (k == 0 or run.training)
+                    at_end = slots and not direction.reverse
+                    rows = batch.ends if at_end else slice(0, batch.running)
+                    values = array[rows, : direction.hidden_size]
+                    if dense:
+                        final[k].append(values.copy())
+                        continue
+                    out = final[k][index]
+                    assert out is not None
+                    batch.restore(out, values)
+                index += 1
+        final[1] = final[1] or [None] * index
         return final
 
     def zeros_for_none(self, states: States, size: int) -> States:
@@ -303,12 +306,6 @@ class Stack:
                 dy = x._replace(flat=dxs[0].reshape(-1), first=0)
         if wavefront:
             self.kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
-        first: list[list[np.ndarray]] = [[], []]
-        for number, directions in enumerate(self.layers):
-            for d, direction in enumerate(directions):
-                for k, array in enumerate(dstates[number][d]):
-                    if array is not None:
-                        first[k].append(array[:, : direction.hidden_size])
         forget(run, keep_input=False)
         sums.adds = True
-        return self._final(run, dfinal, first)
+        return self._final(run, dfinal, dstates, backward=True)
