@@ -207,3 +207,61 @@ def test_softmax_cross_entropy(classes: int) -> None:
     loss, dlogits = rnncore.softmax_cross_entropy(logits, targets)
     assert loss == pytest.approx(expected.item(), rel=1e-13)
     assert np.abs(dlogits - variable.grad.numpy()).max() <= 1e-14
+
+
+@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_two_biases_take_pytorchs_path(kind: str, bidirectional: bool) -> None:
+    # 200 steps of Adam with decay and clipping: with one bias the paths part, with two they do not.
+    case = Case(kind, 7, 3, 4, 9, 2, bidirectional)
+    module = torch_module(case)
+    options: dict[str, Any] = {
+        "num_layers": 2, "bidirectional": bidirectional, "dtype": np.float64, "bias": "pytorch",
+    }  # fmt: skip
+    kinds = {"rnn_tanh": rnncore.RNN, "lstm": rnncore.LSTM, "gru": rnncore.GRU}
+    layer = kinds[kind](case.I, case.H, **options)
+    layer.load_state_dict(torch_state_dict(module))
+    assert all(
+        np.array_equal(array, torch_state_dict(module)[name])
+        for name, array in layer.state_dict().items()
+    )
+    assert [*layer.params] == [*torch_state_dict(module)]
+    ours = rnncore.Adam(layer, lr=0.01, weight_decay=0.01)
+    theirs = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=0.01)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((7, 3, 4))
+    target = 0.5 * rng.standard_normal((7, 3, 9 * (1 + bidirectional)))
+    losses = []
+    for _ in range(200):
+        y, _ = layer.forward(x)
+        error = y - target
+        layer.backward(2 * error / error.size, accumulate=False)
+        rnncore.clip_grad_norm(layer, 0.05)
+        ours.step()
+        theirs.zero_grad()
+        loss = ((module(torch.tensor(x))[0] - torch.tensor(target)) ** 2).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.05)
+        theirs.step()
+        losses.append((float((error**2).mean()), float(loss.detach())))
+    curve = np.array(losses)
+    assert curve[-1, 0] < 0.95 * curve[0, 0]
+    np.testing.assert_allclose(curve[:, 0], curve[:, 1], rtol=1e-8)
+    for name, array in layer.state_dict().items():
+        np.testing.assert_allclose(array, torch_state_dict(module)[name], rtol=1e-6, atol=1e-8)
+
+
+def test_two_biases_in_segments_tokens_and_replaced_gradients() -> None:
+    options: dict[str, Any] = {"dtype": np.float64, "seed": 0}
+    one, two = (rnncore.GRU(6, 5, bias=bias, **options) for bias in (True, "pytorch"))
+    two.load_state_dict(one.state_dict())
+    ids = np.random.default_rng(0).integers(0, 6, (600, 2))
+    for memory in (None, 300_000):
+        for layer in (one, two):
+            layer.flat_grads[...] = np.nan
+            y, _ = layer.forward(ids, tokens=True, memory=memory)
+            layer.backward(y, accumulate=False)
+        np.testing.assert_allclose(two.grads["bias_ih_l0"], one.grads["bias_ih_l0"], rtol=1e-12)
+        second = two.grads["bias_hh_l0"]
+        np.testing.assert_allclose(second[10:], one.grads["bias_hn_l0"], rtol=1e-12)
+        np.testing.assert_allclose(second[:10], one.grads["bias_ih_l0"][:10], rtol=1e-12)

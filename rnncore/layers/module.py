@@ -201,7 +201,7 @@ class Module:
             found = self._packed_sets.get(kind)
             if found is None or found[0] != self._version:
                 if self._take_turns or any(
-                    version != self._version for version, _ in self._packed_sets.values()
+                    version != self._version for version, _ in list(self._packed_sets.values())
                 ):
                     self._packed_sets.clear()
                 found = self._version, self._pack(kind)

@@ -1,0 +1,253 @@
+"""Modules shared by threads, processes, signal handlers and copies."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnncore
+from rnncore.data import Vocabulary
+
+T, B, I, H = 6, 2, 5, 24  # noqa: E741
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def features(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((T, B, I)).astype(np.float32)
+
+
+def language_model() -> Any:
+    return rnncore.LanguageModel(Vocabulary("abcdefgh"), hidden_size=24, num_layers=1, seed=0)
+
+
+TOKENS = np.random.default_rng(0).integers(0, 8, (T, B))
+
+#: A module, and how it answers.
+ANSWERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "LSTM": (lambda: rnncore.LSTM(I, H, 2, seed=0), lambda m: m(features())[0]),
+    "GRU of tokens": (
+        lambda: rnncore.GRU(8, H, bidirectional=True, seed=0), lambda m: m(TOKENS, tokens=True)[0]),
+    "Linear": (lambda: rnncore.Linear(I, H, seed=0), lambda m: m(features())),
+    "Embedding": (lambda: rnncore.Embedding(8, H, seed=0), lambda m: m(TOKENS)),
+    "language model": (
+        language_model, lambda m: np.array(m.measure(TOKENS[:-1], TOKENS[1:])[0][0])),
+    "its stream": (
+        language_model, lambda m: (lambda s: np.stack([s.step(k) for k in (1, 2)]))(m.stream())),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(ANSWERS))
+def test_answers_while_another_thread_trains_are_those_of_one_version(name: str) -> None:
+    make, answer = ANSWERS[name]
+    module, steps = make(), 150
+    optimizer = rnncore.SGD(module, lr=1.0)
+    rng = np.random.default_rng(1)
+    versions, answers, stop = [module.flat_params.copy()], [], threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(answer(module).copy())
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(steps):
+        module.flat_grads[...] = 0.05 * rng.standard_normal(module.flat_grads.size)
+        optimizer.step()
+        versions.append(module.flat_params.copy())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    right, alone = set(), make()
+    for flat in versions:
+        with alone.changing_weights() as params:
+            params[...] = flat
+        right.add(answer(alone).tobytes())
+    assert len(answers) > 2 and len(right) > steps // 2
+    assert all(found.tobytes() in right for found in answers)
+
+
+def test_gradients_are_right_while_others_ask() -> None:
+    def train(ask: bool) -> np.ndarray:
+        layer = rnncore.LSTM(I, H, 2, seed=0)
+        optimizer, stop = rnncore.Adam(layer, lr=1e-2), threading.Event()
+
+        def others() -> None:
+            while not stop.is_set():
+                layer(features(3))
+
+        threads = [threading.Thread(target=others) for _ in range(2 * ask)]
+        for thread in threads:
+            thread.start()
+        for seed in range(60):
+            y, _ = layer.forward(features(seed))
+            layer.backward(y, accumulate=False)
+            optimizer.step()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return layer.flat_params.copy()
+
+    assert np.array_equal(train(True), train(False))
+
+
+def test_two_threads_add_to_the_same_gradients() -> None:
+    layer = rnncore.LSTM(I, H, dtype=np.float64, seed=0)
+    x = features().astype(np.float64)
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            y, _, kept = layer.forward(x, keep=True)
+            layer.backward(np.ones_like(y), kept=kept)
+
+    work(1)
+    once = layer.flat_grads.copy()
+    layer.zero_grad()
+    threads = [threading.Thread(target=work, args=(50,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_allclose(layer.flat_grads, 150 * once, rtol=1e-9, atol=1e-12)
+
+
+@posix
+def test_a_fork_while_another_thread_is_inside() -> None:
+    script = """
+import os, threading, numpy as np, rnncore
+layer, x = rnncore.LSTM(64, 64, 2, seed=0), np.ones((30, 2, 64), np.float32)
+expected = layer(x)[0]
+optimizer, stop = rnncore.SGD(layer, lr=0.0), threading.Event()
+def work():
+    while not stop.is_set():
+        optimizer.step(); layer(x)
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads: thread.start()
+failed = 0
+for _ in range(25):
+    child = os.fork()
+    if child == 0:
+        optimizer.step()
+        os._exit(not np.array_equal(layer(x)[0], expected))
+    failed += os.waitpid(child, 0)[1] != 0
+stop.set()
+for thread in threads: thread.join()
+print("failed", failed)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "failed 0", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_signal_handler_may_call_the_layer() -> None:
+    layer, calls = rnncore.LSTM(I, H, 2, seed=0), []
+    optimizer = rnncore.SGD(layer, lr=0.0)
+    expected = layer(features())[0]
+
+    def handler(*_: Any) -> None:
+        calls.append(np.array_equal(layer(features())[0], expected))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        for _ in range(300):
+            y, _ = layer.forward(features())
+            layer.backward(y)
+            optimizer.step()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(calls) > 3 and all(calls)
+
+
+def model() -> rnncore.Module:
+    parts = {
+        "table": rnncore.Embedding(8, I, seed=0),
+        "rnn": rnncore.GRU(I, H, 2, bidirectional=True, dropout=0.5, seed=1),
+        "head": rnncore.Linear(2 * H, 3, seed=2),
+    }
+    return rnncore.Module(children=parts)
+
+
+def outputs(module: rnncore.Module) -> np.ndarray:
+    table, rnn, head = (module._children[name] for name in ("table", "rnn", "head"))
+    y, _ = rnn.forward(TOKENS, embedding=table)  # with dropout
+    logits = head.forward(y)
+    rnn.backward(head.backward(np.ones_like(logits)))
+    return logits
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_go_their_own_way(how: Callable[[Any], Any]) -> None:
+    first = model()
+    first.flat_grads[...] = 1.5
+    second = how(first)
+    assert np.array_equal(second.flat_params, first.flat_params)
+    assert np.array_equal(second.flat_grads, first.flat_grads)
+    assert repr(second) == repr(first) and list(second.params) == list(first.params)
+    assert np.array_equal(outputs(second), outputs(first))  # the same masks too
+    assert np.array_equal(second.flat_grads, first.flat_grads)
+    before = first.flat_params.copy()
+    with second.changing_weights() as flat:
+        flat[...] = 0
+    assert np.array_equal(first.flat_params, before) and not second.flat_params.any()
+    assert np.shares_memory(second._children["rnn"].flat_params, second.flat_params)
+    part = how(first._children["head"])  # of a whole, a part by itself
+    assert np.array_equal(part.flat_params, first._children["head"].flat_params)
+    rnncore.Module(children={"head": part})
+
+
+def test_optimizers_are_copied_with_their_modules() -> None:
+    layer = rnncore.LSTM(I, H, seed=0)
+    optimizer = rnncore.Adam(layer, lr=0.1)
+    layer.flat_grads[...] = 1
+    optimizer.step()
+    same, again = pickle.loads(pickle.dumps((layer, optimizer)))
+    assert again.module is same
+    for net, steps in ((layer, optimizer), (same, again)):
+        net.flat_grads[...] = 0.25
+        steps.step()
+    assert np.array_equal(same.flat_params, layer.flat_params)
+
+
+def answer_of(layer: Any) -> np.ndarray:
+    return layer(features())[0]
+
+
+def test_a_process_pool_takes_layers() -> None:
+    layers = [rnncore.LSTM(I, H, seed=seed) for seed in range(3)]
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for layer, found in zip(layers, pool.map(answer_of, layers), strict=True):
+            assert np.array_equal(found, answer_of(layer))
+
+
+def test_arrays_from_before_a_layer_became_a_part_are_not_silently_stale() -> None:
+    head = rnncore.Linear(3, 2, seed=0)
+    named, weight, gradient, weights = head.params, head.params["weight"], head.grads["weight"], (
+        head.state_dict()["weight"])  # fmt: skip
+    whole = rnncore.Module(children={"head": head})
+    assert np.isnan(weight).all() and np.isnan(gradient).all()
+    assert np.array_equal(named["weight"], weights)
+    assert np.array_equal(whole.params["head.weight"], weights)
+
+
+def test_repr_says_sizes_and_parameters() -> None:
+    shown = repr(model())
+    assert shown.startswith("Module(table=Embedding(8, 5; 40 parameters), rnn=GRU(5, 24, ")
+    assert shown.endswith(f"{model().num_parameters:,} parameters)")
+    assert repr(rnncore.Dropout(0.5)) == "Dropout(0.5; 0 parameters)"
