@@ -228,10 +228,11 @@ class Cell:
                     f"arithmetic, math, tuples and conditional expressions ({type(error).__name__})"
                 ) from error
         order = list(range(G))
+        forward_at, backward_at = (pointer.address or 0 for pointer in pointers)
         letters = "".join(chr(ord("a") + k) for k in range(G))  # gates have no names yet
         return module.CustomCell(
             self.name, letters, " " * (2 * G), "hc" if self.has_c else "h", (), (), order, order,
-            [], pointers[0].address, pointers[1].address, (self, pointers),
+            [], forward_at, backward_at, (self, pointers),
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:

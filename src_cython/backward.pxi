@@ -22,7 +22,7 @@ cdef inline void backward_gates(const Work* work, ptrdiff_t t, const real* dy, p
     cdef ptrdiff_t after = slot_after(work, t) * work.layer.state_stride + here
     block.saved = (work.states.z + (work.batch.offset[t] + row) * layout.stride
                    + unit_block * layout.places * layout.block)
-    block.own = work.weights.own + unit_block * work.layer.handed * layout.block
+    block.own = work.back.own + unit_block * work.layer.handed * layout.block
     block.dh, block.dc, block.dy = work.grads.dh + here, work.grads.dc + here, dy
     block.h, block.c = work.states.h + after, work.states.c + after
     block.h_prev, block.c_prev = work.states.h + before, work.states.c + before

@@ -155,7 +155,8 @@ cdef void run_packing(region kernel, Packing* packing, int threads):
                    worthwhile(threads, packing.z.gates * packing.z.units * columns * COST_OF_A_MOVE))
 
 
-# One buffer holds W_hx, W_hh, b_x, where W_hh h starts, and the own vectors that a cell is handed.
+# One buffer holds W_hx, W_hh, b_x, where W_hh h starts, and the own vectors that a cell is handed; for
+# the backward pass W_hx, W_hh and own vectors.
 
 cdef inline bint starts_from_own(const CellDescription* cell) noexcept nogil:
     cdef ptrdiff_t k
@@ -169,18 +170,36 @@ cdef inline size_t aligned(size_t bytes) noexcept nogil:
     return (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
+cdef inline size_t own_bytes(const Description* layer) noexcept nogil:
+    return aligned(layer.state_stride * layer.handed * sizeof(real))
+
+
+cdef int pack_own(real* out, const Description* layer, tuple own) except -1:
+    # The own vectors that the cell's functions get, (blocks, handed, block).
+    cdef const Layout* z = &layer.z
+    cdef ptrdiff_t k, handed = 0
+    for k in range(own_vectors(layer.cell)):
+        if layer.cell.own[k].starts:
+            continue
+        if own[k] is None:
+            raise ValueError(f"own: expected an array {layer.cell.own[k].name.decode()}, got None")
+        spread_own(out + handed * z.block, layer.handed * z.block, numbers(own[k], z.units), z)
+        handed += 1
+    return 0
+
+
 cdef size_t packed_bytes(const Description* layer) noexcept nogil:
     cdef const Layout* z = &layer.z
     cdef size_t vectors = z.width * sizeof(real)
     return (aligned(panels_bytes(layer.input_size, z.width)) + aligned(panels_bytes(z.units, z.width))
-            + aligned(vectors) * (2 if starts_from_own(layer.cell) else 1)
-            + aligned(layer.state_stride * layer.handed * sizeof(real)))
+            + aligned(vectors) * (2 if starts_from_own(layer.cell) else 1) + own_bytes(layer))
 
 
 cdef size_t packed_back_bytes(const Description* layer, ptrdiff_t parts, ptrdiff_t part_stride) noexcept nogil:
     cdef ptrdiff_t columns = columns_of(parts, layer.input_size // parts, part_stride)
     return (aligned(panels_bytes(layer.z.width, columns))
-            + aligned(panels_bytes(layer.z.width, round_up(layer.z.units, LANES))))
+            + aligned(panels_bytes(layer.z.width, round_up(layer.z.units, LANES)))
+            + own_bytes(layer))
 
 
 cdef char* buffer_of(object buffer, size_t bytes) except NULL:
@@ -217,7 +236,7 @@ cdef class Weights:
         cdef size_t bytes = packed_bytes(d)
         cdef char* at = buffer_of(buffer, bytes)
         cdef ForwardWeights* w = &self.weights
-        cdef ptrdiff_t k, handed = 0, place
+        cdef ptrdiff_t k, place
         cdef real* start = NULL
         self.buffer = buffer
         w.W_hx = panels_of(z, <real*>at, d.input_size)
@@ -238,16 +257,11 @@ cdef class Weights:
             start = <real*>at
             at += aligned(z.width * sizeof(real))
         w.own = <real*>at
+        pack_own(<real*>at, d, own)
         w.start = NULL
         for k in range(own_vectors(cell)):
             place = cell.own[k].starts - 1
-            if place < 0:
-                if own[k] is None:
-                    raise ValueError(f"own: expected an array {cell.own[k].name.decode()}, got None")
-                spread_own(<real*>w.own + handed * z.block, d.handed * z.block,
-                           numbers(own[k], z.units), z)
-                handed += 1
-            elif own[k] is not None:
+            if place >= 0 and own[k] is not None:
                 if w.start == NULL:
                     memset(start, 0, z.width * sizeof(real))
                     w.start = start
@@ -260,8 +274,8 @@ cdef class WeightsBack:
     cdef BackwardWeights weights
     cdef object buffer
 
-    def __init__(self, Layer layer, buffer, W_hx, W_hh, ptrdiff_t parts, ptrdiff_t part_stride,
-                 int threads):
+    def __init__(self, Layer layer, buffer, W_hx, W_hh, tuple own, ptrdiff_t parts,
+                 ptrdiff_t part_stride, int threads):
         cdef const Description* d = &layer.layer
         cdef const Layout* z = &d.z
         cdef ptrdiff_t depth = d.input_size // parts
@@ -270,6 +284,9 @@ cdef class WeightsBack:
         self.weights.W_hx = panels_back(z, <real*>at, parts, depth, part_stride)
         at += aligned(panels_bytes(z.width, self.weights.W_hx.columns))
         self.weights.W_hh = panels_back(z, <real*>at, 1, z.units, 0)
+        at += aligned(panels_bytes(z.width, self.weights.W_hh.columns))
+        self.weights.own = <real*>at
+        pack_own(<real*>at, d, own)
         cdef Packing packing = Packing(
             z, &d.cell.x_gates[0], &d.cell.h_gates[0], self.weights.W_hx,
             numbers(W_hx, z.gates * z.units * d.input_size), self.weights.W_hh,

@@ -55,6 +55,7 @@ cdef struct ForwardWeights:
 cdef struct BackwardWeights:
     Panels W_hx                 # IN (width, columns of x)
     Panels W_hh                 # IN (width, hidden_size)
+    const real* own             # IN (blocks, handed, block)
 
 
 cdef struct States:

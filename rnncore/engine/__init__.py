@@ -12,13 +12,16 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore.engine.builds import BUILDS
 from rnncore.engine.processor import builds as runnable_builds
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Kernels
 
 MOST_THREADS = 64  # as in src_cython/threads.h
 BITS = {np.dtype(np.float32): 32, np.dtype(np.float64): 64}
@@ -63,7 +66,7 @@ def chosen_build() -> tuple[str, str]:
 
 
 @cache
-def load_kernels(build: str, dtype: DTypeLike) -> Any:
+def load_kernels(build: str, dtype: DTypeLike) -> Kernels:
     """Load the compiled module of one build; `kernels` is the one to use."""
     path = _path(build, BITS[np.dtype(dtype)])
     if path is None:
@@ -73,10 +76,10 @@ def load_kernels(build: str, dtype: DTypeLike) -> Any:
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
-    return module
+    return cast("Kernels", module)
 
 
-def kernels(dtype: DTypeLike) -> Any:
+def kernels(dtype: DTypeLike) -> Kernels:
     """Return the compiled module for a dtype, in the build chosen for this processor."""
     return load_kernels(chosen_build()[0], np.dtype(dtype))
 

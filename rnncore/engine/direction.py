@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rnncore.engine import get_num_threads
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Cell, Kernels, Weights, WeightsBack
 
 
 class Parameters(NamedTuple):
@@ -39,7 +42,7 @@ class Direction:
     grads: Parameters
 
     def __init__(
-        self, kernels: Any, cell: Any, input_size: int, hidden_size: int, reverse: bool
+        self, kernels: Kernels, cell: Cell, input_size: int, hidden_size: int, reverse: bool
     ) -> None:
         self.kernels, self.cell, self.reverse = kernels, cell, reverse
         self.input_size, self.hidden_size = input_size, hidden_size
@@ -64,16 +67,16 @@ class Direction:
             shared[rows] = 0
         return bias + shared
 
-    def pack(self, buffer: np.ndarray) -> Any:
+    def pack(self, buffer: np.ndarray) -> Weights:
         """Pack the weights for the forward pass."""
         W_hx, W_hh, _, _, own = self.params
         return self.kernels.Weights(
             self.layer, buffer, W_hx, W_hh, self.bias(), own, get_num_threads()
         )
 
-    def pack_back(self, buffer: np.ndarray, parts: int, part_stride: int) -> Any:
+    def pack_back(self, buffer: np.ndarray, parts: int, part_stride: int) -> WeightsBack:
         """Pack the weights for the backward pass; the input stands in parts."""
+        W_hx, W_hh, _, _, own = self.params
         return self.kernels.WeightsBack(
-            self.layer, buffer, self.params.W_hx, self.params.W_hh, parts, part_stride,
-            get_num_threads(),
-        )  # fmt: skip
+            self.layer, buffer, W_hx, W_hh, own, parts, part_stride, get_num_threads()
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
 from rnncore.engine.rows import Rows
 from rnncore.engine.workspace import Lease
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Task
 
 Layers = list[list[Direction]]  # [layer][direction]
 States = list[list[np.ndarray | None]]  # [h or c][layer * directions + direction] -> (batch, H)
@@ -63,7 +66,7 @@ class Pass:
         self.tokens: np.ndarray | None = None
         self.tables: list[np.ndarray] = []
         self.inputs: list[Rows | None] = []
-        self.tasks: list[list[Any]] = []
+        self.tasks: list[list[Task]] = []
         self.states: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
         self.masks: list[np.ndarray | None] = []
         self.h_out: np.ndarray | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from rnncore.engine.sums import Sums
 from rnncore.engine.tasks import begin_layer, forget, set_dx, set_gradients, set_output
 from rnncore.engine.tokens import Tokens, fill_table
 from rnncore.engine.workspace import Lease, aligned_empty
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Cell
 
 
 class Stack:
@@ -37,7 +40,7 @@ class Stack:
     """
 
     def __init__(
-        self, cell: Any, input_size: int, sizes: Sequence[int], directions: int, dtype: np.dtype
+        self, cell: Cell, input_size: int, sizes: Sequence[int], directions: int, dtype: np.dtype
     ) -> None:
         self.kernels = kernels(dtype)
         self.cell, self.dtype = cell, dtype

@@ -53,7 +53,9 @@ class Sums:
         array[...] = 0
         return array
 
-    def of(self, number: int, d: int) -> tuple[Any, ...]:
+    def of(
+        self, number: int, d: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return where the engine sums the gradients of W_hx, W_hh, the bias and own vectors."""
         grads = self.layers[number][d].grads
         if not self.apart:

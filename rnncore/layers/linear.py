@@ -105,8 +105,10 @@ class Linear(Module):
             return linear.packed_bytes, lambda buffer: kernels.LinearWeights(
                 linear, buffer, self._params["weight"], self._params.get("bias"), get_num_threads()
             )
-        return linear.packed_back_bytes(*kind), lambda buffer: kernels.LinearWeightsBack(
-            linear, buffer, self._params["weight"], *kind, get_num_threads()
+        parts, part_stride = kind
+        size = linear.packed_back_bytes(parts, part_stride)
+        return size, lambda buffer: kernels.LinearWeightsBack(
+            linear, buffer, self._params["weight"], parts, part_stride, get_num_threads()
         )
 
     def release_memory(self) -> None:

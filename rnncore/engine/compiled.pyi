@@ -1,0 +1,332 @@
+"""What a compiled build of the engine exports, for the type checker.
+
+There is no such module at run time: `rnncore.engine.kernels(dtype)` loads a build, and `Kernels`
+says what is in it. Sizes are numbers unless they are called bytes; arrays are flat, contiguous and
+of the build's dtype, tokens and offsets intp.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray
+#: array, first number, stride, part stride, place of each row
+Where = tuple[Array, int, int, int, Array | None]
+
+class Cell:
+    name: str
+    gates: str
+    places: str
+    states: str
+    own: tuple[str, ...]
+    starts: tuple[int, ...]
+
+class CustomCell(Cell):
+    keep: Any
+    def __init__(
+        self,
+        name: str,
+        gates: str,
+        places: str,
+        states: str,
+        own: tuple[str, ...],
+        starts: tuple[int, ...],
+        x_gates: list[int],
+        h_gates: list[int],
+        gradients: list[int],
+        forward: int,
+        backward: int,
+        keep: Any = None,
+    ) -> None: ...
+
+class Layer:
+    cell: Cell
+    input_size: int
+    hidden_size: int
+    reverse: bool
+    z_size: int
+    table_size: int
+    state_size: int
+    block: int
+    places: int
+    packed_bytes: int
+    def __init__(self, cell: Cell, input_size: int, hidden_size: int, reverse: bool) -> None: ...
+    def packed_back_bytes(self, parts: int, part_stride: int) -> int: ...
+    def forward_sizes(self, steps: int, batch: int, threads: int) -> dict[str, int]: ...
+    def backward_sizes(self, rows: int) -> dict[str, int]: ...
+    def splits(self, threads: int) -> bool: ...
+    def plan(self, steps: int, batch: int, tokens: bool, threads: int) -> dict[str, int]: ...
+
+class Weights:
+    def __init__(
+        self,
+        layer: Layer,
+        buffer: Array,
+        W_hx: Array,
+        W_hh: Array,
+        bias: Array | None,
+        own: tuple[Array | None, ...],
+        threads: int,
+    ) -> None: ...
+
+class WeightsBack:
+    def __init__(
+        self,
+        layer: Layer,
+        buffer: Array,
+        W_hx: Array,
+        W_hh: Array,
+        own: tuple[Array | None, ...],
+        parts: int,
+        part_stride: int,
+        threads: int,
+    ) -> None: ...
+
+class Task:
+    layer: Layer
+    def __init__(self, layer: Layer) -> None: ...
+    def set_weights(self, weights: Weights) -> None: ...
+    def set_weights_back(self, weights: WeightsBack) -> None: ...
+    def set_batch(
+        self,
+        offset: Array,
+        running: int,
+        training: bool,
+        z: Array,
+        h: Array | None,
+        c: Array | None,
+        scratch: Array,
+        chunk: int,
+    ) -> None: ...
+    def set_x_rows(self, x_rows: Array) -> None: ...
+    def set_rank(self, rank: Array) -> None: ...
+    def forget(self, keep_input: bool = False) -> None: ...
+    def set_input(
+        self, x: Array, first: int, stride: int, parts: int, part_stride: int, placed: bool
+    ) -> None: ...
+    def set_tokens(self, tokens: Array | None, table: Array | None) -> None: ...
+    def set_states(self, h: Array) -> None: ...
+    def set_output(self, y: Array, first: int, stride: int, placed: bool, leaves: bool) -> None: ...
+    def set_batch_back(
+        self, dh: Array, dc: Array | None, dz_columns: Array, x_panels: Array, h_panels: Array
+    ) -> None: ...
+    def set_gradients(
+        self,
+        dy: Array | None,
+        first: int,
+        dy_stride: int,
+        dy_placed: bool,
+        dy_rows: Array | None,
+        dW_hx: Array,
+        dW_hh: Array,
+        db: Array | None,
+        down: Array | None,
+        adds: bool,
+    ) -> None: ...
+    def set_dx(
+        self, dx: Array, columns: int, dx_rows: Array | None = None, leaves: bool = False
+    ) -> None: ...
+    def set_dtable(self, dtable: Array) -> None: ...
+
+class Stream:
+    vocabulary: int
+    input_size: int
+    output_size: int
+    def __init__(
+        self,
+        tasks: list[Task],
+        chunk: int,
+        tokens: Array | None,
+        vocabulary: int,
+        initial: Any,
+        dtype: np.dtype,
+        make_another: Any,
+    ) -> None: ...
+    def step(self, x: Any, out: Array | None = None) -> Array: ...
+    def process(self, block: Any, out: Array | None = None) -> Array: ...
+    def reset(self) -> None: ...
+    def get_state(self) -> Any: ...
+    def set_state(self, state: Any) -> None: ...
+    def copy(self) -> Stream: ...
+
+class Linear:
+    in_features: int
+    out_features: int
+    row_size: int
+    packed_bytes: int
+    def __init__(self, in_features: int, out_features: int) -> None: ...
+    def packed_back_bytes(self, parts: int, part_stride: int) -> int: ...
+    def backward_sizes(self, rows: int) -> dict[str, int]: ...
+
+class LinearWeights:
+    def __init__(
+        self, linear: Linear, buffer: Array, W: Array, b: Array | None, threads: int
+    ) -> None: ...
+    def apply(self, x: Any, threads: int) -> Any: ...
+
+class LinearWeightsBack:
+    def __init__(
+        self, linear: Linear, buffer: Array, W: Array, parts: int, part_stride: int, threads: int
+    ) -> None: ...
+
+_Cell = Cell
+_CustomCell = CustomCell
+_Layer = Layer
+_Weights = Weights
+_WeightsBack = WeightsBack
+_Task = Task
+_Stream = Stream
+_Linear = Linear
+_LinearWeights = LinearWeights
+_LinearWeightsBack = LinearWeightsBack
+
+class Kernels(Protocol):
+    __file__: str
+    lanes: int
+    panel: int
+    tile_rows: int
+    chunk_rows: int
+    vector_bytes: int
+    most_layers: int
+    most_gates: int
+    most_threads: int
+    block_fields: tuple[str, ...]
+    Cell: type[_Cell]
+    CustomCell: type[_CustomCell]
+    Layer: type[_Layer]
+    Weights: type[_Weights]
+    WeightsBack: type[_WeightsBack]
+    Task: type[_Task]
+    Stream: type[_Stream]
+    Linear: type[_Linear]
+    LinearWeights: type[_LinearWeights]
+    LinearWeightsBack: type[_LinearWeightsBack]
+    def cells(self) -> tuple[str, ...]: ...
+    def cell(self, name: str) -> _Cell: ...
+    def backward_chunk(self, steps: int, rows: int) -> int: ...
+    def backward_chunks(self, task: _Task) -> int: ...
+    def forward(self, tasks: list[_Task], threads: int) -> None: ...
+    def backward(self, tasks: list[_Task], threads: int) -> None: ...
+    def forward_wavefront(self, tasks: list[_Task], threads: int) -> None: ...
+    def backward_wavefront(self, tasks: list[_Task], threads: int) -> None: ...
+    def one_hot_table(
+        self,
+        layer: _Layer,
+        table: Array,
+        W_hx: Array,
+        weights: _Weights,
+        tokens: Array,
+        threads: int,
+    ) -> None: ...
+    def one_hot_gradient(
+        self, layer: _Layer, dtable: Array, dW_hx: Array, tokens: Array, threads: int
+    ) -> None: ...
+    def table_forward(
+        self,
+        layer: _Layer,
+        table: Array,
+        embedding: Array,
+        vocabulary: int,
+        weights: _Weights,
+        threads: int,
+    ) -> None: ...
+    def table_backward(
+        self,
+        layer: _Layer,
+        dtable: Array,
+        embedding: Array,
+        vocabulary: int,
+        weights: _WeightsBack,
+        dembedding: Array,
+        dW_hx: Array,
+        columns: Array,
+        x_panels: Array,
+        threads: int,
+    ) -> None: ...
+    def move_rows(
+        self, to: Where, source: Where, rows: int, parts: int, depth: int, threads: int
+    ) -> None: ...
+    def linear_forward(
+        self,
+        weights: _LinearWeights,
+        y: Array,
+        x: Array,
+        first: int,
+        stride: int,
+        parts: int,
+        part_stride: int,
+        rows: int,
+        threads: int,
+    ) -> None: ...
+    def linear_backward(
+        self,
+        linear: _Linear,
+        weights: _LinearWeightsBack | None,
+        dy: Array,
+        x: Array,
+        first: int,
+        stride: int,
+        parts: int,
+        part_stride: int,
+        rows: int,
+        dx: Array | None,
+        dx_stride: int,
+        dW: Array,
+        db: Array | None,
+        adds: bool,
+        dy_columns: Array,
+        x_panels: Array,
+        threads: int,
+    ) -> None: ...
+    def softmax_cross_entropy(
+        self,
+        dlogits: Array,
+        losses: Array,
+        logits: Array,
+        targets: Array,
+        classes: int,
+        logits_stride: int,
+        dlogits_stride: int,
+        weight: float,
+        threads: int,
+    ) -> None: ...
+    def map_function(self, name: str, out: Array, x: Array) -> None: ...
+    def sgd(
+        self,
+        params: Array,
+        grads: Array,
+        velocity: Array,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        threads: int,
+    ) -> None: ...
+    def rmsprop(
+        self,
+        params: Array,
+        grads: Array,
+        square: Array,
+        velocity: Array,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float,
+        threads: int,
+    ) -> None: ...
+    def adam(
+        self,
+        params: Array,
+        grads: Array,
+        m: Array,
+        v: Array,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        threads: int,
+    ) -> None: ...
+    def sum_of_squares(self, x: Array, threads: int) -> float: ...
+    def scale(self, x: Array, factor: float, threads: int) -> None: ...
