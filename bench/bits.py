@@ -2,8 +2,8 @@
 
 Each tree runs in a process of its own, on each build of the engine, through the same random cases:
 cells, directions, layers, ragged batches, tokens, memory budgets, threads and dtypes, forward and
-backward, records, streams, linear layers, losses, optimizers and whole models. A case prints a digest
-of all its results; those that differ are named, with the numbers that made them.
+backward, records, streams, linear layers, losses, optimizers and whole models. A case prints a
+digest of all its results; those that differ are named, with the numbers that made them.
 """
 
 from __future__ import annotations
@@ -272,7 +272,8 @@ def main() -> None:
             wrong += 1
             print(f"{build}, case {number}: {old.get(number)} became {new.get(number)}")
             print(f"    {draw_case(number, options.seed)}")
-        print(f"{build}: {len(new)} cases, {refused} refused by both, {len(differing(old, new))} differ")
+        count = len(differing(old, new))
+        print(f"{build}: {len(new)} cases, {refused} refused by both, {count} differ")
     sys.exit(1 if wrong else 0)
 
 

@@ -1,17 +1,16 @@
 """Compare the speed of two trees: `python bench/compare.py OLD NEW [--quick] [--only WORD]`.
 
-Each tree is a process of its own; they take turns, old new new old, case by case, over the benchmark
-cases of tests/cases.py, streams, linear layers, optimizers, character models and calls so small that
-only Python's part is left. Both must compute the same numbers first. What stands in the table is the
-ratio of medians old / new: above 1 the new tree is faster. A case below 0.97 is measured again with
-more rounds before it counts.
+Each tree is a process of its own; they take turns, old new new old, case by case, over the
+benchmark cases of tests/cases.py, streams, linear layers, optimizers, character models and calls so
+small that only Python's part is left. Both must compute the same numbers first. What stands in the
+table is the ratio of medians old / new: above 1 the new tree is faster. A case below 0.97 is
+measured again with more rounds before it counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import inspect
 import json
 import math
 import os
@@ -42,7 +41,8 @@ def cases() -> dict[str, Callable[[], Callable[[], Any]]]:
             found[f"stream-{kind}-{H}"] = lambda kind=kind, H=H: stream_step(kind, H)
         for what in ("call", "forward", "training"):
             found[f"overhead-{kind}-{what}"] = lambda kind=kind, what=what: tiny(kind, what)
-    for rows, inputs, outputs in ((1, 16, 3), (1, 128, 64), (64, 16, 3), (64, 128, 64), (2048, 256, 512)):
+    products = ((1, 16, 3), (1, 128, 64), (64, 16, 3), (64, 128, 64), (2048, 256, 512))
+    for rows, inputs, outputs in products:
         name = f"linear-{rows}x{inputs}-{outputs}"
         found[name] = lambda s=(rows, inputs, outputs): linear(*s)
         found[name + "-training"] = lambda s=(rows, inputs, outputs): linear(*s, True)

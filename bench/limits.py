@@ -66,11 +66,12 @@ def fastest(run: Callable[[], object], seconds: float) -> float:
 def product_seconds(rows: int, depth: int, columns: int, threads: int, seconds: float) -> float:
     """Time x W^T + b on packed weights."""
     kernels, dtype = engine.kernels(np.float32), np.dtype(np.float32)
-    sizes = kernels.linear_sizes(depth, columns)
-    W, b, y = (aligned_empty(n, dtype) for n in (sizes["W"], sizes["y"], rows * sizes["y"]))
-    kernels.linear_pack(np.ones((columns, depth), dtype), None, W, b, None)
-    x = np.ones(rows * depth, dtype)
-    arguments = (y, x, 0, depth, rows, depth, columns, W, b, threads)
+    linear = kernels.Linear(depth, columns)
+    buffer = aligned_empty(linear.packed_bytes // dtype.itemsize, dtype)
+    W = np.ones((columns, depth), dtype)
+    weights = kernels.LinearWeights(linear, buffer, W, None, threads)
+    x, y = np.ones(rows * depth, dtype), aligned_empty(rows * linear.row_size, dtype)
+    arguments = (weights, y, x, 0, depth, 1, 0, rows, threads)
     return fastest(lambda: kernels.linear_forward(*arguments), seconds)
 
 

@@ -78,7 +78,7 @@ class NumPy:
         self.version = np.__version__
 
     def step(self, data: Data) -> Side:
-        [[parameters]] = reference.layers_from_state_dict(data.state_dict)
+        [[parameters]] = reference.layers_from_state_dict(data.case.kind, data.state_dict)
         forward = reference.CELLS[data.case.kind].forward
         count = reference.CELLS[data.case.kind].state_arrays
         zero = [np.zeros((1, data.case.H), np.float32)] * count
@@ -97,12 +97,12 @@ class NumPy:
         return Side(results, partial(step, data.x))
 
     def inference(self, data: Data) -> Side:
-        layers = reference.layers_from_state_dict(data.state_dict)
+        layers = reference.layers_from_state_dict(data.case.kind, data.state_dict)
         run = partial(reference.forward, data.case.kind, data.x, layers)
         return Side(lambda: {"y": run()[0][0]}, run)
 
     def training(self, data: Data) -> Side:
-        layers = reference.layers_from_state_dict(data.state_dict)
+        layers = reference.layers_from_state_dict(data.case.kind, data.state_dict)
 
         def run() -> tuple[Array, Array, Any]:
             (y, _), saved = reference.forward(data.case.kind, data.x, layers, None, data.lengths)
@@ -125,7 +125,7 @@ class NumPy:
             nonlocal steps
             steps += 1
             layers = reference.layers_from_state_dict(
-                {name.removeprefix("rnn."): array for name, array in parameters.items()}
+                "lstm", {name.removeprefix("rnn."): array for name, array in parameters.items()}
             )
             x, saved_x = reference.embedding_forward(tokens, parameters["embedding.weight"])
             (h, _), saved_h = reference.forward("lstm", x, layers)

@@ -537,11 +537,15 @@ def gru_backward(
 
 
 class Cell(NamedTuple):
-    """A cell's two functions and how many arrays its state has (LSTM: h and c)."""
+    """A cell's two functions and how many arrays its state has (LSTM: h and c).
+
+    ``own_bias`` names the bias of the recurrent part of the last gate, where that stands apart.
+    """
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     state_arrays: int
+    own_bias: str | None = None
 
 
 #: What `forward` runs: rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, lstm, gru.
@@ -551,7 +555,7 @@ CELLS = {
         for name in ACTIVATIONS
     },
     "lstm": Cell(lstm_forward, lstm_backward, 2),
-    "gru": Cell(gru_forward, gru_backward, 1),
+    "gru": Cell(gru_forward, gru_backward, 1, own_bias="b_hn"),
 }
 
 #: The order in which every cell takes its parameters and returns their gradients.
@@ -757,16 +761,16 @@ def _as_given(states: tuple[Array, ...]) -> State:
 # -- PyTorch's names ------------------------------------------------------------------------------
 
 
-def layers_from_state_dict(tensors: Mapping[str, Array]) -> list[list[Parameters]]:
+def layers_from_state_dict(cell: str, tensors: Mapping[str, Array]) -> list[list[Parameters]]:
     """Make the `layers` of `forward` from arrays with the names of torch.nn.RNN, LSTM, GRU.
 
     weight_ih_l0 is W_hx, weight_hh_l0 is W_hh, and so on for l1, l2, each also with ``_reverse``.
     Of the two biases only the sum matters: ``b_h = bias_ih + bias_hh``; a missing one counts as
-    zero. The GRU's bias_hh for n stays apart as b_hn. A GRU is recognised by its three blocks.
+    zero. The GRU's bias_hh for n stays apart as b_hn.
 
     >>> tensors = {"weight_ih_l0": np.ones((6, 5)), "weight_hh_l0": np.ones((6, 2)),
     ...            "bias_ih_l0": np.ones(6), "bias_hh_l0": np.ones(6)}
-    >>> [[parameters]] = layers_from_state_dict(tensors)
+    >>> [[parameters]] = layers_from_state_dict("gru", tensors)
     >>> parameters["b_h"], parameters["b_hn"]
     (array([2., 2., 2., 2., 1., 1.]), array([1., 1.]))
     """
@@ -777,10 +781,11 @@ def layers_from_state_dict(tensors: Mapping[str, Array]) -> list[list[Parameters
         zero = np.zeros(rows, W_hh.dtype)
         b_h = tensors.get(f"bias_ih_{suffix}", zero).copy()
         b_hh = tensors.get(f"bias_hh_{suffix}", zero)
-        if rows != 3 * H:
+        own = CELLS[cell].own_bias
+        if own is None:
             return {"W_hx": W_hx, "W_hh": W_hh, "b_h": b_h + b_hh}
-        b_h[: 2 * H] += b_hh[: 2 * H]
-        return {"W_hx": W_hx, "W_hh": W_hh, "b_h": b_h, "b_hn": b_hh[2 * H :].copy()}
+        b_h[:-H] += b_hh[:-H]
+        return {"W_hx": W_hx, "W_hh": W_hh, "b_h": b_h, own: b_hh[-H:].copy()}
 
     layers: list[list[Parameters]] = []
     while f"weight_ih_l{len(layers)}" in tensors:

@@ -15,13 +15,18 @@ from typing import Any
 import numpy as np
 
 import rnncore
-from rnncore import Embedding
+from rnncore import Embedding, engine
 from rnncore.layers.recurrent import Recurrent
 
 Array = np.ndarray
 
-KINDS = ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm", "gru")
+KINDS = engine.kernels(np.float64).cells()
 VOCABULARY = 7  # of cases with an embedding
+
+
+def cell_of(kind: str) -> Any:
+    """Return what the engine knows of a cell."""
+    return engine.kernels(np.float64).cell(kind)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,18 @@ class Case:
 
     @property
     def gates(self) -> int:
-        return {"lstm": 4, "gru": 3}.get(self.kind, 1)
+        return len(cell_of(self.kind).gates)
+
+    @property
+    def states(self) -> int:
+        return len(cell_of(self.kind).states)
 
     @property
     def numbers(self) -> int:
         """Parameters, inputs and initial states: the entries a gradient check walks."""
         width, total = self.I, self.T * self.B * self.I
         for H in self.sizes:
-            states = (2 if self.kind == "lstm" else 1) * self.B * H
+            states = self.states * self.B * H
             total += self.directions * (self.gates * H * (width + H + 1) + states)
             width = self.directions * H
         return total
@@ -119,7 +128,7 @@ def make_layer(case: Case) -> Recurrent:
         options["nonlinearity"] = case.kind.removeprefix("rnn_")
         layer: Recurrent = rnncore.RNN(case.I, hidden, **options)
     else:
-        layer = {"lstm": rnncore.LSTM, "gru": rnncore.GRU}[case.kind](case.I, hidden, **options)
+        layer = getattr(rnncore, case.kind.upper())(case.I, hidden, **options)
     with layer.changing_weights() as params:
         params[...] = params.astype(np.float32)
     return layer
@@ -134,12 +143,12 @@ def make_given(case: Case) -> Given:
 
     def state() -> Any:
         parts = []
-        for _ in range(2 if case.kind == "lstm" else 1):
+        for _ in range(case.states):
             if isinstance(case.H, tuple):
                 parts.append([normal(case.directions, case.B, H) for H in case.H])
             else:
                 parts.append(normal(case.layers * case.directions, case.B, case.H))
-        return tuple(parts) if case.kind == "lstm" else parts[0]
+        return tuple(parts) if case.states > 1 else parts[0]
 
     embedding = None
     if case.source == "features":

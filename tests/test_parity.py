@@ -47,7 +47,7 @@ def expected_results(case: Case) -> dict[str, Array]:
         x, saved_table = reference.embedding_forward(x, table)
 
     # Layer by layer, because hidden sizes may differ.
-    layers = reference.layers_from_state_dict(layer.state_dict())
+    layers = reference.layers_from_state_dict(case.kind, layer.state_dict())
     states, dstates = (_by_layer(s, case) for s in (given.state, given.dstate))
     finals, saved = [], []
     for parameters, state in zip(layers, states, strict=True):

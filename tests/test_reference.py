@@ -490,7 +490,7 @@ def test_assert_gradients_close_fails(analytic: dict[str, Array]) -> None:
 def assert_equals_torch(case: Case, rtol: float = 1e-12) -> None:
     """Run the reference on the case's inputs; compare every result and gradient."""
     cell, arrays = case.config["cell"], case.arrays
-    layers = reference.layers_from_state_dict(arrays)
+    layers = reference.layers_from_state_dict(cell, arrays)
     names = ("h", "c") if cell == "lstm" else ("h",)
     state = tuple(arrays[f"{s}0"] for s in names) if "h0" in arrays else None
     (y, state_T), saved = reference.forward(cell, arrays["x"], layers, state, arrays.get("lengths"))
