@@ -1,8 +1,9 @@
 """Builds src_cython/engine.pyx once for each instruction set and dtype.
 
 Every build is the same C file under other compiler flags, as rnncore/engine/builds.py lists them;
-`rnncore.engine` picks one at its first use. RNNCORE_BUILDS names the instruction sets to build (default: all that the compiler knows),
-RNNCORE_CFLAGS adds compiler flags, for example for a sanitizer.
+`rnncore.engine` picks one at its first use. RNNCORE_BUILDS names the instruction sets to build
+(default: all that the compiler knows), RNNCORE_CFLAGS adds compiler flags, for example for a
+sanitizer.
 """
 
 import os
@@ -53,7 +54,8 @@ def extensions():
                 include_dirs=[str(SOURCE), numpy.get_include()],
                 define_macros=[("REAL_BITS", bits), ("VECTOR_BYTES", build.vector_bytes),
                                ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-                extra_compile_args=[*FLAGS, *build.flags, *os.environ.get("RNNCORE_CFLAGS", "").split()],
+                extra_compile_args=[*FLAGS, *build.flags,
+                                    *os.environ.get("RNNCORE_CFLAGS", "").split()],
                 extra_link_args=["-pthread", *os.environ.get("RNNCORE_LDFLAGS", "").split()],
                 depends=pieces)
 
@@ -105,7 +107,8 @@ class Build(build_ext):
         try:
             objects = self.compiler.compile(
                 extension.sources, output_dir=str(folder), macros=extension.define_macros,
-                include_dirs=[*extension.include_dirs, self.build_temp], extra_postargs=extension.extra_compile_args)
+                include_dirs=[*extension.include_dirs, self.build_temp],
+                extra_postargs=extension.extra_compile_args)
         except CompileError:
             if "baseline" in extension.name or extension.name.endswith("processor"):
                 raise

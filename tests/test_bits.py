@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from conftest import BUILDS
 
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
@@ -27,5 +28,6 @@ def test_a_changed_bit_is_found() -> None:
 def test_a_tree_is_itself() -> None:
     root = str(BENCH.parent)
     command = [sys.executable, str(BENCH / "bits.py"), root, root, "--cases", "30"]
+    command += ["--isa", BUILDS[0]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "30 cases, 0 refused by both, 0 differ" in done.stdout
