@@ -26,6 +26,7 @@ SECONDS = 2.0
 RAGGED = [(200, 32, 256, 256), (1000, 32, 64, 128)]
 #: (T, B, I, H) of dense ones.
 DENSE = [(100, 1, 256, 256), (64, 32, 256, 256)]
+LINEAR = ((1, 16, 3), (1, 128, 64), (64, 16, 3), (64, 128, 64))
 
 
 class Cost(NamedTuple):
@@ -109,6 +110,20 @@ def dense() -> Iterator[Cost]:
     )
 
 
+def linear() -> Iterator[Cost]:
+    """Yield linear layers of few rows, beside NumPy."""
+    for rows, inputs, outputs in LINEAR:
+        layer = rnncore.Linear(inputs, outputs, seed=0)
+        x = np.random.default_rng(0).standard_normal((rows, inputs)).astype(np.float32)
+        W, b = (layer.state_dict()[name] for name in ("weight", "bias"))
+        W_T = W.T
+        np.testing.assert_allclose(layer(x), x @ W_T + b, rtol=1e-5, atol=1e-6)
+        yield Cost(
+            f"`Linear({inputs}, {outputs})` of {rows} / NumPy's `x @ W.T + b`", 1.0,
+            lambda layer=layer, x=x: layer(x), lambda x=x, W_T=W_T, b=b: x @ W_T + b,
+        )  # fmt: skip
+
+
 def seconds_of(run: Callable[[], object], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
@@ -121,7 +136,7 @@ def measure(threads: list[int], seconds: float = SECONDS) -> list[dict[str, Any]
     before, rows = rnncore.get_num_threads(), []
     for count in threads:
         rnncore.set_num_threads(count)
-        for cost in (*ragged(), *dense()):
+        for cost in (*ragged(), *dense(), *linear()):
             cost.feature(), cost.plain()
             once = seconds_of(cost.plain, 1)
             calls = max(1, int(5e-3 / once))

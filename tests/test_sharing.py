@@ -36,6 +36,8 @@ TOKENS = np.random.default_rng(0).integers(0, 8, (T, B))
 #: A module, and how it answers.
 ANSWERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "LSTM": (lambda: rnncore.LSTM(I, H, 2, seed=0), lambda m: m(features())[0]),
+    "LSTM that learns how it begins": (
+        lambda: rnncore.LSTM(I, H, learn_initial_state=True, seed=0), lambda m: m(features())[0]),
     "GRU of tokens": (
         lambda: rnncore.GRU(8, H, bidirectional=True, seed=0), lambda m: m(TOKENS, tokens=True)[0]),
     "Linear": (lambda: rnncore.Linear(I, H, seed=0), lambda m: m(features())),

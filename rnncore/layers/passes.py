@@ -121,8 +121,10 @@ class RecurrentPasses(RecurrentModule):
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
         x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        initial = self._initial_state(state, batch.batch, form)
-        run, packed, _ = self._begin_pass(batch, x, tokens, embedding, False, self._pool.lease())
+        lease = self._pool.lease()
+        with self._guard.weights if self.learn_initial_state else nullcontext():
+            initial = self._initial_state(state, batch.batch, form)
+            run, packed, _ = self._begin_pass(batch, x, tokens, embedding, False, lease)
         return run, packed, initial, form, rows or form.kind == "rows"
 
     def _finish(
