@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,42 +29,43 @@ TESTS = str(Path(__file__).parents[1] / "tests")
 LEAST = 0.97
 
 
-def cases() -> dict[str, Callable[[], Callable[[], Any]]]:
-    """Return functions by name that set a case up and return what is timed."""
+def cases() -> dict[str, list[Any]]:
+    """Return by name which function of this file sets a case up, and its arguments."""
     sys.path.insert(0, TESTS)
     from cases import BENCHMARKS, CHARACTER_MODELS
 
-    found: dict[str, Callable[[], Callable[[], Any]]] = {}
+    found: dict[str, list[Any]] = {}
     for benchmark in BENCHMARKS:
-        found[str(benchmark)] = lambda benchmark=benchmark: layer_call(benchmark)
+        found[str(benchmark)] = ["layer_call", asdict(benchmark.case), benchmark.training]
     for kind in ("LSTM", "GRU"):
         for H in (32, 40, 64):
-            found[f"stream-{kind}-{H}"] = lambda kind=kind, H=H: stream_step(kind, H)
+            found[f"stream-{kind}-{H}"] = ["stream_step", kind, H]
         for what in ("call", "forward", "training"):
-            found[f"overhead-{kind}-{what}"] = lambda kind=kind, what=what: tiny(kind, what)
+            found[f"overhead-{kind}-{what}"] = ["tiny", kind, what]
     products = ((1, 16, 3), (1, 128, 64), (64, 16, 3), (64, 128, 64), (2048, 256, 512))
-    for rows, inputs, outputs in products:
-        name = f"linear-{rows}x{inputs}-{outputs}"
-        found[name] = lambda s=(rows, inputs, outputs): linear(*s)
-        found[name + "-training"] = lambda s=(rows, inputs, outputs): linear(*s, True)
-    found["adam-1M"] = adam
-    for sizes in CHARACTER_MODELS[:3]:
-        found["characters-" + "x".join(map(str, sizes))] = lambda sizes=sizes: characters(*sizes)
+    for sizes in products:
+        name = "linear-{}x{}-{}".format(*sizes)
+        found[name] = ["linear", *sizes]
+        found[name + "-training"] = ["linear", *sizes, True]
+    found["adam-1M"] = ["adam"]
+    for model in CHARACTER_MODELS[:3]:
+        found["characters-" + "x".join(map(str, model))] = ["characters", *model]
     return found
 
 
-def layer_call(benchmark: Any) -> Callable[[], Any]:
+def layer_call(case: dict[str, Any], training: bool) -> Callable[[], Any]:
     import rnncore
 
-    case = benchmark.case
-    kind = {"lstm": rnncore.LSTM, "gru": rnncore.GRU}.get(case.kind, rnncore.RNN)
-    layer = kind(case.I, case.H, num_layers=case.layers, bidirectional=case.bidirectional, seed=0)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((case.T, case.B, case.I)).astype(np.float32)
-    lengths = rng.integers(1, case.T + 1, case.B) if case.ragged else None
-    if not benchmark.training:
+    kind = {"lstm": rnncore.LSTM, "gru": rnncore.GRU}.get(case["kind"], rnncore.RNN)
+    layer = kind(
+        case["I"], case["H"], num_layers=case["layers"], bidirectional=case["bidirectional"], seed=0
+    )
+    rng, T, B = np.random.default_rng(0), case["T"], case["B"]
+    x = rng.standard_normal((T, B, case["I"])).astype(np.float32)
+    lengths = rng.integers(1, T + 1, B) if case["ragged"] else None
+    if not training:
         return lambda: layer(x, lengths=lengths)
-    dy = rng.standard_normal((case.T, case.B, layer.output_size)).astype(np.float32)
+    dy = rng.standard_normal((T, B, layer.output_size)).astype(np.float32)
 
     def step() -> Any:
         y, _ = layer.forward(x, lengths=lengths)
@@ -162,13 +164,14 @@ def work() -> None:
     """Answer one line after another: set up a case and digest its results, or time it."""
     import rnncore
 
-    known, step = cases(), None
+    step = None
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         if "case" in request:
             rnncore.set_num_threads(request["threads"])
-            step = known[request["case"]]()
+            function, *arguments = request["case"]
+            step = globals()[function](*arguments)
             found = hashlib.blake2b(digest_size=8)
             for array in arrays(step()):
                 found.update(array.tobytes())
@@ -204,11 +207,13 @@ class Worker:
         return json.loads(self.process.stdout.readline())
 
 
-def ratio(old: Worker, new: Worker, name: str, threads: int, rounds: int) -> tuple[float, float]:
+def ratio(
+    old: Worker, new: Worker, case: list[Any], threads: int, rounds: int
+) -> tuple[float, float]:
     """Return median old / median new of a case, and the spread of the rounds."""
-    first, second = (side.ask(case=name, threads=threads) for side in (old, new))
+    first, second = (side.ask(case=case, threads=threads) for side in (old, new))
     if first["digest"] != second["digest"]:
-        sys.exit(f"{name}: the two trees compute different numbers")
+        sys.exit(f"{case}: the two trees compute different numbers")
     calls = max(1, math.ceil(0.03 / max(first["seconds"], 1e-7)))
     times: tuple[list[float], list[float]] = [], []
     for turn in range(rounds):
@@ -236,12 +241,12 @@ def main() -> None:
     old, new = Worker(options.old), Worker(options.new)
     found: dict[str, float] = {}
     for threads in map(int, options.threads.split(",")):
-        for name in cases():
+        for name, case in cases().items():
             if options.only not in name:
                 continue
-            speed, spread = ratio(old, new, name, threads, rounds)
+            speed, spread = ratio(old, new, case, threads, rounds)
             if speed < LEAST:
-                speed, spread = ratio(old, new, name, threads, 3 * rounds)
+                speed, spread = ratio(old, new, case, threads, 3 * rounds)
             found[f"{name} on {threads}"] = speed
             print(f"{speed:6.3f}  (spread {spread:.2f})  {name} on {threads}", flush=True)
     mean = math.exp(sum(map(math.log, found.values())) / len(found))
