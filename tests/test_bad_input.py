@@ -58,6 +58,15 @@ MAKING = {
     "dropout negative": Wrong(ValueError, lambda: lstm(dropout=-0.1), "dropout", "-0.1"),
     "dropout text": Wrong((ValueError, TypeError), lambda: lstm(dropout="a"), "dropout", "'a'"),
     "dropout NaN": Wrong(ValueError, lambda: lstm(dropout=float("nan")), "dropout", "nan"),
+    "cell unknown": Wrong(
+        ValueError, lambda: rnncore.Recurrent("gruu", I, H), "cell", "'gruu'", "lstm"),
+    "cell of another kind": Wrong(
+        TypeError, lambda: rnncore.Recurrent(3, I, H), "cell", "int", "rnncore.Cell"),
+    "bias unknown": Wrong(ValueError, lambda: lstm(bias="torch"), "bias", "'torch'", "pytorch"),
+    "forget_bias infinite": Wrong(
+        ValueError, lambda: lstm(forget_bias=float("inf")), "forget_bias", "inf"),
+    "forget_bias without bias": Wrong(
+        ValueError, lambda: lstm(forget_bias=1, bias=False), "forget_bias", "bias=False"),
     "nonlinearity": Wrong(
         ValueError, lambda: rnncore.RNN(I, H, nonlinearity="swish"), "Unknown nonlinearity",
         "'swish'", "tanh"),
@@ -79,6 +88,8 @@ MAKING = {
 }  # fmt: skip
 
 INPUT = {
+    "a layer by the name of its cell": Wrong(
+        ValueError, lambda: rnncore.Recurrent("gru", I, H)(np.ones(4)), "x", "gru"),
     "one axis": Wrong(
         ValueError, lambda: lstm()(np.ones(4)), "x", "LSTM",
         "Expected input to be 2D or 3D, got 1D"),

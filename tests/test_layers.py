@@ -464,6 +464,18 @@ def test_a_list_of_sequences(kind: str, batch_first: bool, source: str) -> None:
         assert all(np.array_equal(results[name], expected[name]) for name in results)
 
 
+def test_the_forget_gate_begins_where_it_is_told() -> None:
+    plain = rnncore.LSTM(3, 4, 2, bidirectional=True, seed=0)
+    for bias in (True, "pytorch"):
+        layer = rnncore.LSTM(3, 4, 2, bias=bias, bidirectional=True, forget_bias=1.5, seed=0)
+        for name, array in layer.params.items():
+            if name.startswith("bias"):
+                forget = 0 if name.startswith("bias_hh") else 1.5
+                assert (array[4:8] == forget).all() and not (array[:4] == forget).any()
+            elif bias is True:
+                assert np.array_equal(array, plain.params[name])
+
+
 # Views and packed weights
 
 

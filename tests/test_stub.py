@@ -24,6 +24,10 @@ def names_of(node: ast.ClassDef) -> set[str]:
     return found
 
 
+def test_limits_stand_once() -> None:
+    assert engine.kernels(np.float32).most_threads == engine.MOST_THREADS
+
+
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_stub_has_what_the_module_has(build: str, dtype: type) -> None:

@@ -205,6 +205,11 @@ class RecurrentModule(Module):
             cell = kernels(self.dtype).cell(cell)
         elif hasattr(cell, "compiled"):
             cell = cell.compiled(self.dtype)
+        else:
+            raise TypeError(
+                f"cell: expected the name of a cell, or an rnncore.Cell, got {type(cell).__name__}"
+            )
+        self.layer_name = self.layer_name or cell.name
         count, width = 2 if self.bidirectional else 1, self.input_size
         for size in self._layer_sizes:
             rows = len(cell.gates) * size
