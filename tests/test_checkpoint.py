@@ -19,11 +19,8 @@ from rnncore import files
 from rnncore.data import TextSource, Vocabulary
 from rnncore.models import LanguageModel
 from rnncore.training import (
-    CheckpointError,
     Trainer,
     TrainingSettings,
-    load_checkpoint,
-    save_checkpoint,
 )
 
 TENSORS = {
@@ -36,8 +33,8 @@ TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind. 
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "m", TENSORS, METADATA)
-    tensors, metadata = load_checkpoint(tmp_path / "m")
+    files.save(tmp_path / "m", TENSORS, METADATA)
+    tensors, metadata = files.load(tmp_path / "m")
     assert metadata == METADATA
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
@@ -46,36 +43,36 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_arrays_that_are_not_contiguous(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "m", {"a": TENSORS["a"].T}, {})
-    assert np.array_equal(load_checkpoint(tmp_path / "m")[0]["a"], TENSORS["a"].T)
+    files.save(tmp_path / "m", {"a": TENSORS["a"].T}, {})
+    assert np.array_equal(files.load(tmp_path / "m")[0]["a"], TENSORS["a"].T)
 
 
 def test_equal_contents_make_equal_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        save_checkpoint(tmp_path / name, TENSORS, METADATA)
+        files.save(tmp_path / name, TENSORS, METADATA)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "m", TENSORS, METADATA)
+    files.save(tmp_path / "m", TENSORS, METADATA)
     whole = (tmp_path / "m").read_bytes()
     for size in [*range(0, 16), *range(16, len(whole), 7), len(whole) - 1]:
         (tmp_path / "m").write_bytes(whole[:size])
-        with pytest.raises(CheckpointError, match="model file: expected"):
-            load_checkpoint(tmp_path / "m")
+        with pytest.raises(files.FileError, match="model file: expected"):
+            files.load(tmp_path / "m")
 
 
 def test_a_flipped_bit_anywhere_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "m", TENSORS, METADATA)
+    files.save(tmp_path / "m", TENSORS, METADATA)
     whole = (tmp_path / "m").read_bytes()
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         (tmp_path / "m").write_bytes(damaged)
         try:
-            tensors, metadata = load_checkpoint(tmp_path / "m")
-        except CheckpointError:
+            tensors, metadata = files.load(tmp_path / "m")
+        except files.FileError:
             continue
         # A flip in the blanks that pad the header changes nothing that is read.
         assert metadata == METADATA
@@ -86,26 +83,26 @@ def test_foreign_files(tmp_path: Path) -> None:
     path = tmp_path / "m"
     for content in (b"hello, this is a text", pickle.dumps(TENSORS), bytes(100), b"\xff" * 100):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="damaged or not a safetensors file"):
-            load_checkpoint(path)
+        with pytest.raises(files.FileError, match="damaged or not a safetensors file"):
+            files.load(path)
     save_file({"a": TENSORS["a"]}, path, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="of another program"):
-        load_checkpoint(path)
+    with pytest.raises(files.FileError, match="of another program"):
+        files.load(path)
     save_file({"a": TENSORS["a"]}, path)
-    with pytest.raises(CheckpointError, match="of another program"):
-        load_checkpoint(path)
-    with pytest.raises(CheckpointError, match="does not exist"):
-        load_checkpoint(tmp_path / "gone")
-    with pytest.raises(CheckpointError, match="is a folder"):
-        load_checkpoint(tmp_path)
+    with pytest.raises(files.FileError, match="of another program"):
+        files.load(path)
+    with pytest.raises(files.FileError, match="does not exist"):
+        files.load(tmp_path / "gone")
+    with pytest.raises(files.FileError, match="is a folder"):
+        files.load(tmp_path)
 
 
 def test_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(files, "FORMAT_VERSION", 99)
-        save_checkpoint(tmp_path / "m", TENSORS, METADATA)
-    with pytest.raises(CheckpointError, match=r"version 99 and this rnncore reads version 1"):
-        load_checkpoint(tmp_path / "m")
+        files.save(tmp_path / "m", TENSORS, METADATA)
+    with pytest.raises(files.FileError, match=r"version 99 and this rnncore reads version 1"):
+        files.load(tmp_path / "m")
 
 
 def test_whole_files_that_are_no_language_model(tmp_path: Path) -> None:
@@ -119,33 +116,33 @@ def test_whole_files_that_are_no_language_model(tmp_path: Path) -> None:
         (tensors, {"tagger": {}}),
         (one_less, metadata),
     ):
-        save_checkpoint(path, other_tensors, other_metadata)
-        with pytest.raises(CheckpointError, match="expected a language model"):
+        files.save(path, other_tensors, other_metadata)
+        with pytest.raises(files.FileError, match="expected a language model"):
             LanguageModel.load(path)
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_a_kill_in_the_middle_of_saving_leaves_the_old_file(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "m"
-    save_checkpoint(path, TENSORS, {"age": "old"})
+    files.save(path, TENSORS, {"age": "old"})
     # The disk holds part of the new file when the process dies.
     script = f"""
 import os, numpy
-from rnncore.training import save_checkpoint
+from rnncore import files
 os.{moment} = lambda *arguments: os._exit(9)
-save_checkpoint({str(path)!r}, {{"a": numpy.zeros(1000)}}, {{"age": "new"}})
+files.save({str(path)!r}, {{"a": numpy.zeros(1000)}}, {{"age": "new"}})
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == 9
-    assert load_checkpoint(path)[1] == {"age": "old"}
-    save_checkpoint(path, TENSORS, {"age": "newer"})
-    assert load_checkpoint(path)[1] == {"age": "newer"}
+    assert files.load(path)[1] == {"age": "old"}
+    files.save(path, TENSORS, {"age": "newer"})
+    assert files.load(path)[1] == {"age": "newer"}
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_rubbish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m"
-    save_checkpoint(path, TENSORS, METADATA)
+    files.save(path, TENSORS, METADATA)
     before = path.read_bytes()
 
     def full(descriptor: int) -> None:
@@ -153,7 +150,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_rubbish(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(path, TENSORS, {})
+        files.save(path, TENSORS, {})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -164,7 +161,7 @@ def test_synced_before_the_rename_and_the_folder_after(
 ) -> None:
     (tmp_path / "real").mkdir()
     target = tmp_path / "real" / "m"
-    save_checkpoint(target, {}, {})
+    files.save(target, {}, {})
     os.symlink(target, tmp_path / "link")
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
@@ -180,10 +177,10 @@ def test_synced_before_the_rename_and_the_folder_after(
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
-    save_checkpoint(tmp_path / "link", TENSORS, METADATA)
+    files.save(tmp_path / "link", TENSORS, METADATA)
     assert events == ["sync file", "replace", "sync folder"]
     assert (tmp_path / "link").is_symlink()
-    assert load_checkpoint(target)[1] == METADATA
+    assert files.load(target)[1] == METADATA
 
 
 def source(model: LanguageModel, text: str) -> TextSource:
@@ -255,12 +252,12 @@ def test_restore_refuses_another_text_model_or_a_model_alone(tmp_path: Path) -> 
     trainer = trained(2, None, {})
     trainer.save(path)
     other = Trainer(trainer.model, source(trainer.model, TEXT[1:]), trainer.settings)
-    with pytest.raises(CheckpointError, match="expected the very data"):
+    with pytest.raises(files.FileError, match="expected the very data"):
         other.restore(path)
-    with pytest.raises(CheckpointError, match="model of other settings"):
+    with pytest.raises(files.FileError, match="model of other settings"):
         trained(0, None, {"num_layers": 1}).restore(path)
     trainer.model.save(path)
-    with pytest.raises(CheckpointError, match="a model alone"):
+    with pytest.raises(files.FileError, match="a model alone"):
         trainer.restore(path)
 
 
@@ -276,12 +273,12 @@ def test_a_checkpoint_as_the_first_ones_were_resumes(tmp_path: Path) -> None:
     """Without a kind, how the text is cut among the settings, a decay under every schedule."""
     uninterrupted, first = trained(25, None, {"dropout": 0.2}), trained(11, None, {"dropout": 0.2})
     first.save(tmp_path / "new")
-    tensors, metadata = load_checkpoint(tmp_path / "new")
+    tensors, metadata = files.load(tmp_path / "new")
     training = metadata["training"]
     training["text_hash"] = training.pop("fingerprint")
     training["settings"] |= {"decay": 0.97, "decay_after": 10, **training.pop("source")}
     del metadata["kind"]
-    save_checkpoint(tmp_path / "old", tensors, metadata)
+    files.save(tmp_path / "old", tensors, metadata)
     settings = TrainingSettings.of_checkpoint(training["settings"])
     assert settings == first.settings
     model = LanguageModel.load(tmp_path / "old")
@@ -299,5 +296,5 @@ def test_another_cut_of_the_same_text_is_refused(tmp_path: Path) -> None:
     trainer.save(tmp_path / "checkpoint")
     tokens = trainer.model.vocabulary.encode(TEXT)
     other = TextSource(tokens, batch_size=5, sequence_length=30)
-    with pytest.raises(CheckpointError, match=r"batch_size: expected 4 .* got 5"):
+    with pytest.raises(files.FileError, match=r"batch_size: expected 4 .* got 5"):
         Trainer(trainer.model, other, trainer.settings).restore(tmp_path / "checkpoint")

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnncore import files
 from rnncore.data import TextSettings
 from rnncore.models.language_model import LanguageModelSettings
-from rnncore.training import TrainingSettings, load_checkpoint, save_checkpoint
+from rnncore.training import TrainingSettings
 
 DATA = Path(os.environ.get("RNNCORE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 COMMAND = [sys.executable, "-m", "rnncore.cli"]
@@ -105,14 +106,14 @@ def test_interrupt_saves_and_the_printed_command_goes_on(text_file: Path, tmp_pa
             break
     seen += process.stdout.read()
     assert process.wait(20) == 130, seen
-    step = load_checkpoint(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"]
+    step = files.load(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"]
     assert 0 < step < 8000
     assert f"Interrupted at step {step}" in seen
     command = seen.rsplit("Go on with: ", 1)[1].strip()
     subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)
     run(*common, "--output", "whole", cwd=tmp_path)
     cut, whole = (
-        load_checkpoint(tmp_path / name / "last.safetensors")[0] for name in ("cut", "whole")
+        files.load(tmp_path / name / "last.safetensors")[0] for name in ("cut", "whole")
     )
     assert cut.keys() == whole.keys()
     assert all(cut[name].tobytes() == whole[name].tobytes() for name in whole)
@@ -125,7 +126,7 @@ def test_resume_with_a_larger_budget(folder: Path, text_file: Path, tmp_path: Pa
     refuse(*arguments, "--hidden-size", 9, match="--hidden-size: expected 8 as in the checkpoint")
     refuse(*arguments, "--batch-size", 9, match="--batch-size: expected 4 as in the checkpoint")
     run(*arguments, "--steps", 70, "--hidden-size", 8, "--output", tmp_path)
-    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 70
+    assert files.load(tmp_path / "last.safetensors")[1]["training"]["step"] == 70
 
 
 def test_a_training_is_not_replaced_by_accident(folder: Path, text_file: Path) -> None:
@@ -182,7 +183,7 @@ def test_other_signals_save_as_well(
     seen += process.stdout.read()
     assert process.wait(20) == status, seen
     assert "Go on with: " in seen
-    assert load_checkpoint(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"] >= 0
+    assert files.load(tmp_path / "cut" / "last.safetensors")[1]["training"]["step"] >= 0
 
 
 def test_a_new_training_from_the_weights_of_a_model(folder: Path, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_new_training_from_the_weights_of_a_model(folder: Path, tmp_path: Path
     refuse(*arguments, "--resume", model, "--init-from", model, match="--init-from: expected none")
     refuse(*arguments, "--init-from", model, "--hidden-size", 9, match="--hidden-size: expected 8")
     run(*arguments, "--init-from", model, "--learning-rate", 1e-30)
-    begun, first = (load_checkpoint(path) for path in (tmp_path / "out/last.safetensors", model))
+    begun, first = (files.load(path) for path in (tmp_path / "out/last.safetensors", model))
     assert begun.metadata["model"] == first.metadata["model"]
     assert begun.metadata["training"]["step"] == 1
     assert begun.metadata["training"]["source"]["batch_size"] == 3
@@ -216,7 +217,7 @@ def test_a_resume_keeps_how_the_text_is_cut(folder: Path, text_file: Path, tmp_p
                           ("--optimizer", "sgd"), ("--cell", "gru")):  # fmt: skip
         refuse(*arguments, option, value, match=f"{option}: expected .* as in the checkpoint")
     run(*arguments, "--schedule", "exponential", "--decay", 0.5, "--output", tmp_path)
-    training = load_checkpoint(tmp_path / "last.safetensors")[1]["training"]
+    training = files.load(tmp_path / "last.safetensors")[1]["training"]
     assert training["settings"]["decay"] == 0.5
     # back to another schedule
     run(*arguments[:4], tmp_path / "last.safetensors", "--steps", 80, "--schedule", "constant")
@@ -290,8 +291,8 @@ class TestBadInput:
             refuse("train", "text", other, "--resume", last, "--steps", 99, match=reason)
 
     def test_model_alone(self, folder: Path, text_file: Path, tmp_path: Path) -> None:
-        tensors, metadata = load_checkpoint(folder / "last.safetensors")
-        save_checkpoint(tmp_path / "m", tensors, {"model": metadata["model"]})
+        tensors, metadata = files.load(folder / "last.safetensors")
+        files.save(tmp_path / "m", tensors, {"model": metadata["model"]})
         refuse("train", "text", text_file, "--resume", tmp_path / "m", match="a model alone")
 
     def test_prime(self, folder: Path) -> None:
@@ -320,7 +321,7 @@ def test_what_is_not_finite_ends_with_status_1(text_file: Path, tmp_path: Path) 
         status=1,
     ).stderr
     assert "training stopped after step" in error
-    assert load_checkpoint(tmp_path / "out" / "last.safetensors")
+    assert files.load(tmp_path / "out" / "last.safetensors")
 
 
 @pytest.mark.skipif(not (DATA / "text").is_dir(), reason=f"no data in {DATA}")

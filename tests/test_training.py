@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rnncore import files
 from rnncore.data import TextChunks, TextSource, Vocabulary
 from rnncore.models import LanguageModel, Measure, Model
 from rnncore.training import (
@@ -22,7 +23,6 @@ from rnncore.training import (
     constant,
     cosine,
     exponential,
-    load_checkpoint,
 )
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind. " * 40
@@ -239,7 +239,7 @@ def test_what_is_not_finite_stops_before_anything_is_changed(
         trainer.run()
     assert trainer.model.flat_params.tobytes() == expected[0]
     assert trainer.step == trainer.optimizer.steps_taken == trainer.position == step
-    tensors, metadata = load_checkpoint(tmp_path / "last.safetensors")
+    tensors, metadata = files.load(tmp_path / "last.safetensors")
     assert metadata["training"]["step"] == 3
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
     LanguageModel.load(tmp_path / "last.safetensors")
@@ -249,7 +249,7 @@ def test_checkpoints_last_and_best(tmp_path: Path) -> None:
     trainer = make(tmp_path / "new" / "folder", steps=40, validations=4)
     trainer.run()
     last, best = (
-        load_checkpoint(tmp_path / "new" / "folder" / f"{name}.safetensors")[1]["training"]
+        files.load(tmp_path / "new" / "folder" / f"{name}.safetensors")[1]["training"]
         for name in ("last", "best")
     )
     assert last["step"] == 40
@@ -267,7 +267,7 @@ def test_best_is_kept_when_the_loss_rises(tmp_path: Path, monkeypatch: pytest.Mo
     losses = iter([5.0, 3.0, 2.0, 4.0, 2.5])
     monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(losses)])
     trainer.run()
-    assert load_checkpoint(tmp_path / "best.safetensors")[1]["training"]["step"] == 2
+    assert files.load(tmp_path / "best.safetensors")[1]["training"]["step"] == 2
     assert trainer.best == 2.0
 
 
@@ -320,7 +320,7 @@ def test_every_signal_that_ends_a_program_saves_first(tmp_path: Path, name: str)
     trainer.run()
     assert (trainer.step, trainer.interrupted, trainer.signal) == (3, True, number)
     assert signal.getsignal(number) is handler
-    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 3
+    assert files.load(tmp_path / "last.safetensors")[1]["training"]["step"] == 3
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
@@ -369,8 +369,8 @@ def test_a_full_disk_on_the_way_is_a_warning(
     with pytest.warns(RuntimeWarning, match=r"step (5|10): .*No space left.*tries again"):
         trainer.run()
     assert trainer.step == 20
-    assert load_checkpoint(tmp_path / "last.safetensors")[1]["training"]["step"] == 20
-    best = load_checkpoint(tmp_path / "best.safetensors")[1]["training"]
+    assert files.load(tmp_path / "last.safetensors")[1]["training"]["step"] == 20
+    best = files.load(tmp_path / "best.safetensors")[1]["training"]
     assert best["best"] == trainer.best == best["validation_curve"][-1][3]
     for step in (0, 20):  # the first and the last must be written
         failing = {step}
