@@ -5,8 +5,8 @@ Layers
     what they hand to each other; `Cell` and `Custom` are for recurrent cells of your own, and
     `Recurrent` runs any cell by its name.
 Training
-    `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `RMSprop`; schedules, the training
-    loop and checkpoints are in `rnncore.training`.
+    `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `RMSprop`; schedules, sources
+    and the training loop are in `rnncore.training`.
 Text
     `LanguageModel`; vocabularies and reading files are in `rnncore.data`.
 Files
