@@ -89,7 +89,8 @@ def check_tokens(name: str, tokens: object, vocabulary: int) -> np.ndarray:
 
 def as_array(name: str, x: object) -> np.ndarray:
     """Return x as an array, or say that it is none."""
-    if type(x) is not np.ndarray and np.any(getattr(x, "mask", False)):
+    masked = type(x) is not np.ndarray and isinstance(x, np.ndarray) and hasattr(x, "mask")
+    if masked and np.any(x.mask):  # type: ignore[attr-defined]
         raise TypeError(
             f"{name}: expected an array, got a masked one with hidden numbers; fill them with "
             ".filled(...), or give lengths"

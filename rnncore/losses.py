@@ -70,7 +70,7 @@ def softmax_cross_entropy(
     """
     if isinstance(logits, Rows):
         return _of_rows(logits, targets, out)
-    logits = np.asarray(logits)
+    logits = as_array("logits", logits)
     if logits.dtype not in DTYPES:
         raise TypeError(f"logits: expected float32 or float64, got {logits.dtype}")
     if logits.ndim == 0 or logits.shape[-1] == 0:
@@ -98,8 +98,16 @@ def _of_rows(logits: Rows, targets: Any, out: Rows | None) -> tuple[float, Rows]
     targets = _targets_of_rows(logits, targets)
     if out is None:
         out = logits.like(np.zeros((logits.length, logits.stride), logits.dtype))
-    elif out.dtype != logits.dtype or out[1:8] != logits[1:8]:
+    elif (
+        not isinstance(out, Rows) or out.dtype != logits.dtype or out[1:8] != logits[1:8]
+        or out.batch is not logits.batch
+    ):  # fmt: skip
         raise ValueError("out: expected rows like those of logits, got others; leave it out")
+    elif not logits.spare and np.may_share_memory(out.flat, logits.flat):
+        raise ValueError(
+            "out: expected rows that no backward reads, as Linear returns them, got the output of "
+            "another layer; leave it out"
+        )
     loss = _run(
         out.padded().reshape(-1), out.stride, logits.padded().reshape(-1), logits.stride, targets,
         logits.depth,

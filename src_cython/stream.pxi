@@ -90,7 +90,7 @@ cdef class Stream:
             array = x
         else:
             import numpy
-            if numpy.any(getattr(x, "mask", False)):
+            if isinstance(x, numpy.ndarray) and numpy.any(getattr(x, "mask", False)):
                 raise TypeError(f"{name}: expected an array, got a masked one with hidden numbers; "
                                 "fill them with .filled(...)")
             given = numpy.asarray(x)

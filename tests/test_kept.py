@@ -309,3 +309,64 @@ def test_the_gradient_of_rows_by_finite_differences() -> None:
     padding = np.arange(5)[:, None, None] < np.array([5, 1, 3])[:, None]
     dx, _ = below.backward(layer.backward(dy * padding)[0])
     assert_gradients_close({"x": dx}, numerical_gradients(loss, {"x": x}))
+
+
+def test_what_a_backward_still_reads_is_not_overwritten() -> None:
+    layer = rnncore.GRU(I, H, seed=0)
+    x, targets = normal(T, B, I).astype(np.float32), RNG(0).integers(0, H, (T, B))
+    y, _ = layer.forward(x, rows=True)
+    with pytest.raises(ValueError, match="out: expected rows that no backward reads"):
+        rnncore.softmax_cross_entropy(y, targets, out=y)
+    loss, dy = rnncore.softmax_cross_entropy(y, targets)
+    dx, _ = layer.backward(dy)
+    again, _ = layer.forward(x)
+    same, dagain = rnncore.softmax_cross_entropy(again, targets)
+    assert loss == same and np.array_equal(layer.backward(dagain)[0], dx)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients_in_other_parts_are_put_right(bidirectional: bool) -> None:
+    layer = rnncore.GRU(I, H, bidirectional=bidirectional, seed=0)
+    other = rnncore.GRU(I, H, seed=1)
+    wide = rnncore.Linear(H, layer.output_size, seed=2)
+    x = normal(T, B, I).astype(np.float32)
+    y, _ = layer.forward(x, lengths=[5, 2, 4], rows=True)
+    z, _ = other(x, lengths=[5, 2, 4], rows=True)
+    dy = wide(z)._replace(batch=y.batch)  # one part, whatever y has
+    dx, _ = layer.backward(dy)
+    layer.forward(x, lengths=[5, 2, 4])
+    assert np.array_equal(layer.backward(dy.unpack())[0], dx)
+
+
+def test_rows_of_another_order_are_refused_by_all() -> None:
+    layer, head, drop = rnncore.GRU(I, H, seed=0), rnncore.Linear(H, H), rnncore.Dropout(0.5)
+    x = normal(T, B, I).astype(np.float32)
+    y, _ = layer(x, lengths=[5, 2, 4], rows=True)
+    other, _ = layer(x, lengths=[2, 5, 4], rows=True)
+    for module in (head, drop):
+        _, kept = module.forward(y, keep=True)
+        with pytest.raises(ValueError, match="dy: expected rows of the batch"):
+            module.backward(other, kept=kept)
+    logits = head(y)
+    with pytest.raises(ValueError, match="out: expected rows like those"):
+        rnncore.softmax_cross_entropy(logits, np.zeros((T, B), int), out=head(other))
+    _, kept = head.forward(np.ones((5, 2, H), np.float32), keep=True)
+    with pytest.raises(ValueError, match="dy: expected the shape of y"):
+        head.backward(np.ones((2, 5, H), np.float32), kept=kept)
+
+
+def test_rows_of_nothing() -> None:
+    layer, head = rnncore.GRU(I, H, bidirectional=True, seed=0), rnncore.Linear(2 * H, 3, seed=0)
+    y, _ = layer.forward(np.ones((T, 2, I)), lengths=[0, 0], rows=True)
+    assert y.array().shape == (0, 2 * H) and y.unpack().shape == (T, 2, 2 * H)
+    drop = rnncore.Dropout(0.5)
+    logits = head.forward(drop.forward(y))
+    dx, _ = layer.backward(drop.backward(head.backward(logits)))
+    assert dx.shape == (T, 2, I) and not dx.any()
+
+
+def test_a_call_made_ready_runs_once() -> None:
+    run = rnncore.GRU(I, H, 2, seed=0).ready(normal(T, B, I))
+    run()
+    with pytest.raises(RuntimeError, match="runs once"):
+        run()

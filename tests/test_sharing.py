@@ -253,3 +253,30 @@ def test_repr_says_sizes_and_parameters() -> None:
     assert shown.startswith("Module(table=Embedding(8, 5; 40 parameters), rnn=GRU(5, 24, ")
     assert shown.endswith(f"{model().num_parameters:,} parameters)")
     assert repr(rnncore.Dropout(0.5)) == "Dropout(0.5; 0 parameters)"
+
+
+def test_pickles_whose_buffers_are_read_only_load() -> None:
+    layer, buffers = rnncore.LSTM(I, H, seed=0), []
+    data = pickle.dumps(layer, protocol=5, buffer_callback=buffers.append)
+    same = pickle.loads(data, buffers=[bytes(buffer.raw()) for buffer in buffers])
+    assert np.array_equal(same(features())[0], layer(features())[0])
+    with same.changing_weights() as flat:
+        flat[...] = 0
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Linear"])
+def test_a_layer_that_nobody_holds_is_freed_at_once(kind: str) -> None:
+    import gc
+    import weakref
+
+    gc.disable()
+    try:
+        layer = getattr(rnncore, kind)(I, H, seed=0)
+        found = layer.forward(features())
+        layer.backward((found[0] if kind == "LSTM" else found).copy())
+        layer.forward(features())
+        gone = weakref.ref(layer)
+        del layer, found
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -29,6 +29,8 @@ class Rows(NamedTuple):
         engine's order (see `rnncore.engine.batch.Batch`).
     batch
         Whose rows they are; None: of no batch.
+    spare
+        Whether no module reads them later, so that a loss may write its gradient there.
     owner
         What lends the memory; it is not used for anything else while somebody holds the rows.
     """
@@ -43,6 +45,7 @@ class Rows(NamedTuple):
     placed: bool = False
     batch: Batch | None = None
     owner: Any = None
+    spare: bool = False
 
     @property
     def features(self) -> int:
@@ -65,9 +68,8 @@ class Rows(NamedTuple):
         if self.parts == 1:
             return rows[:, : self.depth]
         places = rows[:, : self.parts * self.part_stride]
-        return places.reshape(self.length, self.parts, -1)[:, :, : self.depth].reshape(
-            self.length, self.features
-        )
+        parts = places.reshape(self.length, self.parts, self.part_stride)
+        return parts[:, :, : self.depth].reshape(self.length, self.features)
 
     def unpack(self) -> np.ndarray:
         """Return them as a new array (T, B, features), zeros beyond the end of each sequence."""
@@ -78,7 +80,9 @@ class Rows(NamedTuple):
 
     def like(self, padded: np.ndarray, owner: Any = None) -> Rows:
         """Return such rows over another array (length, stride)."""
-        return self._replace(flat=padded.reshape(-1), first=0, placed=False, owner=owner)
+        return self._replace(
+            flat=padded.reshape(-1), first=0, placed=False, owner=owner, spare=False
+        )
 
     @classmethod
     def of(cls, array: np.ndarray, parts: int = 1, placed: bool = False) -> Rows:

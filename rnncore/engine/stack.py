@@ -167,6 +167,8 @@ class Stack:
         states in the caller's order; sequences without a step keep theirs. `masks` are multiplied
         with the outputs of each layer but the last.
         """
+        if run.tasks:
+            raise RuntimeError("a pass runs once: it has; begin another one")
         batch, threads, x = run.batch, get_num_threads(), run.inputs[0]
         wavefront = self.use_wavefront(batch.running, bool(masks), threads)
         run.plan = Plan(

@@ -85,6 +85,8 @@ class Dropout(Module):
         if not isinstance(dy, Rows):
             dy = as_real("dy", dy, self.dtype)
         came = _shape(dy)
+        if isinstance(dy, Rows) and dy.batch is not kept.batch:
+            raise ValueError("dy: expected rows of the batch of x, got another's")
         if came != kept.shape:
             raise ValueError(f"dy: expected the shape of y, {kept.shape}, got {came}")
         dx = kept.times_mask(dy)
@@ -98,6 +100,7 @@ class DropoutPass(Kept):
     def __init__(self, module: Dropout, x: np.ndarray | Rows) -> None:
         super().__init__(module)
         self.shape = _shape(x)
+        self.batch = x.batch if isinstance(x, Rows) else None
         self.mask: np.ndarray | None = None
 
     def times_mask(self, x: np.ndarray | Rows) -> np.ndarray | Rows:

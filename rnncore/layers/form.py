@@ -164,7 +164,7 @@ def check_rows(
 
 
 def check_gradient(
-    dy: Any, form: Form, batch: Batch, features: int, dtype: np.dtype
+    dy: Any, form: Form, batch: Batch, features: int, directions: int, dtype: np.dtype
 ) -> np.ndarray | Rows:
     """Return dL/dy as (T, B, features) or as rows, or say why it does not fit y."""
     if isinstance(dy, Rows):
@@ -175,6 +175,9 @@ def check_gradient(
                 f"dy: expected rows of {features} numbers of {dtype}, got {dy.features} of "
                 f"{dy.dtype}"
             )
+        if dy.parts != directions:  # the engine reads a part for each direction
+            rows = Rows.of(np.ascontiguousarray(dy.array()), directions)
+            return rows._replace(batch=batch)
         return dy
     wanted: Any
     if form.kind == "rows":
@@ -207,7 +210,7 @@ def _check_features(
 
 def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray:
     """Return the steps of each sequence as intp (batch,)."""
-    array = np.asarray(lengths)
+    array = as_array("lengths", lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(
             f"lengths: expected integers, got dtype {array.dtype}; give one whole number for each "

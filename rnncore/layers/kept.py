@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, TypeVar
 
 from rnncore.layers.module import Module
@@ -17,7 +18,8 @@ class Kept:
     _used = False
 
     def __init__(self, module: Module) -> None:
-        self._module, self._version = module, module._version
+        # A weak reference: a module holds its last pass.
+        self._module, self._version = weakref.ref(module), module._version
 
     def check(self) -> None:
         """Refuse a backward that must not use it; nothing is changed."""
@@ -26,7 +28,8 @@ class Kept:
                 "backward: nothing was kept: this pass has served a backward; call forward first, "
                 "once for each"
             )
-        if self._version != self._module._version:
+        module = self._module()
+        if module is None or self._version != module._version:
             raise RuntimeError(
                 "backward: the weights have changed since forward; call backward first, then "
                 "change them"
@@ -67,7 +70,7 @@ def find(module: Module, kept: K | None, kind: type[K]) -> K:
         raise TypeError(
             f"kept: expected what forward(..., keep=True) returned, got {type(kept).__name__}"
         )
-    if kept._module is not module or not isinstance(kept, kind):
+    if kept._module() is not module or not isinstance(kept, kind):
         raise ValueError("kept: expected a pass of this module, got one of another")
     kept.check()
     return kept

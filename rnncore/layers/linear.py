@@ -100,16 +100,21 @@ class Linear(Module):
         return self._packings[kind].pack()
 
     def _job(self, kind: Any) -> Job:
-        kernels, linear = self._kernels, self._linear
+        # Of the parameters alone: a job that held the layer would keep it alive.
+        kernels, linear, params = self._kernels, self._linear, self._params
         if kind == "forward":
             return linear.packed_bytes, lambda buffer: kernels.LinearWeights(
-                linear, buffer, self._params["weight"], self._params.get("bias"), get_num_threads()
+                linear, buffer, params["weight"], params.get("bias"), get_num_threads()
             )
         parts, part_stride = kind
         size = linear.packed_back_bytes(parts, part_stride)
         return size, lambda buffer: kernels.LinearWeightsBack(
-            linear, buffer, self._params["weight"], parts, part_stride, get_num_threads()
+            linear, buffer, params["weight"], parts, part_stride, get_num_threads()
         )
+
+    def _bind(self, *buffers: Any) -> None:
+        super()._bind(*buffers)
+        self._packings.clear()  # their jobs read the parameters from before
 
     def release_memory(self) -> None:
         """Let go of all buffers that no pass is using; the next call makes those it needs."""
@@ -141,8 +146,9 @@ class Linear(Module):
     def _rows_of(self, y: np.ndarray, x: Rows, lease: Any) -> Rows:
         width = self.row_size
         return Rows(
-            y.reshape(-1), x.length, 0, width, self.out_features, 1, width, False, x.batch, lease
-        )
+            y.reshape(-1), x.length, 0, width, self.out_features, 1, width, False, x.batch, lease,
+            True,
+        )  # fmt: skip
 
     def _run(self, packed: Packed, x: Rows, y: np.ndarray) -> None:
         self._kernels.linear_forward(
@@ -212,17 +218,22 @@ class Linear(Module):
             kept = find(self, kept, LinearPass)
             x, leading, lease = kept.x, kept.leading, kept.lease
             workspace = lease.workspace
+            count = x.length
+            if (leading is None) != isinstance(dy, Rows):
+                expected = "rows" if leading is None else "an array"
+                raise TypeError(f"dy: expected {expected}, as x was, got {type(dy).__name__}")
             if isinstance(dy, Rows):
                 given = self._check_rows("dy", dy, self.out_features)
-                count = given.length
+                if given.batch is not x.batch or given.length != count:
+                    raise ValueError("dy: expected rows of the batch of x, got another's")
             else:
-                rows, _ = self._check("dy", dy, self.out_features)
-                count = len(rows)
-            if count != x.length:
-                raise ValueError(
-                    f"dy: expected the shape of y with {x.length} rows, got {_shape(dy)}"
-                )
-            if isinstance(dy, Rows) and given.stride == self.row_size:
+                rows, came = self._check("dy", dy, self.out_features)
+                if came != leading:
+                    raise ValueError(
+                        f"dy: expected the shape of y, {(*(leading or ()), self.out_features)}, "
+                        f"got {np.shape(dy)}"
+                    )
+            if isinstance(dy, Rows) and given.parts == 1 and given.stride == self.row_size:
                 padded = given.padded()
             else:
                 padded = workspace.array("dy", (count, self.row_size))
@@ -283,6 +294,3 @@ class LinearPass(Kept):
     lease: Any
     leading: tuple[int, ...] | None = None  # axes of x before the last; None: x was rows
 
-
-def _shape(dy: Any) -> tuple[int, ...]:
-    return (dy.length, dy.features) if isinstance(dy, Rows) else np.shape(dy)

@@ -123,7 +123,8 @@ class Module:
             for now, old in zip((self._params, self._grads), before, strict=True):
                 if name in old:
                     now[name][...] = old[name]
-                    old[name][...] = np.nan  # who still looks there shall see it
+                    if old[name].flags.writeable:  # not so where they were unpickled from
+                        old[name][...] = np.nan  # who still looks there shall see it
             first = last
         for child in self._children.values():
             last = first + child._size()

@@ -207,7 +207,10 @@ learn_initial_state, dtype, seed
             )  # fmt: skip
             given = None
             if dy is not None:
-                given = check_gradient(dy, form, batch, self.output_size, self.dtype)
+                directions = len(self._stack.layers[-1])
+                given = check_gradient(
+                    dy, form, batch, self.output_size, directions, self.dtype
+                )
             with self._guard.weights:
                 kept.check()
                 x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
