@@ -6,8 +6,6 @@ says, for one hidden unit, how pre-activations become a state, and how its gradi
 
 from __future__ import annotations
 
-import dis
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +20,10 @@ from rnncore.layers.recurrent import Recurrent
 # Fused multiply-adds, and no special cases for NaN, infinity or the sign of zero: with these the
 # loop over hidden units becomes vector instructions.
 FASTMATH = {"contract", "nnan", "ninf", "nsz"}
+
+# What Numba calls the record of an exception in compiled code. After optimization there is one left
+# where an exception may be raised, which a callback would ignore and leave undefined numbers.
+RAISES = "picklebuf"
 
 # The engine hands both a `Block` (src_cython/cells/cell.h) of fields as long as a pointer each;
 # `fields` takes them from there.
@@ -86,8 +88,8 @@ class Cell:
     Raises
     ------
     TypeError, ValueError
-        If a number is out of range, or a function does not take or return what it should, or
-        Numba cannot compile it.
+        If a number is out of range, or a function does not take or return what it should; when
+        first used, if Numba cannot compile it or it might raise an exception.
     ImportError
         When first used, if Numba is not installed.
     """
@@ -110,13 +112,6 @@ class Cell:
                 f"{gates} and {kept}"
             )
         self.forward, self.backward = forward, backward
-        for which in ("forward", "backward"):
-            if can_raise(getattr(self, which)):
-                raise TypeError(
-                    f"cell {name!r}: {which}: expected a function that raises nothing, got one "
-                    "with raise or assert in it; the engine cannot stop in the middle of a step, "
-                    "so return NaN instead"
-                )
         self._try_out()
         self._compiled: dict[np.dtype, Any] = {}
 
@@ -219,14 +214,21 @@ class Cell:
             scope = dict(names)
             exec(source, scope)
             compile_loop = numba.cfunc(signature, error_model="numpy", fastmath=FASTMATH)
+            which = "forward" if source is forward else "backward"
             try:
                 pointers.append(compile_loop(scope["loop"]))
             except (errors.NumbaError, errors.UnsupportedBytecodeError) as error:
-                which = "forward" if source is forward else "backward"
                 raise TypeError(
                     f"cell {self.name!r}: Numba cannot compile {which}: it takes scalar "
                     f"arithmetic, math, tuples and conditional expressions ({type(error).__name__})"
                 ) from error
+            if RAISES in pointers[-1].inspect_llvm():
+                raise TypeError(
+                    f"cell {self.name!r}: {which}: expected a function that raises nothing, got "
+                    "one that may: look for raise, assert, lists, an index or a step of range that "
+                    "is computed, and calls of functions compiled without error_model='numpy'; the "
+                    "engine cannot stop in the middle of a step, so return NaN instead"
+                )
         order = list(range(G))
         forward_at, backward_at = (pointer.address or 0 for pointer in pointers)
         letters = "".join(chr(ord("a") + k) for k in range(G))  # gates have no names yet
@@ -238,23 +240,6 @@ class Cell:
     def __getstate__(self) -> dict[str, Any]:
         """Return what it was made of; it is compiled again where it arrives."""
         return {**self.__dict__, "_compiled": {}}
-
-
-def can_raise(function: Any) -> bool:
-    """Whether a function, or a compiled one that it calls, has raise or assert in it."""
-    seen, waiting = set(), [getattr(function, "py_func", function)]
-    while waiting:
-        code = getattr(waiting[-1], "__code__", None)
-        function = waiting.pop()
-        if code is None or code in seen:
-            continue
-        seen.add(code)
-        if any(step.opname == "RAISE_VARARGS" for step in dis.get_instructions(code)):
-            return True
-        inside = inspect.getclosurevars(function)
-        called = (*inside.globals.values(), *inside.nonlocals.values())
-        waiting += [getattr(f, "py_func", f) for f in called if callable(f)]
-    return False
 
 
 def _listed(pattern: str, count: int) -> str:

@@ -30,7 +30,7 @@ cdef void map_region(void* argument, int thread, int threads) noexcept nogil:
 def map_function(str name, out, x):
     """out = name(x) for "exp", "sigmoid" or "tanh"; the size is a multiple of `lanes`."""
     cdef Map task
-    task.out = reals(out)
+    task.out = numbers(out, x.size)
     task.x = reals(x)
     task.count = x.size
     task.function = {"exp": EXPONENTIAL, "sigmoid": SIGMOID, "tanh": HYPERBOLIC_TANGENT}[name]

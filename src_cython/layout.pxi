@@ -138,29 +138,40 @@ def backward_chunk(ptrdiff_t steps, ptrdiff_t rows):
 
 # Arrays that Python owns
 
-cdef void* data(object array, size_t itemsize) except? NULL:
+cdef void* data(object array, size_t itemsize, bint whole) except? NULL:
     if array is None:
         return NULL
     cdef cnp.ndarray a = array
     if (<size_t>cnp.PyArray_ITEMSIZE(a) != itemsize or not cnp.PyArray_IS_C_CONTIGUOUS(a)
-            or not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISNOTSWAPPED(a)):
+            or not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISNOTSWAPPED(a)
+            or not (cnp.PyArray_ISSIGNED(a) if whole else cnp.PyArray_ISFLOAT(a))):
         raise TypeError("the engine takes contiguous, aligned arrays of its own dtype")
     return cnp.PyArray_DATA(a)
 
 
 cdef inline real* reals(object array) except? NULL:
-    return <real*>data(array, sizeof(real))
+    return <real*>data(array, sizeof(real), False)
 
 
 cdef real* numbers(object array, ptrdiff_t size) except? NULL:
     # An array with at least so many numbers.
-    if array is not None and cnp.PyArray_SIZE(array) < size:
-        raise ValueError(f"expected an array of {size} numbers, got {array.size}")
+    if array is None or cnp.PyArray_SIZE(array) < size:
+        came = None if array is None else array.size
+        raise ValueError(f"expected an array of {size} numbers, got {came}")
     return reals(array)
 
 
+cdef Rows rows_in_array(object array, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t stride,
+                        ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride) except *:
+    # So many rows of a flat array, which begin at `first`.
+    cdef ptrdiff_t size = first
+    if rows > 0:
+        size += (rows - 1) * stride + (parts - 1) * part_stride + depth
+    return Rows(numbers(array, size) + first, stride, parts, depth, part_stride)
+
+
 cdef inline const ptrdiff_t* indices(object array) except? NULL:
-    return <const ptrdiff_t*>data(array, sizeof(ptrdiff_t))
+    return <const ptrdiff_t*>data(array, sizeof(ptrdiff_t), True)
 
 
 cdef Target target_of(object array, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t depth, bint placed,

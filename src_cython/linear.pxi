@@ -206,7 +206,7 @@ def linear_forward(LinearWeights weights, y, x, ptrdiff_t first, ptrdiff_t strid
                    ptrdiff_t part_stride, ptrdiff_t rows, int threads):
     """y = x W^T + b for rows of x that begin at `first`, `stride` apart, in a flat array."""
     cdef Product product = weights.product
-    product.x = Rows(reals(x) + first, stride, parts, weights.in_features // parts, part_stride)
+    product.x = rows_in_array(x, first, rows, stride, parts, weights.in_features // parts, part_stride)
     product.rows = rows
     product.y = numbers(y, rows * product.layout.stride)
     run_product(product_region, &product, threads)
@@ -224,15 +224,17 @@ def linear_backward(Linear linear, LinearWeightsBack weights, dy, x, ptrdiff_t f
     memset(&product, 0, sizeof(Product))
     product.layout = linear.layout
     product.gate_of = &NATURAL[0]
-    product.x = Rows(reals(x) + first, stride, parts, linear.in_features // parts, part_stride)
+    product.x = rows_in_array(x, first, rows, stride, parts, linear.in_features // parts, part_stride)
     product.rows = rows
     product.y = numbers(dy, rows * linear.layout.stride)
     if dx is not None:
+        if weights is None:
+            raise ValueError("weights: expected those of the backward pass for dx, got None")
         product.W_back = weights.W
         product.dx = numbers(dx, rows * dx_stride)
         product.dx_stride = dx_stride
     product.dW = numbers(dW, linear.in_features * linear.out_features)
-    product.db = numbers(db, linear.out_features)
+    product.db = NULL if db is None else numbers(db, linear.out_features)
     product.adds = adds
     product.dy_columns = numbers(dy_columns, linear.layout.stride * column_size(rows))
     product.x_panels = numbers(x_panels, round_up(linear.in_features, LANES) * column_size(rows))

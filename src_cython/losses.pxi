@@ -75,6 +75,9 @@ def softmax_cross_entropy(dlogits, double[::1] losses, logits, const ptrdiff_t[:
     task.dlogits = numbers(dlogits, (rows - 1) * dlogits_stride + classes)
     task.losses = &losses[0]
     task.logits = numbers(logits, (rows - 1) * logits_stride + classes)
+    if overlap(dlogits, logits) and (task.dlogits != task.logits or dlogits_stride != logits_stride):
+        logits = logits.copy()          # rows would be overwritten before they are read
+        task.logits = reals(logits)
     task.targets = &targets[0]
     task.rows = len(losses)
     task.classes = classes

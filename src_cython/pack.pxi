@@ -178,6 +178,8 @@ cdef int pack_own(real* out, const Description* layer, tuple own) except -1:
     # The own vectors that the cell's functions get, (blocks, handed, block).
     cdef const Layout* z = &layer.z
     cdef ptrdiff_t k, handed = 0
+    if len(own) != own_vectors(layer.cell):
+        raise ValueError(f"own: expected {own_vectors(layer.cell)} vectors, got {len(own)}")
     for k in range(own_vectors(layer.cell)):
         if layer.cell.own[k].starts:
             continue
@@ -203,9 +205,7 @@ cdef size_t packed_back_bytes(const Description* layer, ptrdiff_t parts, ptrdiff
 
 
 cdef char* buffer_of(object buffer, size_t bytes) except NULL:
-    if <size_t>cnp.PyArray_NBYTES(buffer) < bytes:
-        raise ValueError(f"buffer: expected {bytes} bytes, got {buffer.nbytes}")
-    return <char*>reals(buffer)
+    return <char*>numbers(buffer, bytes // sizeof(real))
 
 
 cdef class Weights:

@@ -112,10 +112,15 @@ cdef void move_region(void* argument, int thread, int threads) noexcept nogil:
                        move.depth * sizeof(real))
 
 
-cdef Place place_of(tuple where):
+cdef Place place_of(tuple where, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t depth) except *:
     array, first, stride, part, place = where
-    return Place(reals(array) + <ptrdiff_t>first, stride, part,
-                 indices(place))
+    cdef const ptrdiff_t* places = indices(place)
+    if places != NULL:
+        if len(place) < rows:
+            raise ValueError(f"places: expected {rows}, got {len(place)}")
+        rows = 0                # where they are is the caller's
+    cdef Rows given = rows_in_array(array, first, rows, stride, parts, depth, part)
+    return Place(given.data, stride, part, places)
 
 
 def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t depth,
@@ -127,8 +132,8 @@ def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t
     of `source` at a negative place is zeros.
     """
     cdef Move move
-    move.to = place_of(to)
-    move.source = place_of(source)
+    move.to = place_of(to, rows, parts, depth)
+    move.source = place_of(source, rows, parts, depth)
     move.rows, move.parts, move.depth = rows, parts, depth
     move.in_one_piece = (
         parts == 1 and move.to.place == NULL

@@ -165,15 +165,11 @@ cdef class Stream:
         cdef real* to
         cdef ptrdiff_t steps
         if self.tokens != NULL:
-            import numpy
-            block = numpy.array(block)      # a copy: what is checked must not change before it is used
-            if block.ndim != 1 or block.dtype.kind not in "iu":
-                raise TypeError(f"block: expected integer token ids (T,), got {block.dtype} "
-                                f"{block.shape}")
-            if block.size and (block.min() < 0 or block.max() >= self.vocabulary):
-                raise ValueError(f"block: index out of range: expected token ids from 0 to "
-                                 f"{self.vocabulary - 1}, got {block.min()} to {block.max()}")
-            given = block.astype(numpy.intp, copy=False)
+            from rnncore.arguments import check_tokens
+            given = check_tokens("block", block, self.vocabulary)       # a copy
+            if cnp.PyArray_NDIM(given) != 1:
+                raise TypeError(f"block: expected integer token ids (T,), got shape "
+                                f"{(<object>given).shape}")
             ids = <const ptrdiff_t*>cnp.PyArray_DATA(given)
         else:
             given = self.features(block, 2, "block")
@@ -197,6 +193,7 @@ cdef class Stream:
 
     def set_state(self, state):
         """Take a state as `get_state` gives it."""
+        from rnncore.arguments import as_real
         parts = state if self.work[0].layer.has_c else (state,)
         if not isinstance(parts, tuple) or len(parts) != 1 + self.work[0].layer.has_c:
             raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for "
@@ -212,7 +209,7 @@ cdef class Stream:
                     raise ValueError(f"state: expected arrays of shape {place.shape} in layer {k}, "
                                      f"got {getattr(parts[c][k], 'shape', parts[c][k])}; of the "
                                      "state of a batch take one sequence, h[:, 0]")
-                checked.append((place, parts[c][k]))
+                checked.append((place, as_real(f"state: layer {k}", parts[c][k], place.dtype)))
         for place, values in checked:
             place[...] = values
 

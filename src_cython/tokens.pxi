@@ -32,29 +32,35 @@ cdef void run_one_hot(region kernel, OneHot* t, int threads):
         run_region(kernel, t, worthwhile(threads, t.count * t.layer.z.width * COST_OF_A_MOVE))
 
 
+cdef OneHot one_hot(Layer layer, table, W_hx, tokens) except *:
+    cdef const Layout* z = &layer.layer.z
+    return OneHot(&layer.layer, numbers(table, len(tokens) * z.width),
+                  numbers(W_hx, z.gates * z.units * layer.input_size), NULL, indices(tokens),
+                  len(tokens))
+
+
 def one_hot_table(Layer layer, table, W_hx, Weights weights, tokens, int threads):
     """table[n] = W_hx e_v + b_h for the n-th token v, in the engine's layout."""
-    cdef OneHot t = OneHot(&layer.layer, reals(table), reals(W_hx), weights.weights.b_x,
-                           indices(tokens), len(tokens))
+    cdef OneHot t = one_hot(layer, table, W_hx, tokens)
+    t.b = weights.weights.b_x
     run_one_hot(one_hot_region, &t, threads)
 
 
 def one_hot_gradient(Layer layer, dtable, dW_hx, tokens, int threads):
     """dW_hx e_v += dtable[n] for the n-th token v."""
-    cdef OneHot t = OneHot(&layer.layer, reals(dtable), reals(dW_hx), NULL, indices(tokens),
-                           len(tokens))
+    cdef OneHot t = one_hot(layer, dtable, dW_hx, tokens)
     run_one_hot(one_hot_gradient_region, &t, threads)
 
 
-cdef Product table_of(Layer layer, embedding, ptrdiff_t vocabulary, table):
+cdef Product table_of(Layer layer, embedding, ptrdiff_t vocabulary, table) except *:
     cdef Product product
     cdef Layout* z = &layer.layer.z
     memset(&product, 0, sizeof(Product))
     product.layout = layout_of(z.units, z.gates, z.gates)
     product.gate_of = &layer.layer.cell.x_gates[0]
-    product.x = Rows(reals(embedding), layer.input_size, 1, layer.input_size, 0)
+    product.x = rows_in_array(embedding, 0, vocabulary, layer.input_size, 1, layer.input_size, 0)
     product.rows = vocabulary
-    product.y = reals(table)
+    product.y = numbers(table, vocabulary * z.width)
     return product
 
 
@@ -71,10 +77,10 @@ def table_backward(Layer layer, dtable, embedding, ptrdiff_t vocabulary, Weights
     """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
     cdef Product product = table_of(layer, embedding, vocabulary, dtable)
     product.W_back = weights.weights.W_hx
-    product.dx = reals(dembedding)
+    product.dx = numbers(dembedding, vocabulary * layer.input_size)
     product.dx_stride = layer.input_size
-    product.dW = reals(dW_hx)
+    product.dW = numbers(dW_hx, product.layout.gates * product.layout.units * layer.input_size)
     product.adds = True
-    product.dy_columns = reals(columns)
-    product.x_panels = reals(x_panels)
+    product.dy_columns = numbers(columns, product.layout.stride * column_size(vocabulary))
+    product.x_panels = numbers(x_panels, round_up(layer.input_size, LANES) * column_size(vocabulary))
     run_product(product_backward_region, &product, threads)

@@ -9,7 +9,7 @@ import pytest
 
 import rnncore
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
 
 
 def gru_forward(x, r, h_prev):
@@ -135,17 +135,87 @@ def raises(x, r, h_prev):
     return math.tanh(x[0] + r[0]), (0.0,)
 
 
-def asserts(x, r, h_prev):
-    assert h_prev < 2
-    return math.tanh(x[0] + r[0]), (0.0,)
+@numba.njit
+def refuses_large(number):
+    if number > 1:
+        raise ValueError("too large")
+    return number
 
 
 def calls_one_that_raises(x, r, h_prev):
-    return raises(x, r, h_prev)
+    return refuses_large(h_prev), (0.0,)
 
 
-@pytest.mark.parametrize("forward", [raises, asserts, calls_one_that_raises])
-def test_a_function_that_raises_is_refused_when_it_is_defined(forward) -> None:
-    rnncore.Cell("fine", 1, 1, minimal_forward, minimal_backward)
-    with pytest.raises(TypeError, match="raises nothing"):
-        rnncore.Cell("stops", 1, 1, forward, minimal_backward)
+def indexes_beyond(x, r, h_prev):
+    return (x[0], r[0])[3 if h_prev == 0 else 0], (0.0,)
+
+
+def steps_by_nothing(x, r, h_prev):
+    total = 0.0
+    for _ in range(0, 3, math.ceil(h_prev)):
+        total += r[0]
+    return total, (0.0,)
+
+
+@numba.njit
+def inverse(number):
+    return 1 / number
+
+
+inverse.compile("float64(float64)")  # in Python's error model: an exception at zero
+
+
+def calls_one_that_divides(x, r, h_prev):
+    return inverse(h_prev), (0.0,)
+
+
+def backward_raises(kept, dh, h_prev):
+    if dh > 1:
+        raise ValueError("too large")
+    return (dh,), (dh,), 0.0
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (raises, minimal_backward),
+        (calls_one_that_raises, minimal_backward),
+        (indexes_beyond, minimal_backward),
+        (steps_by_nothing, minimal_backward),
+        (calls_one_that_divides, minimal_backward),
+        (minimal_forward, backward_raises),
+    ],
+)
+def test_a_function_that_may_raise_is_refused(forward, backward) -> None:
+    cell = rnncore.Cell("stops", 1, 1, forward, backward)
+    which = "forward" if backward is minimal_backward else "backward"
+    with pytest.raises(TypeError, match=f"cell 'stops': {which}: .* raises nothing"):
+        rnncore.Custom(cell, 2, 3, dtype=np.float64)
+
+
+def divides(x, r, h_prev):
+    return 1 / h_prev + x[0] % h_prev, (0.0,)
+
+
+def catches(x, r, h_prev):
+    try:
+        if h_prev > 1:
+            raise ValueError("too large")
+    except Exception:
+        return 0.0, (0.0,)
+    return math.tanh(x[0] + r[0]), (0.0,)
+
+
+def is_long(x, r, h_prev):
+    # Too long to be compiled into one piece with what calls it.
+    a = math.tanh(x[0]) + math.exp(r[0]) + math.log(abs(h_prev) + 1) + math.erf(h_prev)
+    for k in range(4):
+        a = math.tanh(math.sin(a) + math.cos(a) + k) + math.floor(a) + int(a) // 3 + a % 3
+    return math.tanh(a), (0.0,)
+
+
+@pytest.mark.parametrize("forward", [minimal_forward, divides, catches, is_long])
+def test_a_function_that_cannot_raise_is_taken(forward) -> None:
+    layer = rnncore.Custom(rnncore.Cell("runs", 1, 1, forward, minimal_backward), 2, 3, seed=0)
+    y, _ = layer(np.ones((1, 2, 2)))
+    assert np.isfinite(y).all() == (forward is not divides)  # 1 / 0 is infinity

@@ -180,3 +180,27 @@ def test_token_ids_that_change_while_they_are_read() -> None:
         stop.set()
         thread.join()
     assert stream.process(np.full(3, 3)).shape == (3, 16)  # nothing was read beyond the table
+
+
+def test_a_masked_block_of_tokens_is_refused() -> None:
+    stream = rnncore.GRU(11, 7, seed=0).stream(tokens=True)
+    with pytest.raises(TypeError, match="block: expected an array, got a masked one"):
+        stream.process(np.ma.array([1, 2, 3], mask=[0, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.array(["a"] * 5),
+        np.full(5, 1j),
+        np.ma.array(np.ones(5, np.float32), mask=[0, 1, 0, 0, 0]),
+    ],
+)
+def test_a_state_that_is_refused_changes_nothing(wrong) -> None:
+    stream = rnncore.GRU(3, 5, num_layers=2, seed=0).stream()
+    stream.process(features(4, 3))
+    before = stream.get_state()
+    with pytest.raises(TypeError, match="state: layer 1: expected"):
+        stream.set_state([np.ones(5, np.float32), wrong])
+    for ours, theirs in zip(stream.get_state(), before, strict=True):
+        assert np.array_equal(ours, theirs)
