@@ -21,6 +21,8 @@ def as_targets(targets: Any, shape: tuple[int, ...]) -> np.ndarray:
             f"targets: expected the shape of logits without its last axis, {shape}, got "
             f"{targets.shape}"
         )
+    if targets.dtype.kind == "u" and targets.size and targets.max() > np.iinfo(np.intp).max:
+        raise ValueError(f"targets: expected integers below V, got {targets.max()}")
     return np.array(targets, np.intp, order="C")
 
 
@@ -80,12 +82,12 @@ def softmax_cross_entropy(
     if out is None:
         out = np.empty(logits.shape, logits.dtype)
     elif (
-        isinstance(out, Rows) or out.shape != logits.shape or out.dtype != logits.dtype
+        not isinstance(out, np.ndarray) or out.shape != logits.shape or out.dtype != logits.dtype
         or not out.flags.carray
     ):  # fmt: skip
-        came = "rows" if isinstance(out, Rows) else (
-            f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}"
-        )  # fmt: skip
+        came = type(out).__name__
+        if isinstance(out, np.ndarray):
+            came = f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}"
         raise ValueError(
             f"out: expected a contiguous, writable {logits.dtype} array {logits.shape}, got "
             f"{came}; leave it out to have one made"

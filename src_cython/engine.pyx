@@ -75,6 +75,7 @@ cdef extern from "threads.h" nogil:
 
 cdef extern from "cells/cells.h" nogil:
     enum: MOST_GATES
+    enum: MOST_PLACES
     enum: MOST_OWN
     ctypedef struct Block:
         ptrdiff_t rows, units

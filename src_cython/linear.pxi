@@ -106,7 +106,7 @@ cdef class Linear:
     def packed_back_bytes(self, ptrdiff_t parts, ptrdiff_t part_stride):
         """Bytes of the weights for the backward pass, if x stands in parts."""
         return aligned(panels_bytes(
-            self.layout.width, columns_of(parts, self.in_features // parts, part_stride)))
+            self.layout.width, columns_of(parts, depth_of(self.in_features, parts), part_stride)))
 
     def backward_sizes(self, ptrdiff_t rows):
         """Numbers of the scratch buffers of the backward pass of so many rows."""
@@ -124,7 +124,7 @@ cdef class LinearWeights:
     cdef ptrdiff_t in_features
     cdef object buffer
 
-    def __init__(self, Linear linear, buffer, W, b, int threads):
+    def __init__(self, Linear linear not None, buffer, W, b, int threads):
         cdef char* at = buffer_of(buffer, linear.packed_bytes)
         cdef Product* p = &self.product
         memset(p, 0, sizeof(Product))
@@ -190,8 +190,8 @@ cdef class LinearWeightsBack:
     cdef Panels W
     cdef object buffer
 
-    def __init__(self, Linear linear, buffer, W, ptrdiff_t parts, ptrdiff_t part_stride, int threads):
-        cdef ptrdiff_t depth = linear.in_features // parts
+    def __init__(self, Linear linear not None, buffer, W, ptrdiff_t parts, ptrdiff_t part_stride, int threads):
+        cdef ptrdiff_t depth = depth_of(linear.in_features, parts)
         cdef char* at = buffer_of(buffer, linear.packed_back_bytes(parts, part_stride))
         self.buffer = buffer
         self.W = panels_back(&linear.layout, <real*>at, parts, depth, part_stride)
@@ -202,17 +202,18 @@ cdef class LinearWeightsBack:
         run_packing(pack_back_region, &packing, threads)
 
 
-def linear_forward(LinearWeights weights, y, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
+def linear_forward(LinearWeights weights not None, y, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
                    ptrdiff_t part_stride, ptrdiff_t rows, int threads):
     """y = x W^T + b for rows of x that begin at `first`, `stride` apart, in a flat array."""
     cdef Product product = weights.product
-    product.x = rows_in_array(x, first, rows, stride, parts, weights.in_features // parts, part_stride)
+    product.x = rows_in_array(x, first, rows, stride, parts,
+                             depth_of(weights.in_features, parts), part_stride)
     product.rows = rows
     product.y = numbers(y, rows * product.layout.stride)
     run_product(product_region, &product, threads)
 
 
-def linear_backward(Linear linear, LinearWeightsBack weights, dy, x, ptrdiff_t first,
+def linear_backward(Linear linear not None, LinearWeightsBack weights, dy, x, ptrdiff_t first,
                     ptrdiff_t stride, ptrdiff_t parts, ptrdiff_t part_stride, ptrdiff_t rows, dx,
                     ptrdiff_t dx_stride, dW, db, bint adds, dy_columns, x_panels, int threads):
     """dx = dy W; dW += dy^T x; db += sum dy. dx or db None: nobody wants it.
@@ -224,7 +225,8 @@ def linear_backward(Linear linear, LinearWeightsBack weights, dy, x, ptrdiff_t f
     memset(&product, 0, sizeof(Product))
     product.layout = linear.layout
     product.gate_of = &NATURAL[0]
-    product.x = rows_in_array(x, first, rows, stride, parts, linear.in_features // parts, part_stride)
+    product.x = rows_in_array(x, first, rows, stride, parts,
+                             depth_of(linear.in_features, parts), part_stride)
     product.rows = rows
     product.y = numbers(dy, rows * linear.layout.stride)
     if dx is not None:

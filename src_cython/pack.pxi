@@ -229,7 +229,7 @@ cdef class Weights:
     cdef ForwardWeights weights
     cdef object buffer
 
-    def __init__(self, Layer layer, buffer, W_hx, W_hh, bias, tuple own, int threads):
+    def __init__(self, Layer layer not None, buffer, W_hx, W_hh, bias, tuple own, int threads):
         cdef const Description* d = &layer.layer
         cdef const Layout* z = &d.z
         cdef const CellDescription* cell = d.cell
@@ -274,7 +274,7 @@ cdef class WeightsBack:
     cdef BackwardWeights weights
     cdef object buffer
 
-    def __init__(self, Layer layer, buffer, W_hx, W_hh, tuple own, ptrdiff_t parts,
+    def __init__(self, Layer layer not None, buffer, W_hx, W_hh, tuple own, ptrdiff_t parts,
                  ptrdiff_t part_stride, int threads):
         cdef const Description* d = &layer.layer
         cdef const Layout* z = &d.z

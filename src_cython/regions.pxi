@@ -30,16 +30,16 @@ cdef ptrdiff_t work_of(const Work* work) noexcept nogil:
         work.layer.z.units + inputs)
 
 
-cdef void run_directions(list tasks, task_kernel kernel, int threads):
+cdef int run_directions(list tasks, task_kernel kernel, int threads) except -1:
     cdef Directions directions
     cdef Task task
     cdef Work* work = NULL
     cdef bint shared = False
     cdef ptrdiff_t multiply_adds = 0
-    directions.count = len(tasks)
+    directions.count = length_of(tasks, 2)
     directions.kernel = kernel
     for d in range(directions.count):
-        task = tasks[d]
+        task = task_of(tasks[d])
         work = &task.work
         memset(&work.barrier, 0, sizeof(Barrier))
         directions.work[d] = work
@@ -50,6 +50,7 @@ cdef void run_directions(list tasks, task_kernel kernel, int threads):
         threads = 1
     with nogil:
         run_region(directions_region, &directions, worthwhile(threads, multiply_adds))
+    return 0
 
 
 # The layers of a stack side by side, each a chunk of steps behind the one below.
@@ -79,14 +80,14 @@ cdef void wavefront_region(void* argument, int thread, int threads) noexcept nog
         chunk += 1
 
 
-cdef int set_wavefront(Wavefront* wave, list tasks, int threads):
+cdef int set_wavefront(Wavefront* wave, list tasks, int threads) except -1:
     # Returns how many threads are worth having.
     cdef Task task
     cdef ptrdiff_t multiply_adds = 0
     memset(wave, 0, sizeof(Wavefront))
-    wave.count = len(tasks)
+    wave.count = length_of(tasks, MOST_LAYERS)
     for k in range(wave.count):
-        task = tasks[k]
+        task = task_of(tasks[k])
         wave.work[k] = &task.work
         multiply_adds += work_of(&task.work)
     return worthwhile(min(threads, wave.count), multiply_adds)
@@ -131,9 +132,9 @@ def backward_wavefront(list tasks, int threads):
         run_region(backward_wavefront_region, &wave, threads)
 
 
-def backward_chunks(Task task):
+def backward_chunks(Task task not None):
     """Chunks of the backward pass."""
-    return count_chunks(&task.work)
+    return count_chunks(&task_of(task).work)
 
 
 def backward(list tasks, int threads):

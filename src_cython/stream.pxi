@@ -37,7 +37,7 @@ cdef class Stream:
                  make_another):
         cdef Task task
         self.tasks = tasks
-        self.layers = len(tasks)
+        self.layers = length_of(tasks, MOST_LAYERS)
         for k in range(self.layers):
             task = tasks[k]
             self.work[k] = &task.work
@@ -200,6 +200,8 @@ cdef class Stream:
                             "cells with a cell state")
         checked = []
         for c in range(len(parts)):
+            if parts[c] is None:
+                raise TypeError("state: expected arrays, as get_state returns them, got None")
             if len(parts[c]) != self.layers:
                 raise ValueError(f"state: expected one array for each of {self.layers} layers, "
                                  f"got {len(parts[c])}")

@@ -87,6 +87,14 @@ cdef class CustomCell(Cell):
             raise ValueError(f"own: expected at most {MOST_OWN} vectors, got {len(own)}")
         if not len(gates) <= len(places) <= 2 * MOST_GATES:
             raise ValueError(f"places: expected {len(gates)} to {2 * MOST_GATES}, got {len(places)}")
+        if not sorted(x_gates) == sorted(h_gates) == list(range(len(gates))):
+            raise ValueError(f"x_gates, h_gates: expected each gate once, got {x_gates}, {h_gates}")
+        if states not in ("h", "hc") or not (gates + places).isascii():
+            raise ValueError(f"states, gates: expected h or hc, ASCII, got {states!r}, {gates!r}")
+        if not all(0 <= place < MOST_PLACES for place in gradients):
+            raise ValueError(f"gradients: expected places below {MOST_PLACES}, got {gradients}")
+        if not forward or not backward:
+            raise ValueError("forward, backward: expected addresses of functions, got 0")
         self.keep = keep
         self.texts = [text.encode() for text in (name, gates, places, states, *own)]
         memset(c, 0, sizeof(CellDescription))
@@ -105,6 +113,25 @@ cdef class CustomCell(Cell):
     def __reduce__(self):
         """Refuse to be pickled: it is an address in this process."""
         raise TypeError("cell: a compiled cell cannot be pickled; pickle what it is compiled from")
+
+
+cdef ptrdiff_t depth_of(ptrdiff_t features, ptrdiff_t parts) except -1:
+    # Of each part.
+    if parts < 1 or features % parts:
+        raise ValueError(f"parts: expected a divisor of {features} columns, got {parts}")
+    return features // parts
+
+
+cdef Task task_of(Task task):
+    if task is None or task.work.batch.offset == NULL or task.work.batch.chunk < 1:
+        raise ValueError("task: expected one of a batch, as set_batch makes it")
+    return task
+
+
+cdef int length_of(list tasks, int most) except -1:
+    if not 1 <= len(tasks) <= most:
+        raise ValueError(f"tasks: expected 1 to {most}, got {len(tasks)}")
+    return <int>len(tasks)
 
 
 cdef class Layer:
@@ -133,7 +160,11 @@ cdef class Layer:
     cdef readonly ptrdiff_t places
     cdef readonly size_t packed_bytes
 
-    def __init__(self, Cell cell, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse):
+    def __init__(self, Cell cell not None, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse):
+        if cell.c == NULL:
+            raise ValueError("cell: expected what cell() returns or a CustomCell, got an empty Cell")
+        if input_size < 0 or hidden_size < 1:
+            raise ValueError(f"input_size, hidden_size: got {input_size}, {hidden_size}")
         self.layer = describe(cell.c, input_size, hidden_size, reverse)
         self.cell = cell
         self.input_size, self.hidden_size, self.reverse = input_size, hidden_size, reverse
@@ -144,6 +175,7 @@ cdef class Layer:
 
     def packed_back_bytes(self, ptrdiff_t parts, ptrdiff_t part_stride):
         """Bytes of the weights for the backward pass, if the input stands in parts."""
+        depth_of(self.input_size, parts)
         return packed_back_bytes(&self.layer, parts, part_stride)
 
     def forward_sizes(self, ptrdiff_t steps, ptrdiff_t batch, int threads):
@@ -189,17 +221,17 @@ cdef class Task:
     cdef dict arrays
     cdef readonly Layer layer
 
-    def __init__(self, Layer layer):
+    def __init__(self, Layer layer not None):
         memset(&self.work, 0, sizeof(Work))
         self.work.layer = layer.layer
         self.layer = layer
         self.arrays = {}
 
-    def set_weights(self, Weights weights):
+    def set_weights(self, Weights weights not None):
         self.arrays["weights"] = weights
         self.work.weights = weights.weights
 
-    def set_weights_back(self, WeightsBack weights):
+    def set_weights_back(self, WeightsBack weights not None):
         self.arrays["weights back"] = weights
         self.work.back = weights.weights
 
@@ -243,6 +275,7 @@ cdef class Task:
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,
                   ptrdiff_t part_stride, bint placed):
         """x is a flat array whose first row begins at `first`, in rows or at the caller's places."""
+        depth_of(self.work.layer.input_size, parts)
         self.arrays["input"] = x
         self.work.input.placed = placed
         self.work.input.x = Rows(reals(x) + first, stride, parts,

@@ -39,14 +39,14 @@ cdef OneHot one_hot(Layer layer, table, W_hx, tokens) except *:
                   len(tokens))
 
 
-def one_hot_table(Layer layer, table, W_hx, Weights weights, tokens, int threads):
+def one_hot_table(Layer layer not None, table, W_hx, Weights weights not None, tokens, int threads):
     """table[n] = W_hx e_v + b_h for the n-th token v, in the engine's layout."""
     cdef OneHot t = one_hot(layer, table, W_hx, tokens)
     t.b = weights.weights.b_x
     run_one_hot(one_hot_region, &t, threads)
 
 
-def one_hot_gradient(Layer layer, dtable, dW_hx, tokens, int threads):
+def one_hot_gradient(Layer layer not None, dtable, dW_hx, tokens, int threads):
     """dW_hx e_v += dtable[n] for the n-th token v."""
     cdef OneHot t = one_hot(layer, dtable, dW_hx, tokens)
     run_one_hot(one_hot_gradient_region, &t, threads)
@@ -64,7 +64,7 @@ cdef Product table_of(Layer layer, embedding, ptrdiff_t vocabulary, table) excep
     return product
 
 
-def table_forward(Layer layer, table, embedding, ptrdiff_t vocabulary, Weights weights, int threads):
+def table_forward(Layer layer not None, table, embedding, ptrdiff_t vocabulary, Weights weights not None, int threads):
     """table[v] = W_hx embedding[v] + b_h, in the engine's layout."""
     cdef Product product = table_of(layer, embedding, vocabulary, table)
     product.W = weights.weights.W_hx
@@ -72,7 +72,7 @@ def table_forward(Layer layer, table, embedding, ptrdiff_t vocabulary, Weights w
     run_product(product_region, &product, threads)
 
 
-def table_backward(Layer layer, dtable, embedding, ptrdiff_t vocabulary, WeightsBack weights,
+def table_backward(Layer layer not None, dtable, embedding, ptrdiff_t vocabulary, WeightsBack weights not None,
                    dembedding, dW_hx, columns, x_panels, int threads):
     """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
     cdef Product product = table_of(layer, embedding, vocabulary, dtable)

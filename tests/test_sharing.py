@@ -44,6 +44,10 @@ ANSWERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "Embedding": (lambda: rnncore.Embedding(8, H, seed=0), lambda m: m(TOKENS)),
     "language model": (
         language_model, lambda m: np.array(m.measure(TOKENS[:-1], TOKENS[1:])[0][0])),
+    "its loss in training": (
+        language_model, lambda m: np.array(m.forward(TOKENS[:-1], TOKENS[1:])[0])),
+    "its copy": (language_model, lambda m: copy.deepcopy(m).flat_params),
+    "its pickle": (language_model, lambda m: pickle.loads(pickle.dumps(m)).flat_params),
     "its stream": (
         language_model, lambda m: (lambda s: np.stack([s.step(k) for k in (1, 2)]))(m.stream())),
 }  # fmt: skip
@@ -124,6 +128,161 @@ def test_two_threads_add_to_the_same_gradients() -> None:
     np.testing.assert_allclose(layer.flat_grads, 150 * once, rtol=1e-9, atol=1e-12)
 
 
+def test_a_backward_beside_steps_is_whole_or_refused() -> None:
+    model, stop, refused = language_model(), threading.Event(), 0
+    optimizer = rnncore.SGD(model, lr=0.0)
+
+    def steps() -> None:
+        while not stop.is_set():
+            optimizer.step()
+
+    model.forward(TOKENS[:-1], TOKENS[1:])
+    model.backward(accumulate=False)
+    whole = model.flat_grads.copy()
+    thread = threading.Thread(target=steps)
+    thread.start()
+    try:
+        for _ in range(300):
+            model.flat_grads[...] = 0
+            model.forward(TOKENS[:-1], TOKENS[1:])
+            try:
+                model.backward()
+                assert np.array_equal(model.flat_grads, whole)
+            except RuntimeError:
+                refused += 1
+                assert not model.flat_grads.any()
+    finally:
+        stop.set()
+        thread.join()
+    assert refused
+
+
+def in_threads(*work: Callable[[], None], seconds: float = 0.5) -> None:
+    # Each again and again at the same time; a deadlock fails.
+    stop, failed = threading.Event(), []
+
+    def run(one: Callable[[], None]) -> None:
+        try:
+            while not stop.is_set():
+                one()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(one,), daemon=True) for one in work]
+    for thread in threads:
+        thread.start()
+    stop.wait(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive(), "deadlock"
+    assert not failed, failed
+
+
+def test_locks_of_two_trees_are_taken_in_any_order() -> None:
+    tables = [rnncore.Embedding(8, I, seed=k) for k in range(2)]
+    layers = [rnncore.GRU(I, H, seed=k) for k in range(2)]
+    for k in range(2):  # each layer reads the table of the other's tree
+        rnncore.Module(children={"table": tables[k], "rnn": layers[1 - k]})
+
+    def train(k: int) -> Callable[[], None]:
+        def run() -> None:
+            y, _, kept = layers[k].forward(TOKENS, embedding=tables[k], keep=True)
+            layers[k].backward(y, kept=kept)
+
+        return run
+
+    def change(k: int) -> Callable[[], None]:
+        def run() -> None:
+            with tables[k].writable_params():
+                layers[k](TOKENS, embedding=tables[k])
+
+        return run
+
+    in_threads(train(0), train(1))
+    in_threads(change(0), lambda: layers[0](TOKENS, embedding=tables[0]))
+    in_threads(change(0), change(0), lambda: layers[1](TOKENS, embedding=tables[1]))
+
+
+def test_a_thread_that_changes_weights_may_call_beside_a_backward() -> None:
+    layer = rnncore.LSTM(I, H, seed=0)
+
+    def change() -> None:
+        with layer.changing_weights():
+            _, _, kept = layer.forward(features(), keep=True)
+            with pytest.raises(RuntimeError, match="just being changed"):
+                layer.backward(None, kept=kept)
+
+    def train() -> None:
+        y, _, kept = layer.forward(features(), keep=True)
+        try:
+            layer.backward(y, kept=kept)
+        except RuntimeError as error:
+            assert "have changed" in str(error)
+
+    in_threads(change, train)
+
+
+def test_while_weights_change_their_thread_sees_them_as_they_are() -> None:
+    layer, head = rnncore.GRU(I, H, seed=0), rnncore.Linear(I, H, seed=0)
+    before, found = (layer(features())[0], head(features())), []
+    with layer.writable_params() as params, head.changing_weights() as flat:
+        for _ in range(2):
+            params["weight_ih_l0"][...] *= 1.5
+            flat[...] *= 1.5
+            twin, twin_head = copy.deepcopy(layer), copy.deepcopy(head)
+            now = layer(features())[0], head(features())
+            assert np.array_equal(now[0], twin(features())[0])
+            assert np.array_equal(now[1], twin_head(features()))
+        other = threading.Thread(
+            target=lambda: found.extend([layer(features())[0], head(features())])
+        )
+        other.start()
+        other.join()
+    assert all(np.array_equal(a, b) for a, b in zip(found, before, strict=True))
+    assert np.array_equal(layer(features())[0], now[0]) and np.array_equal(head(features()), now[1])
+
+
+@posix
+def test_a_fork_finds_no_weights_half_changed() -> None:
+    script = """
+import os, threading, numpy as np, rnncore
+layer, stop = rnncore.Linear(1500, 1500, seed=0), threading.Event()
+with layer.changing_weights() as flat: flat[...] = 0
+optimizer = rnncore.SGD(layer, lr=1.0)
+layer.flat_grads[...] = 1
+def work():
+    while not stop.is_set(): optimizer.step()
+thread = threading.Thread(target=work)
+thread.start()
+failed = 0
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        os._exit(int(layer.flat_params.min() != layer.flat_params.max()))
+    failed += os.waitpid(child, 0)[1] != 0
+stop.set()
+thread.join()
+def hold():
+    with layer.changing_weights(): started.set(); stop.wait()
+stop.clear(); started = threading.Event()
+thread = threading.Thread(target=hold); thread.start(); started.wait()
+child = os.fork()
+if child == 0:
+    try: layer.state_dict()
+    except RuntimeError as error: os._exit(7 if "half old" in str(error) else 1)
+    os._exit(2)
+refused = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+stop.set(); thread.join()
+layer.state_dict()
+print("failed", failed, refused)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "failed 0 7", done.stderr
+
+
 @posix
 def test_a_fork_while_another_thread_is_inside() -> None:
     script = """
@@ -161,9 +320,10 @@ def test_a_signal_handler_may_call_the_layer() -> None:
 
     def handler(*_: Any) -> None:
         calls.append(np.array_equal(layer(features())[0], expected))
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
     try:
         for _ in range(300):
             y, _ = layer.forward(features())

@@ -73,6 +73,12 @@ class Batch:
         slot = np.concatenate([[0], self.running + self.offset[:-1]])
         self.ends = slot[in_order[: self.running]] + np.arange(self.running)
 
+    def is_like(self, other: Batch | None) -> bool:
+        """Whether rows of the other are rows of this one."""
+        if self is other or other is None or not (self.dense and other.dense):
+            return self is other
+        return (self.steps, self.batch) == (other.steps, other.batch)
+
     @cached_property
     def rank(self) -> np.ndarray:
         """How many sequences are longer than each of the caller's, or as long and before it."""

@@ -73,4 +73,5 @@ class Packed:
         self.weights: list[Any] = [pack(buffer[place]) for place, pack in places]
 
     def __del__(self) -> None:
-        self._spare.buffers.append(self._buffer)
+        if hasattr(self, "_buffer"):  # not so where making it was interrupted
+            self._spare.buffers.append(self._buffer)

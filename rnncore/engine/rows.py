@@ -57,6 +57,30 @@ class Rows(NamedTuple):
         """Of the numbers."""
         return self.flat.dtype
 
+    def check(self, name: str) -> None:
+        """Refuse rows that reach beyond their array, as only made by hand they do."""
+        end = self.first + self.length * self.stride
+        if (
+            self.first < 0 or not 0 < self.depth <= self.flat.size + 1 or self.parts < 1
+            or (self.parts > 1 and self.part_stride < self.depth)
+            or self.depth + (self.parts - 1) * self.part_stride > self.stride
+            or end > self.flat.size or self.length < 0 or self.placed
+            or not self.flat.flags.carray or self.flat.ndim != 1
+        ):  # fmt: skip
+            raise ValueError(
+                f"{name}: expected rows as a layer, Linear or Dropout returns them, got some that "
+                "do not fit into their array; give an array"
+            )
+
+    def __add__(self, _: Any) -> Any:
+        raise TypeError("rows are no array: unpack() makes one, array() shows their numbers")
+
+    __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __truediv__ = __add__  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        copied = self._replace(flat=self.padded().flatten(), first=0, owner=None, spare=False)
+        return Rows, tuple(copied)
+
     def padded(self) -> np.ndarray:
         """Return the rows with all that lies between them, a view (length, stride)."""
         rows = self.flat[self.first : self.first + self.length * self.stride]

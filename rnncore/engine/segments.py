@@ -14,7 +14,14 @@ import numpy as np
 from rnncore.engine import get_num_threads
 from rnncore.engine.batch import Batch
 from rnncore.engine.packed import Packed
-from rnncore.engine.passes import Pass, Plan, States, all_buffers, count_bytes
+from rnncore.engine.passes import (
+    Pass,
+    Plan,
+    States,
+    all_buffers,
+    count_bytes,
+    output_stride,
+)
 from rnncore.engine.rows import Rows
 from rnncore.engine.stack import Stack
 from rnncore.engine.sums import Sums
@@ -24,18 +31,24 @@ from rnncore.engine.workspace import Lease, aligned_empty
 Masks = Callable[[int], list[np.ndarray]]
 
 
-def pass_bytes(stack: Stack, steps: int, batch: int, tokens: bool) -> int:
+def pass_bytes(stack: Stack, steps: int, batch: int, tokens: bool, dropout: bool) -> int:
     """Bytes of the buffers of a training pass over a dense batch, backward included."""
-    return _bytes(stack, steps * batch, steps, batch, tokens)
+    return _bytes(stack, steps * batch, steps, batch, tokens, dropout)
 
 
-def _bytes(stack: Stack, rows: int, steps: int, batch: int, tokens: bool) -> int:
+def _bytes(stack: Stack, rows: int, steps: int, batch: int, tokens: bool, dropout: bool) -> int:
     threads = get_num_threads()
     chunk = stack.kernels.backward_chunk(steps, rows)
     x_stride = 0 if tokens else stack.input_size
-    wavefront = stack.use_wavefront(batch, False, threads)
-    plan = Plan(rows, batch, steps, chunk, True, wavefront, threads, x_stride)
-    return count_bytes(all_buffers(stack.layers, plan), stack.dtype)
+    wavefront = stack.use_wavefront(batch, dropout, threads)
+    plan = Plan(rows, batch, steps, chunk, True, wavefront, threads, x_stride, masked=dropout)
+    buffers = list(all_buffers(stack.layers, plan))
+    if dropout:
+        # A mask of each layer's output but the last, and what it is drawn from.
+        masks = [(("mask", n), (rows, output_stride(d))) for n, d in enumerate(stack.layers[:-1])]
+        widest = max((width for _, (_, width) in masks), default=0)
+        buffers += [*masks, (("drawn",), (2 * rows * widest,))]
+    return count_bytes(buffers, stack.dtype)
 
 
 class Segments:
@@ -143,7 +156,7 @@ class Segments:
 
 
 def plan_segments(
-    stack: Stack, batch: Batch, lengths: np.ndarray | None, memory: int, tokens: bool
+    stack: Stack, batch: Batch, lengths: np.ndarray | None, memory: int, tokens: bool, dropout: bool
 ) -> Segments | None:
     """Choose the longest segments that fit into `memory` bytes; None: everything does.
 
@@ -156,7 +169,7 @@ def plan_segments(
         If no segment length fits, or the layers have two directions and the whole pass does not.
     """
     steps, sequences = batch.steps, batch.batch
-    whole = _bytes(stack, batch.rows, batch.longest, batch.running, tokens)
+    whole = _bytes(stack, batch.rows, batch.longest, batch.running, tokens, dropout)
     if whole <= memory:
         return None
     if len(stack.layers[0]) == 2:
@@ -167,8 +180,8 @@ def plan_segments(
         )
     chunk = stack.chunk(batch)
     state = sequences * sum(d.state_size * len(d.cell.states) for d in stack.directions())
-    fixed = pass_bytes(stack, 0, sequences, tokens)
-    per_chunk = pass_bytes(stack, chunk, sequences, tokens) - fixed
+    fixed = pass_bytes(stack, 0, sequences, tokens, dropout)
+    per_chunk = pass_bytes(stack, chunk, sequences, tokens, dropout) - fixed
     best, least = 0, whole
     chunks = -(-steps // chunk)
     for count in range(1, chunks + 1):
@@ -203,10 +216,12 @@ def draw_again(generator: np.random.Generator, draw: Any, layers: int, rows: lis
     def masks(number: int, count: int) -> list[np.ndarray]:
         drawn = []
         before = generator.bit_generator.state
-        for layer in range(layers):
-            generator.bit_generator.state = states[layer][number]
-            drawn.append(draw(layer, count))
-        generator.bit_generator.state = before
+        try:
+            for layer in range(layers):
+                generator.bit_generator.state = states[layer][number]
+                drawn.append(draw(layer, count))
+        finally:
+            generator.bit_generator.state = before
         return drawn
 
     generator.bit_generator.state = after

@@ -63,7 +63,8 @@ class Lease:
         self._pool, self.workspace = pool, workspace
 
     def __del__(self) -> None:
-        self._pool.append(self.workspace)
+        if hasattr(self, "workspace"):  # not so where making it was interrupted
+            self._pool.append(self.workspace)
 
 
 class Pool:

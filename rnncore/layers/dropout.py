@@ -53,7 +53,9 @@ class Dropout(Module):
 
         With `keep` the pass is returned as a second value.
         """
-        if not isinstance(x, Rows):
+        if isinstance(x, Rows):
+            x.check("x")
+        else:
             x = as_real("x", x, self.dtype)
         kept = DropoutPass(self, x)
         if self.p:

@@ -160,6 +160,7 @@ def check_rows(
             f"x: {layer}: expected rows of {features} numbers of {dtype}, got {x.features} of "
             f"{x.dtype}"
         )
+    x.check("x")
     return Form("rows")
 
 
@@ -168,13 +169,14 @@ def check_gradient(
 ) -> np.ndarray | Rows:
     """Return dL/dy as (T, B, features) or as rows, or say why it does not fit y."""
     if isinstance(dy, Rows):
-        if dy.batch is not batch:
+        if not batch.is_like(dy.batch):
             raise ValueError("dy: expected rows of the batch of the forward pass, got another's")
         if dy.features != features or dy.dtype != dtype:
             raise ValueError(
                 f"dy: expected rows of {features} numbers of {dtype}, got {dy.features} of "
                 f"{dy.dtype}"
             )
+        dy.check("dy")
         if dy.parts != directions:  # the engine reads a part for each direction
             rows = Rows.of(np.ascontiguousarray(dy.array()), directions)
             return rows._replace(batch=batch)

@@ -29,17 +29,27 @@ class Kept:
                 "once for each"
             )
         module = self._module()
+        if module is not None and module._guard.written_here():
+            raise RuntimeError(
+                "backward: these weights are just being changed; leave changing_weights or "
+                "writable_params first"
+            )
         if module is None or self._version != module._version:
             raise RuntimeError(
                 "backward: the weights have changed since forward; call backward first, then "
                 "change them"
             )
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a pass cannot be copied or pickled: it serves one backward; run forward again"
+        )
+
     def use_up(self) -> None:
         """Serve no more; what it held is free."""
-        module, used = self._module, self.__dict__
-        used.clear()
-        self._module, self._used = module, True
+        self._used = True
+        for name in [name for name in self.__dict__ if name not in ("_module", "_used")]:
+            del self.__dict__[name]
 
 
 K = TypeVar("K", bound=Kept)

@@ -124,12 +124,19 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return x W^T + b for x (..., in_features), as (..., out_features); rows for rows."""
-        packed = self._packed("forward")
+        return self._apply(self._packed("forward"), x)
+
+    def _apply(self, packed: Packed, x: Any) -> Any:
         y = packed.weights[0].apply(x, get_num_threads())
         return self._map(packed, x) if y is NotImplemented else y
 
-    def ready(self) -> Callable[[Any], Any]:
-        """Return the layer as it is at this moment, whatever happens to its weights."""
+    def ready(self, keep: bool = False) -> Callable[[Any], Any]:
+        """Return the layer as it is at this moment, whatever happens to its weights.
+
+        With `keep` it is the `forward` that returns its pass.
+        """
+        if keep:
+            return partial(self._forward, LinearPass(self), self._packed("forward"))
         return partial(self._map, self._packed("forward"))
 
     def _map(self, packed: Packed, x: Any) -> Any:
@@ -161,28 +168,31 @@ class Linear(Module):
 
         With `keep` the pass is returned as a second value, for `backward(..., kept=...)`.
         """
-        kept = LinearPass(self)
+        if not keep:
+            remember(self, None)  # its buffers serve this pass
+        y, kept = self._forward(LinearPass(self), self._packed("forward"), x)
+        if keep:
+            return y, kept
+        remember(self, kept)
+        return y
+
+    def _forward(self, kept: LinearPass, packed: Packed, x: Any) -> tuple[Any, LinearPass]:
         if isinstance(x, Rows):
             kept.x = self._check_rows("x", x, self.in_features)
         else:
             rows, leading = self._check("x", x, self.in_features)
-        if not keep:
-            remember(self, None)  # its buffers serve this pass
         kept.lease = self._pool.lease()
         workspace = kept.lease.workspace
         if isinstance(x, Rows):
             out = workspace.array("y", (x.length, self.row_size))
-            self._run(self._packed("forward"), x, out)
+            self._run(packed, x, out)
             y: Any = self._rows_of(out, x, kept.lease)
         else:
             copied = workspace.array("x", rows.shape)
             copied[...] = rows
             kept.x, kept.leading = Rows.of(copied), leading
-            y = self(copied.reshape(*leading, self.in_features))
-        if keep:
-            return y, kept
-        remember(self, kept)
-        return y
+            y = self._apply(packed, copied.reshape(*leading, self.in_features))
+        return y, kept
 
     def backward(
         self,
@@ -240,9 +250,7 @@ class Linear(Module):
                 padded[:, self.out_features :] = 0
                 padded[:, : self.out_features] = given.array() if isinstance(dy, Rows) else rows
             parts = (1, 0) if x.parts == 1 else (x.parts, x.part_stride)
-            with self._guard.weights:
-                kept.check()
-                back = self._packed(parts) if input_gradient else None
+            back = self._packed(parts) if input_gradient else None
             dx = None
             if input_gradient:
                 if leading is None:
@@ -284,6 +292,7 @@ class Linear(Module):
                 f"{name}: expected rows of {features} numbers of {self.dtype}, got {x.features} "
                 f"of {x.dtype}"
             )
+        x.check(name)
         return x
 
 

@@ -161,8 +161,10 @@ class Module:
         """Lend all parameters as one flat array to write to; other threads wait with reading.
 
         Afterwards weights are packed anew, and a backward pass of an earlier forward is refused.
+        Within, the module answers this thread with what stands there at that moment, and refuses
+        backward passes.
         """
-        with self._guard.weights:
+        with self._guard.writing():
             lent = self._flat.view()
             try:
                 yield lent
@@ -173,7 +175,7 @@ class Module:
     @contextmanager
     def writable_params(self) -> Iterator[Mapping[str, np.ndarray]]:
         """Lend name and array of every parameter to write to, as `changing_weights` does."""
-        with self._guard.weights:
+        with self._guard.writing():
             lent = {name: array.view() for name, array in self._named("_params")}
             try:
                 yield lent
@@ -196,9 +198,14 @@ class Module:
         # The weights packed for a kind of pass, one immutable set a version. Large sets of several
         # kinds take turns in the same memory: in training each is needed once a version.
         found = self._packed_sets.get(kind)
-        if found is not None and found[0] == self._version:
+        guard = self._guard
+        if found is not None and found[0] == self._version and not (
+            guard.writer and guard.written_here()
+        ):
             return found[1]
-        with self._guard.weights:
+        with guard.weights:
+            if guard.written_here():
+                return self._pack(kind)  # what stands there at this moment, for nobody else
             found = self._packed_sets.get(kind)
             if found is None or found[0] != self._version:
                 if self._take_turns or any(
@@ -290,15 +297,30 @@ class Module:
             state = {k: v for k, v in self.__dict__.items() if k not in self._transient}
             for which in ("_params", "_grads"):
                 state[which] = {name: array.copy() for name, array in state[which].items()}
+            if self._children:  # which are asked for theirs later: all parts of one moment
+                state["_whole"] = self._flat.copy(), self.flat_grads.copy()
         state["_is_part"] = False
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take settings and numbers, and make the rest anew."""
+        whole = state.pop("_whole", None)
         self.__dict__.update(state)
         for child in self._children.values():
             child._is_part = True
         self._set_up()
+        if whole is not None:
+            self._flat[...], self.flat_grads[...] = whole
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return a copy with parameters of its own, all parts of one moment."""
+        with self._guard.weights:
+            other = type(self).__new__(type(self))
+            memo[id(self)] = other
+            state = self.__getstate__()
+            state.pop("_whole", None)  # nothing changes meanwhile
+            other.__setstate__(copy.deepcopy(state, memo))
+        return other
 
     def __copy__(self) -> Any:
         """Return a copy with parameters of its own, as `copy.deepcopy` does."""

@@ -20,6 +20,7 @@ from rnncore.engine.tokens import Tokens
 from rnncore.engine.workspace import Lease, aligned_empty
 from rnncore.layers.embedding import Embedding, check_embedding
 from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
+from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
 from rnncore.layers.parameters import RecurrentModule
 
@@ -32,6 +33,7 @@ class RecurrentPass(Kept):
 
     form: Form
     batch: Batch
+    embedding: Embedding | None = None
     tokens: Tokens | None = None
     run: Pass | None = None
     segments: Segments | None = None
@@ -49,7 +51,10 @@ class RecurrentPass(Kept):
     def check(self) -> None:
         """Refuse a backward that must not use it, also after the embedding has changed."""
         super().check()
-        if self.embedding is not None and self.embedding_version != self.embedding._version:
+        table = self.embedding
+        if table is not None and (
+            self.embedding_version != table._version or table._guard.written_here()
+        ):
             raise RuntimeError(
                 "backward: the embedding has changed since forward; call backward first, then "
                 "change it"
@@ -106,14 +111,19 @@ class RecurrentPasses(RecurrentModule):
         embedding: Embedding | None,
         training: bool,
         lease: Lease,
-    ) -> tuple[Pass, Packed, Tokens | None]:
-        # Over features (T, B, I), rows, or token ids (T, B).
-        if not tokens:
-            packed = self._packed("forward")
-            return self._stack.begin(batch, x, lease, training), packed, None
-        packed, found, tables = self._project_tokens(batch, x, embedding, lease)
+        state: State,
+        form: Form,
+    ) -> tuple[Pass, Packed, Tokens | None, States]:
+        # Over features (T, B, I), rows, or token ids (T, B); the initial states are those of the
+        # weights.
+        with self._weights_read(tokens, embedding):
+            initial = self._initial_state(state, batch.batch, form)
+            if not tokens:
+                packed = self._packed("forward")
+                return self._stack.begin(batch, x, lease, training), packed, None, initial
+            packed, found, tables = self._project_tokens(batch, x, embedding, lease)
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
-        return run, packed, found
+        return run, packed, found, initial
 
     def _take(
         self, x: Any, state: State, lengths: Any, tokens: bool, embedding: Embedding | None,
@@ -121,10 +131,9 @@ class RecurrentPasses(RecurrentModule):
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
         x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        lease = self._pool.lease()
-        with self._guard.weights if self.learn_initial_state else nullcontext():
-            initial = self._initial_state(state, batch.batch, form)
-            run, packed, _ = self._begin_pass(batch, x, tokens, embedding, False, lease)
+        run, packed, _, initial = self._begin_pass(
+            batch, x, tokens, embedding, False, self._pool.lease(), state, form
+        )
         return run, packed, initial, form, rows or form.kind == "rows"
 
     def _finish(
@@ -139,12 +148,25 @@ class RecurrentPasses(RecurrentModule):
     def _project_tokens(
         self, batch: Batch, ids: np.ndarray, embedding: Embedding | None, lease: Lease
     ) -> tuple[Packed, Tokens, list[np.ndarray]]:
-        # Weights that are read as they are must not change before they are packed.
-        with self._guard.weights, nullcontext() if embedding is None else embedding._guard.weights:
-            packed = self._packed("forward")
-            weight = None if embedding is None else embedding._params["weight"]
-            found = Tokens.of(ids, batch, self.input_size, weight)
-            return packed, found, self._stack.make_tables(found, lease, packed)
+        packed = self._packed("forward")
+        weight = None if embedding is None else embedding._params["weight"]
+        found = Tokens.of(ids, batch, self.input_size, weight)
+        return packed, found, self._stack.make_tables(found, lease, packed)
+
+    def _weights_read(self, tokens: bool, embedding: Embedding | None) -> Any:
+        # Held while weights are read as they are: they must not change before others are packed.
+        if not (tokens or self.learn_initial_state):
+            return nullcontext()
+        return self._of_both("weights", embedding)
+
+    def _gradients(self, embedding: Embedding | None) -> Any:
+        return self._of_both("gradients", embedding)
+
+    def _of_both(self, lock: str, embedding: Embedding | None) -> Any:
+        own = getattr(self._guard, lock)
+        if embedding is None or embedding._guard is self._guard:
+            return own
+        return holding(own, getattr(embedding._guard, lock))
 
     def _mask_width(self, layer: int) -> int:
         directions = self._stack.layers[layer]
@@ -171,30 +193,78 @@ class RecurrentPasses(RecurrentModule):
         )  # fmt: skip
         return nothing, stack.zeros_for_none(initial, batch.batch)
 
+    def _begin_forward(
+        self,
+        x: Any,
+        tokens: bool,
+        form: Form,
+        batch: Batch,
+        state: State,
+        embedding: Embedding | None,
+        rows: bool,
+    ) -> Callable[[], tuple[Any, State, RecurrentPass]]:
+        # Takes the weights, and returns what runs the layer.
+        kept = RecurrentPass(self, embedding, state is None)
+        kept.form, kept.batch = form, batch
+        run, packed, kept.tokens, initial = self._begin_pass(
+            batch, x, tokens, embedding, True, self._pool.lease(), state, form
+        )
+        return partial(self._forward_run, kept, run, packed, initial, rows or form.kind == "rows")
+
+    def _forward_run(
+        self, kept: RecurrentPass, run: Pass, packed: Packed, initial: States, rows: bool
+    ) -> tuple[Any, State, RecurrentPass]:
+        masks = self._masks(kept.batch.rows) if self.dropout else []
+        y: Any
+        if rows:
+            y, final = self._run_rows(run, packed, initial, masks)
+        else:
+            y, final = self._stack.run(run, packed, initial, masks)
+            y = kept.form.leave(y)
+        kept.run = run
+        return y, self._leave_state(final, kept.form), kept
+
+    def _begin_segments(
+        self,
+        x: np.ndarray,
+        tokens: bool,
+        form: Form,
+        batch: Batch,
+        state: State,
+        embedding: Embedding | None,
+        segments: Segments,
+    ) -> Callable[[], tuple[Any, State, RecurrentPass]]:
+        kept = RecurrentPass(self, embedding, state is None)
+        kept.form, kept.batch, kept.segments = form, batch, segments
+        kept.x, kept.lease, tables = x, self._pool.lease(), None
+        with self._weights_read(tokens, embedding):
+            initial = self._initial_state(state, batch.batch, form)
+            if tokens:
+                packed, kept.tokens, tables = self._project_tokens(
+                    batch, x, embedding, kept.lease
+                )
+                # A copy: ids that were checked shall not change.
+                kept.x = kept.tokens.places.copy()
+            else:
+                packed = self._packed("forward")
+        return partial(self._forward_segments, kept, segments, tables, packed, initial)
+
     def _forward_segments(
         self,
         kept: RecurrentPass,
         segments: Segments,
-        x: np.ndarray,
-        tokens: bool,
+        tables: list[np.ndarray] | None,
+        packed: Packed,
         initial: States,
-        lease: Lease,
-    ) -> tuple[np.ndarray, States]:
-        kept.x, tables, kept.lease = x, None, lease
-        if tokens:
-            packed, kept.tokens, tables = self._project_tokens(
-                kept.batch, x, kept.embedding, lease
-            )
-            # A copy: ids that were checked shall not change.
-            kept.x = kept.tokens.places.copy()
-        else:
-            packed = self._packed("forward")
+    ) -> tuple[Any, State, RecurrentPass]:
+        assert kept.x is not None and kept.lease is not None
         count = self.num_layers - 1 if self.dropout else 0
         rows = [segments.part(number)[1].rows for number in range(len(segments))]
         kept.masks = draw_again(self._dropout.generator, self._draw_mask, count, rows)
         numbers = iter(range(len(segments)))
         masks = partial(_next_masks, kept.masks, numbers)
-        return segments.forward(kept.x, tables, packed, initial, masks, lease)
+        y, final = segments.forward(kept.x, tables, packed, initial, masks, kept.lease)
+        return kept.form.leave(y), self._leave_state(final, kept.form), kept
 
     # Backward
 
@@ -241,9 +311,7 @@ class RecurrentPasses(RecurrentModule):
         assert segments is not None and x is not None and lease is not None and masks is not None
         dx = tables = None
         if kept.tokens is not None:
-            with self._guard.weights:
-                kept.check()
-                tables = self._stack.make_tables(kept.tokens, lease, packed[0])
+            tables = self._stack.make_tables(kept.tokens, lease, packed[0])
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
         sums = self._begin_sums(kept, lease.workspace, accumulate)
@@ -268,11 +336,8 @@ class RecurrentPasses(RecurrentModule):
         self, sums: Sums, embedding: Embedding | None, default_state: bool, dinitial: States,
         back: Packed,
     ) -> None:  # fmt: skip
-        if embedding is None:
-            sums.finish(None, back.weights)
-        else:
-            with embedding._guard.gradients:
-                sums.finish(embedding._grads["weight"], back.weights)
+        into = None if embedding is None else embedding._grads["weight"]
+        sums.finish(into, back.weights)
         # The gradient of a learned initial state, which all sequences share.
         if not (self.learn_initial_state and default_state):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -60,12 +59,16 @@ learn_initial_state, dtype, seed
         tokens: bool = False,
         embedding: Embedding | None = None,
         rows: bool = False,
-    ) -> Callable[[], tuple[Any, State]]:
+        keep: bool = False,
+    ) -> Callable[[], Any]:
         """Do all of a call that asks for the weights, and return what does the rest.
 
         So a model whose parts run one after another takes the weights of all at one moment, while
-        another thread may train it.
+        another thread may train it. With `keep` it is the `forward` that returns its pass.
         """
+        if keep:
+            found = self._enter(x, lengths, tokens, embedding)
+            return self._begin_forward(*found, state, embedding, rows)
         taken = self._take(x, state, lengths, tokens, embedding, rows)
         return partial(self._finish, *taken)
 
@@ -110,7 +113,8 @@ learn_initial_state, dtype, seed
         keep
             Whether to return the pass as a third value, for `backward(..., kept=...)`: so a layer
             may run several times before its backward passes. Else the layer keeps it as its last,
-            one for each thread.
+            one for each thread; any call of `forward` in between, by a signal handler too,
+            replaces it.
 
         Raises
         ------
@@ -127,32 +131,21 @@ learn_initial_state, dtype, seed
         >>> _, dh0 = layer.backward(None, dh1, kept=first)
         """
         x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch = form, batch
-        initial = self._initial_state(state, kept.batch.batch, kept.form)
+        segments = None
         if memory is not None:
             memory = check_size("memory", memory)
             if isinstance(x, Rows) or rows:
                 raise ValueError("memory: expected arrays in and out, got rows; leave one of both")
-            of = kept.form.lengths
-            kept.segments = plan_segments(self._stack, kept.batch, of, memory, tokens)
+            segments = plan_segments(
+                self._stack, batch, form.lengths, memory, tokens, self.dropout > 0
+            )
         if not keep:
             remember(self, None)  # its buffers serve this pass
-        lease = self._pool.lease()
-        y: Any
-        if kept.segments is None:
-            run, packed, kept.tokens = self._begin_pass(batch, x, tokens, embedding, True, lease)
-            masks = self._masks(batch.rows) if self.dropout else []
-            if rows or kept.form.kind == "rows":
-                y, final = self._run_rows(run, packed, initial, masks)
-            else:
-                y, final = self._stack.run(run, packed, initial, masks)
-                y = kept.form.leave(y)
-            kept.run = run
+        if segments is None:
+            begun = self._begin_forward(x, tokens, form, batch, state, embedding, rows)
         else:
-            y, final = self._forward_segments(kept, kept.segments, x, tokens, initial, lease)
-            y = kept.form.leave(y)
-        last = self._leave_state(final, kept.form)
+            begun = self._begin_segments(x, tokens, form, batch, state, embedding, segments)
+        y, last, kept = begun()
         if keep:
             return y, last, kept
         remember(self, kept)
@@ -198,8 +191,9 @@ learn_initial_state, dtype, seed
             If a gradient does not fit.
         """
         accumulate = check_flag("accumulate", accumulate)
-        with self._guard.gradients:
-            kept = find(self, kept, RecurrentPass)
+        kept = find(self, kept, RecurrentPass)
+        with self._gradients(kept.embedding):
+            kept.check()
             form, batch = kept.form, kept.batch
             dfinal = check_state(
                 "dstate", dstate, self.layer_name, self._stack.sizes, self._stack.cell.states,
@@ -211,12 +205,10 @@ learn_initial_state, dtype, seed
                 given = check_gradient(
                     dy, form, batch, self.output_size, directions, self.dtype
                 )
-            with self._guard.weights:
-                kept.check()
-                x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
-                parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
-                packed = None if kept.segments is None else self._packed("forward")
-                back = self._packed(parts)
+            x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
+            parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
+            packed = None if kept.segments is None else self._packed("forward")
+            back = self._packed(parts)
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
                     kept, back, given, dfinal, input_gradient, accumulate
@@ -260,8 +252,10 @@ learn_initial_state, dtype, seed
         from rnncore.engine.records import read_record
 
         x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        initial = self._initial_state(state, batch.batch, form)
-        run, packed, _ = self._begin_pass(batch, x, tokens, embedding, True, self._pool.lease())
+        lease = self._pool.lease()
+        run, packed, _, initial = self._begin_pass(
+            batch, x, tokens, embedding, True, lease, state, form
+        )
         y, final = self._stack.run(run, packed, initial)
         records = []
         for number, directions in enumerate(self._stack.layers):
@@ -316,13 +310,13 @@ learn_initial_state, dtype, seed
         if embedding is not None:
             check_embedding(embedding, self.input_size, self.dtype)
             vocabulary, vectors = embedding.num_embeddings, embedding._params["weight"]
-        h, c = self._initial_state(None, 1, Form("time first"))
-        zero = np.zeros(1, self.dtype)
-        initial = [
-            (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
-            for h_0, c_0 in zip(h, c, strict=True)
-        ]
-        with self._guard.weights, nullcontext() if embedding is None else embedding._guard.weights:
+        with self._weights_read(True, embedding):
+            h, c = self._initial_state(None, 1, Form("time first"))
+            zero = np.zeros(1, self.dtype)
+            initial = [
+                (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
+                for h_0, c_0 in zip(h, c, strict=True)
+            ]
             return stream_of(self._stack, initial, vocabulary, vectors)
 
     def explain(self, steps: int, batch: int, training: bool = False) -> str:
@@ -341,6 +335,8 @@ learn_initial_state, dtype, seed
         from rnncore.engine.explain import explain
 
         steps, batch = check_size("steps", steps, 0), check_size("batch", batch, 0)
+        if steps * batch > 2**40:
+            raise ValueError(f"steps, batch: expected 2**40 rows at most, got {steps * batch}")
         return explain(
             self.layer_name, self._stack, steps, batch, training, self.dropout > 0
         )

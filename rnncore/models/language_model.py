@@ -180,13 +180,16 @@ class LanguageModel(Model):
         tokens = self._check(tokens)
         if not keep:
             remember(self, None)  # its buffers serve this pass
-        kept = LanguageModelPass(self)
-        # Everything between the layers stays in rows of the engine.
-        y, state, kept.rnn = self.rnn.forward(
-            tokens, state, tokens=True, embedding=self.embedding, rows=True, keep=True
-        )
+        with self._guard.weights:  # both of one moment
+            kept = LanguageModelPass(self)
+            # Everything between the layers stays in rows of the engine.
+            rnn = self.rnn.ready(
+                tokens, state, tokens=True, embedding=self.embedding, rows=True, keep=True
+            )
+            head = self.head.ready(keep=True)
+        y, state, kept.rnn = rnn()
         y, kept.dropout = self.dropout.forward(y, keep=True)
-        logits, kept.head = self.head.forward(y, keep=True)
+        logits, kept.head = head(y)
         loss, kept.dlogits = softmax_cross_entropy(logits, targets, out=logits)
         if keep:
             return loss, state, kept
