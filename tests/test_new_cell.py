@@ -170,3 +170,69 @@ def test_without_biases_the_vectors_stay(peephole: Any) -> None:
     x = np.random.default_rng(0).standard_normal((5, 2, 3))
     right, _, _ = run(params, "_l0", x, np.zeros((2, 4)), np.zeros((2, 4)))
     np.testing.assert_allclose(layer(x)[0], right, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("T", "B", "H", "bidirectional", "lengths"),
+    [
+        (110, 1, 64, False, None),  # threads share the units of a step
+        (90, 2, 65, True, None),  # and so in both directions, the last block not full
+        (9, 40, 33, False, None),  # the sequences
+        (9, 40, 33, True, [*range(10)] * 4),
+        (120, 13, 16, True, [120 - 9 * k for k in range(13)]),
+    ],
+)  # fmt: skip
+def test_any_number_of_threads_gives_the_same_bits(
+    peephole: Any, threads: Any, T: int, B: int, H: int, bidirectional: bool, lengths: Any
+) -> None:
+    rng, layer = np.random.default_rng(0), peephole(4, H, bidirectional=bidirectional)
+    x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, layer.output_size))
+    shared, results = set(), []
+    for count in (1, 2, 3):
+        threads(count)
+        plan = layer._stack.layers[0][0].layer.plan(T, B, False, count)
+        shared.add((plan["row_threads"] > 1, plan["unit_threads"] > 1))
+        y, state = layer.forward(x, lengths=lengths)
+        dx, dstate = layer.backward(dy, accumulate=False)
+        results.append((y, *state, dx, *dstate, layer.flat_grads.copy()))
+    assert len(shared) > 1  # with more threads the work is shared
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    # one backward pass over it all against the sum over halves of the batch
+    threads(1)
+    if B > 1:
+        once, halves = layer.grads["peephole_f_l0"].copy(), 0
+        for half in (slice(0, B // 2), slice(B // 2, B)):
+            layer.forward(x[:, half], lengths=None if lengths is None else lengths[half])
+            layer.backward(dy[:, half], accumulate=False)
+            halves = halves + layer.grads["peephole_f_l0"]
+        np.testing.assert_allclose(halves, once, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("bias", [True, False, "pytorch"])
+@pytest.mark.parametrize("source", ["one-hot", "embedding"])
+def test_gradients_over_tokens(peephole: Any, bias: Any, source: str) -> None:
+    layer, rng = peephole(3, 5, bias=bias, bidirectional=True), np.random.default_rng(2)
+    table = rnncore.Embedding(6, 3, dtype=np.float64, seed=1) if source == "embedding" else None
+    ids, lengths = rng.integers(0, 6 if table else 3, (4, 3)), [4, 1, 2]
+    dy = rng.standard_normal((4, 3, 10))
+
+    def loss() -> float:
+        return float(np.vdot(layer(ids, None, lengths, tokens=True, embedding=table)[0], dy))
+
+    layer.forward(ids, None, lengths, tokens=True, embedding=table)
+    layer.backward(dy, accumulate=False)
+    assert_gradients_close(layer.grads, of_module(layer, loss))
+
+
+@pytest.mark.parametrize("H", [5, 33])
+def test_a_stream_of_features(peephole: Any, H: int) -> None:
+    layer = peephole(4, H, 2)
+    x = np.random.default_rng(3).standard_normal((70, 4))
+    y, (h, c) = layer(x)
+    stream = layer.stream()
+    assert np.array_equal(np.stack([stream.step(row) for row in x]), y)
+    last = stream.get_state()
+    assert np.array_equal(last[0], h) and np.array_equal(last[1], c)
+    stream.reset()
+    assert np.array_equal(stream.process(x), y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from rnncore.engine.packed import Packed, Packing, Spare
 from rnncore.engine.stack import Stack, fill_table
 from rnncore.engine.tokens import Tokens
 from rnncore.engine.workspace import aligned_empty
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Kernels, Layer, Stream, Task
 
 LONGEST_CHUNK = 64  # steps; a longer block is taken in several
 
@@ -19,7 +22,7 @@ def stream_of(
     initial: list[tuple[np.ndarray, np.ndarray]],
     vocabulary: int,
     embedding: np.ndarray | None,
-) -> Any:
+) -> Stream:
     """Return a `Stream` over a copy of the weights of a stack of one direction.
 
     `initial` holds h and c of each layer. With a vocabulary above zero the first layer reads token
@@ -37,19 +40,19 @@ def stream_of(
 
 
 def _make(
-    kernels: Any,
+    kernels: Kernels,
     dtype: np.dtype,
-    layers: list[Any],
+    layers: list[Layer],
     packed: Packed,
     initial: list[tuple[np.ndarray, np.ndarray]],
     vocabulary: int,
     table: np.ndarray | None,
-) -> Any:
+) -> Stream:
     sizes = [layer.forward_sizes(LONGEST_CHUNK, 1, 1) for layer in layers]
     chunk = min(size["rows"] for size in sizes)
     offset = np.arange(chunk + 1, dtype=np.intp)
     tokens = np.zeros(chunk, np.intp) if vocabulary else None
-    tasks: list[tuple[Any, np.ndarray]] = []
+    tasks: list[tuple[Task, np.ndarray]] = []
     for number, (layer, size) in enumerate(zip(layers, sizes, strict=True)):
         h = aligned_empty((chunk + 1) * layer.state_size, dtype)
         h[...] = 0

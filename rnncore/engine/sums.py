@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from rnncore.engine import get_num_threads
 from rnncore.engine.direction import Direction
 from rnncore.engine.tokens import Tokens
 from rnncore.engine.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import WeightsBack
 
 
 class Sums:
@@ -63,7 +66,7 @@ class Sums:
         db, down = self.apart.get((number, d), (None, None))
         return grads.W_hx, grads.W_hh, grads.bias if db is None else db, down
 
-    def finish(self, dembedding: np.ndarray | None, packed_back: Sequence[Any]) -> None:
+    def finish(self, dembedding: np.ndarray | None, packed_back: Sequence[WeightsBack]) -> None:
         """Add what is not in the gradients yet; that of the embedding to `dembedding`."""
         for (number, d), (db, down) in self.apart.items():
             direction = self.layers[number][d]
@@ -82,8 +85,9 @@ class Sums:
                 self._finish_table(self.tokens, d, dtable, dembedding, packed_back[d])
 
     def _finish_table(
-        self, tokens: Tokens, d: int, dtable: np.ndarray, dembedding: np.ndarray | None, back: Any
-    ) -> None:
+        self, tokens: Tokens, d: int, dtable: np.ndarray, dembedding: np.ndarray | None,
+        back: WeightsBack,
+    ) -> None:  # fmt: skip
         direction, used, embedding = self.layers[0][d], tokens.used, tokens.embedding
         kernels, layer, dW_hx = direction.kernels, direction.layer, direction.grads.W_hx
         if embedding is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from rnncore.engine.passes import (
 )
 from rnncore.engine.rows import Rows
 from rnncore.engine.sums import Sums
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Task, WeightsBack
 
 
 def begin_layer(
@@ -54,7 +57,7 @@ def begin_layer(
 
 def _prepare(
     layers: Layers, run: Pass, number: int, d: int
-) -> tuple[Any, Any, np.ndarray | None]:
+) -> tuple[Task, Any, np.ndarray | None]:
     # The task of one direction, its h and c. A dense batch like the one before finds it ready.
     batch, workspace, plan = run.batch, run.workspace, run.plan
     if batch.dense:
@@ -106,7 +109,7 @@ def set_output(layers: Layers, run: Pass, number: int, y: np.ndarray | None) -> 
 
 
 def set_dx(
-    run: Pass, task: Any, x: Rows, dx: np.ndarray | Rows | None, number: int, d: int
+    run: Pass, task: Task, x: Rows, dx: np.ndarray | Rows | None, number: int, d: int
 ) -> np.ndarray:
     """Tell a task where the gradient of its input goes, rows or `dx` of the caller; return that."""
     batch, array, width = run.batch, run.workspace.array, x.stride
@@ -127,7 +130,7 @@ def set_dx(
 
 
 def set_gradients(
-    layers: Layers, run: Pass, weights: Any, sums: Sums, dy: Rows | None, dfinal: States,
+    layers: Layers, run: Pass, weights: WeightsBack, sums: Sums, dy: Rows | None, dfinal: States,
     number: int, d: int,
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0."""
@@ -159,7 +162,7 @@ def set_gradients(
 
 
 def _prepare_back(
-    layers: Layers, run: Pass, task: Any, number: int, d: int
+    layers: Layers, run: Pass, task: Task, number: int, d: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     # The buffers of a backward pass, which serve the task for all batches like this one.
     found = {

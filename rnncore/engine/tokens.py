@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rnncore.engine import get_num_threads
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Tokens:
         return cls(places, used, None if embedding is None else embedding[used])
 
 
-def fill_table(direction: Direction, table: np.ndarray, tokens: Tokens, weights: Any) -> None:
+def fill_table(direction: Direction, table: np.ndarray, tokens: Tokens, weights: Weights) -> None:
     """Write W_hx e_v + b_h for the tokens v, e_v its embedding or one-hot row."""
     kernels, layer, threads = direction.kernels, direction.layer, get_num_threads()
     if tokens.embedding is None:
