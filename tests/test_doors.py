@@ -6,6 +6,7 @@ Kernels validate nothing, so a wrong size that passes a door is read or written 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,49 @@ def test_an_array_of_another_kind_is_refused(name: str, wrong: np.ndarray) -> No
 def test_weights_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="got None"):
         weights(**{name: None})
+
+
+CUSTOM: dict[str, Any] = {
+    "name": "a", "gates": "ab", "places": "ab", "states": "h", "own": ("v",), "starts": (-1,),
+    "x_gates": [0, 1], "h_gates": [1, 0], "gradients": [2], "forward": 1, "backward": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"x_gates": [7, 9]}, {"h_gates": [-1, 0]}, {"gradients": [10**8]}, {"gradients": [-5]},
+        {"gates": "éb"}, {"states": "c"}, {"forward": 0}, {"backward": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_cell_of_wrong_places_is_refused(wrong: dict[str, Any]) -> None:
+    kernels.CustomCell(**CUSTOM)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.CustomCell(**{**CUSTOM, **wrong})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda layer: kernels.Layer(kernels.Cell(), 3, 4, False),
+        lambda layer: kernels.Layer(None, 3, 4, False),
+        lambda layer: kernels.Layer(kernels.cell("gru"), 3, 0, False),
+        lambda layer: kernels.Task(None),
+        lambda layer: kernels.Task(layer).set_weights(None),
+        lambda layer: kernels.Task(layer).set_input(ones(10), 0, 5, 0, 0, False),
+        lambda layer: kernels.forward([], 1),
+        lambda layer: kernels.forward([kernels.Task(layer)], 1),
+        lambda layer: kernels.forward([kernels.Task(layer)] * 3, 1),
+        lambda layer: kernels.forward_wavefront([kernels.Task(layer)] * 65, 1),
+        lambda layer: kernels.backward_chunks(kernels.Task(layer)),
+        lambda layer: layer.packed_back_bytes(0, 0),
+        lambda layer: kernels.Linear(3, 4).packed_back_bytes(0, 0),
+    ],
+)
+def test_a_task_of_nothing_is_refused(call: Callable[[Any], object]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        call(kernels.Layer(kernels.cell("gru"), 5, 7, False))
 
 
 @pytest.mark.parametrize("own", [(), (ones(7), ones(7))])

@@ -415,3 +415,38 @@ def test_replaced_gradients_leave_nothing_of_those_before(tokens: bool) -> None:
         layer.backward(y, accumulate=accumulate, kept=kept)
         results.append(layer.flat_grads.copy())
     assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"stride": 10**7}, {"first": -(10**9)}, {"placed": True}, {"length": 10**6},
+        {"parts": 5, "depth": 1, "part_stride": 10**8}, {"depth": 0, "parts": 0},
+        {"flat": np.zeros(10, np.float32)}, {"flat": np.zeros(2000, np.float32)[::2]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rows_that_do_not_fit_into_their_array_are_refused(forged: dict[str, Any]) -> None:
+    layer, above = rnncore.GRU(3, 5, seed=0), rnncore.GRU(5, 5, seed=0)
+    y, _, kept = layer.forward(np.ones((4, 3, 3), np.float32), lengths=[4, 2, 3], rows=True,
+                               keep=True)  # fmt: skip
+    with pytest.raises(ValueError, match="expected rows"):
+        above(y._replace(**forged))
+    with pytest.raises(ValueError, match="expected rows"):
+        rnncore.Linear(5, 2, seed=0)(y._replace(**forged))
+    with pytest.raises(ValueError, match="expected rows"):
+        layer.backward(y._replace(**forged), kept=kept)
+    layer.backward(y, kept=kept)
+
+
+def test_rows_are_copied_and_passes_are_not() -> None:
+    layer = rnncore.GRU(3, 5, bidirectional=True, seed=0)
+    y, _, kept = layer.forward(np.ones((4, 2, 3), np.float32), rows=True, keep=True)
+    for same in (copy.deepcopy(y), pickle.loads(pickle.dumps(y))):
+        assert np.array_equal(same.unpack(), y.unpack()) and same.flat is not y.flat
+    for call in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            call(kept)
+    for wrong in (lambda: y + y, lambda: 2 * y, lambda: y * 2):
+        with pytest.raises(TypeError, match="unpack"):
+            wrong()

@@ -57,6 +57,7 @@ def written(name: str) -> Parameters:
     found = re.search(r"def __init__\(self, ([^)]*)\):", body)
     assert found is not None
     parts = re.split(r",\s+", found[1])
+    parts = [part.replace(" not None", "") for part in parts]
     return [(part.split("=")[0].split()[-1], "=" in part) for part in parts]
 
 

@@ -61,10 +61,10 @@ class Rows(NamedTuple):
         """Refuse rows that reach beyond their array, as only made by hand they do."""
         end = self.first + self.length * self.stride
         if (
-            self.first < 0 or not 0 < self.depth <= self.flat.size + 1 or self.parts < 1
+            self.first < 0 or self.length < 0 or self.depth < 1 or self.parts < 1
             or (self.parts > 1 and self.part_stride < self.depth)
             or self.depth + (self.parts - 1) * self.part_stride > self.stride
-            or end > self.flat.size or self.length < 0 or self.placed
+            or end > self.flat.size or self.placed
             or not self.flat.flags.carray or self.flat.ndim != 1
         ):  # fmt: skip
             raise ValueError(
@@ -75,7 +75,11 @@ class Rows(NamedTuple):
     def __add__(self, _: Any) -> Any:
         raise TypeError("rows are no array: unpack() makes one, array() shows their numbers")
 
-    __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __truediv__ = __add__  # type: ignore[assignment]
+    def __mul__(self, other: Any) -> Any:
+        return self + other
+
+    def __rmul__(self, other: Any) -> Any:
+        return self + other
 
     def __reduce__(self) -> Any:
         copied = self._replace(flat=self.padded().flatten(), first=0, owner=None, spare=False)

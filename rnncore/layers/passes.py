@@ -28,6 +28,9 @@ State = Any
 """h, or (h, c) for cells with two states: arrays (num_layers * directions, B, H)."""
 
 
+NOTHING = nullcontext()  # may be entered again and again
+
+
 class RecurrentPass(Kept):
     """What a recurrent layer keeps: the pass, or what it takes to run it again."""
 
@@ -116,11 +119,13 @@ class RecurrentPasses(RecurrentModule):
     ) -> tuple[Pass, Packed, Tokens | None, States]:
         # Over features (T, B, I), rows, or token ids (T, B); the initial states are those of the
         # weights.
+        if not tokens:
+            with self._guard.weights if self.learn_initial_state else NOTHING:
+                initial = self._initial_state(state, batch.batch, form)
+                packed = self._packed("forward")
+            return self._stack.begin(batch, x, lease, training), packed, None, initial
         with self._weights_read(tokens, embedding):
             initial = self._initial_state(state, batch.batch, form)
-            if not tokens:
-                packed = self._packed("forward")
-                return self._stack.begin(batch, x, lease, training), packed, None, initial
             packed, found, tables = self._project_tokens(batch, x, embedding, lease)
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found, initial
@@ -156,7 +161,7 @@ class RecurrentPasses(RecurrentModule):
     def _weights_read(self, tokens: bool, embedding: Embedding | None) -> Any:
         # Held while weights are read as they are: they must not change before others are packed.
         if not (tokens or self.learn_initial_state):
-            return nullcontext()
+            return NOTHING
         return self._of_both("weights", embedding)
 
     def _gradients(self, embedding: Embedding | None) -> Any:
@@ -202,14 +207,14 @@ class RecurrentPasses(RecurrentModule):
         state: State,
         embedding: Embedding | None,
         rows: bool,
-    ) -> Callable[[], tuple[Any, State, RecurrentPass]]:
-        # Takes the weights, and returns what runs the layer.
+    ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
+        # Takes the weights; `_forward_run` does the rest.
         kept = RecurrentPass(self, embedding, state is None)
         kept.form, kept.batch = form, batch
         run, packed, kept.tokens, initial = self._begin_pass(
             batch, x, tokens, embedding, True, self._pool.lease(), state, form
         )
-        return partial(self._forward_run, kept, run, packed, initial, rows or form.kind == "rows")
+        return kept, run, packed, initial, rows or form.kind == "rows"
 
     def _forward_run(
         self, kept: RecurrentPass, run: Pass, packed: Packed, initial: States, rows: bool
@@ -233,7 +238,8 @@ class RecurrentPasses(RecurrentModule):
         state: State,
         embedding: Embedding | None,
         segments: Segments,
-    ) -> Callable[[], tuple[Any, State, RecurrentPass]]:
+    ) -> tuple[RecurrentPass, Segments, list[np.ndarray] | None, Packed, States]:
+        # The same for `_forward_segments`.
         kept = RecurrentPass(self, embedding, state is None)
         kept.form, kept.batch, kept.segments = form, batch, segments
         kept.x, kept.lease, tables = x, self._pool.lease(), None
@@ -247,7 +253,7 @@ class RecurrentPasses(RecurrentModule):
                 kept.x = kept.tokens.places.copy()
             else:
                 packed = self._packed("forward")
-        return partial(self._forward_segments, kept, segments, tables, packed, initial)
+        return kept, segments, tables, packed, initial
 
     def _forward_segments(
         self,

@@ -68,7 +68,8 @@ learn_initial_state, dtype, seed
         """
         if keep:
             found = self._enter(x, lengths, tokens, embedding)
-            return self._begin_forward(*found, state, embedding, rows)
+            begun = self._begin_forward(*found, state, embedding, rows)
+            return partial(self._forward_run, *begun)
         taken = self._take(x, state, lengths, tokens, embedding, rows)
         return partial(self._finish, *taken)
 
@@ -142,10 +143,11 @@ learn_initial_state, dtype, seed
         if not keep:
             remember(self, None)  # its buffers serve this pass
         if segments is None:
-            begun = self._begin_forward(x, tokens, form, batch, state, embedding, rows)
+            run = self._begin_forward(x, tokens, form, batch, state, embedding, rows)
+            y, last, kept = self._forward_run(*run)
         else:
-            begun = self._begin_segments(x, tokens, form, batch, state, embedding, segments)
-        y, last, kept = begun()
+            parts = self._begin_segments(x, tokens, form, batch, state, embedding, segments)
+            y, last, kept = self._forward_segments(*parts)
         if keep:
             return y, last, kept
         remember(self, kept)
