@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import busy
 import costs
 import footprint
 import limits as machine_limits
@@ -473,7 +474,10 @@ def main() -> None:
     options.output.mkdir(exist_ok=True)
     features = costs.measure(options.threads, 0.1 if options.quick else costs.SECONDS)
     text = page(results, limits, footprint.measure(), features, demo)
-    (options.output / "performance.md").write_text(text)
+    target = options.output / "performance.md"
+    if target.exists():
+        text = busy.carried_over(target.read_text(), text)
+    target.write_text(text)
     put_into_readme(options.output.parent / "README.md", short_table(rows))
     print(short_table(rows))
     compared = [row for row in rows if "ratio" in row]

@@ -12,7 +12,7 @@ Text
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
-    `set_num_threads`, `get_num_threads`, `show_config`.
+    `set_num_threads`, `get_num_threads`, `count_stalls`, `show_config`.
 
 `rnncore.reference` has the mathematics in plain NumPy.
 """
@@ -22,8 +22,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rnncore.config import __version__, show_config
-from rnncore.engine import get_num_threads, set_num_threads
 from rnncore.engine.rows import Rows
+from rnncore.engine.threads import count_stalls, get_num_threads, set_num_threads
 from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module, Recurrent
 from rnncore.losses import softmax_cross_entropy
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "FileError",
     "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent", "Rows", "__version__",
-    "clip_grad_norm", "get_num_threads", "load", "set_num_threads", "show_config",
+    "clip_grad_norm", "count_stalls", "get_num_threads", "load", "set_num_threads", "show_config",
     "softmax_cross_entropy",
 ]  # fmt: skip
 

@@ -6,7 +6,8 @@ import platform
 
 import numpy as np
 
-from rnncore.engine import chosen_build, get_num_threads, installed_builds, kernels, runnable_builds
+from rnncore.engine import chosen_build, installed_builds, kernels, runnable_builds
+from rnncore.engine.threads import explain_threads
 
 __version__ = "0.1.0"
 
@@ -20,5 +21,5 @@ def show_config() -> None:
     print(f"vectors    {module.lanes} float32; panels of up to {module.panel} columns")
     print(f"installed  {', '.join(installed_builds())}")
     print(f"processor  {platform.machine()}, runs {', '.join(runnable_builds())}")
-    print(f"threads    {get_num_threads()}")
+    print(f"threads    {explain_threads()}")
     print(f"numpy      {np.__version__}")

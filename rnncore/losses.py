@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from rnncore.arguments import DTYPES, as_array
-from rnncore.engine import get_num_threads, kernels
+from rnncore.engine import kernels
 from rnncore.engine.rows import Rows
+from rnncore.engine.threads import team_size
 
 
 def as_targets(targets: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -150,6 +151,6 @@ def _losses(
 ) -> np.ndarray:  # fmt: skip
     losses = np.empty(targets.size, np.float64)
     kernels(dlogits.dtype).softmax_cross_entropy(
-        dlogits, losses, logits, targets, classes, stride, dstride, 1 / counted, get_num_threads()
+        dlogits, losses, logits, targets, classes, stride, dstride, 1 / counted, team_size()
     )
     return losses

@@ -72,6 +72,13 @@ cdef extern from "threads.h" nogil:
     void wait_until_above(atomic_int* counter, int value)
     ctypedef void (*region)(void* argument, int thread, int threads) noexcept nogil
     void run_region(region work, void* argument, int threads)
+    ctypedef struct Team:
+        int steadfast
+        long stalls
+        long spared
+        int limit
+        int forked
+    Team team
 
 cdef extern from "cells/cells.h" nogil:
     enum: MOST_GATES

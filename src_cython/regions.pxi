@@ -140,3 +140,16 @@ def backward_chunks(Task task not None):
 def backward(list tasks, int threads):
     """Run the directions of one layer backward; z is overwritten with its gradients."""
     run_directions(tasks, backward_task, threads)
+
+
+# The team, see patience.h.
+
+def share_always(bint always):
+    """Have regions run on as many threads as are asked for, however busy the processors are."""
+    team.steadfast = always
+
+
+def team_state():
+    """In how many regions a thread was put aside, how many got fewer threads since, the most that
+    one gets now (0: all that it asks for), and whether it is a child of fork, which has one."""
+    return team.stalls, team.spared, team.limit, bool(team.forked)

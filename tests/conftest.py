@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import rnncore
 from rnncore import engine
-from rnncore.engine import processor, workspace
+from rnncore.engine import processor, threads, workspace
 
 # The same examples in every run: a failure is never a matter of luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -57,9 +58,17 @@ def nan_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, "aligned_empty", filled)
 
 
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
+@pytest.fixture(autouse=True, scope="session")
+def share_always() -> Iterator[None]:
+    """Have as many threads run as a test asks for, whatever else the processors have to do."""
+    threads.share_always(True)
+    yield
+    threads.share_always(False)
+
+
+@pytest.fixture(name="threads")
+def set_threads() -> Iterator[Callable[[int], None]]:
     """Return `set_num_threads`; the number from before comes back after the test."""
-    before = engine.get_num_threads()
-    yield engine.set_num_threads
-    engine.set_num_threads(before)
+    before = rnncore.get_num_threads()
+    yield rnncore.set_num_threads
+    rnncore.set_num_threads(before)

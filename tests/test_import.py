@@ -100,7 +100,7 @@ def test_show_config_says_what_runs(capsys: pytest.CaptureFixture[str]) -> None:
     rnncore.show_config()
     shown = capsys.readouterr().out
     for word in (rnncore.__version__, engine.chosen_build()[0], np.__version__, "threads",
-                 str(engine.get_num_threads()), *engine.installed_builds()):  # fmt: skip
+                 str(rnncore.get_num_threads()), *engine.installed_builds()):  # fmt: skip
         assert word in shown
 
 

@@ -62,7 +62,7 @@ def written(name: str) -> Parameters:
 
 
 def test_limits_stand_once() -> None:
-    assert engine.kernels(np.float32).most_threads == engine.MOST_THREADS
+    assert engine.kernels(np.float32).most_threads == engine.threads.MOST_THREADS
 
 
 @pytest.mark.parametrize("build", BUILDS)

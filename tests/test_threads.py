@@ -21,7 +21,6 @@ from cases import Case, infer, make_given, make_layer, run
 from conftest import BUILDS
 
 import rnncore
-from rnncore import engine
 from rnncore.engine import stack, workspace
 from rnncore.layers.recurrent import Recurrent
 
@@ -111,6 +110,7 @@ def test_a_team_is_there() -> None:
     # In a fresh process, because a team once woken stays.
     script = """
 import os, numpy as np, rnncore
+rnncore.engine.threads.share_always(True)
 rnncore.set_num_threads(3)
 layer, x = rnncore.LSTM(64, 64), np.ones((50, 24, 64), np.float32)
 before = len(os.listdir("/proc/self/task"))
@@ -406,18 +406,18 @@ print([line for line in open("/proc/self/maps") if "gomp" in line or "libomp" in
 def test_set_num_threads(threads: Callable[[int], None]) -> None:
     for count in (1, 2, 64, np.int64(3)):
         threads(count)
-        assert engine.get_num_threads() == count
+        assert rnncore.get_num_threads() == count
         layer = rnncore.LSTM(20, 30, seed=0)
         assert np.isfinite(layer(np.ones((30, 16, 20), np.float32))[0]).all()
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 65, 10**20, 2.5, "2", None, True, "", np.nan])
 def test_set_num_threads_refuses(wrong: object) -> None:
-    before = engine.get_num_threads()
+    before = rnncore.get_num_threads()
     with pytest.raises((ValueError, TypeError), match="threads") as caught:
         rnncore.set_num_threads(wrong)  # type: ignore[arg-type]
     assert repr(wrong) in str(caught.value)
-    assert engine.get_num_threads() == before
+    assert rnncore.get_num_threads() == before
 
 
 def test_the_environment_sets_the_threads() -> None:

@@ -1,4 +1,4 @@
-"""The compiled engine: which build runs, on how many threads.
+"""The compiled engine: which build runs.
 
 `src_cython/` is built once for each instruction set (baseline, x86-64-v3, x86-64-v4) and dtype.
 The fastest build that this processor runs is taken at the first use; the environment variable
@@ -19,11 +19,11 @@ from numpy.typing import DTypeLike
 
 from rnncore.engine.builds import BUILDS
 from rnncore.engine.processor import builds as runnable_builds
+from rnncore.engine.threads import remember
 
 if TYPE_CHECKING:
     from rnncore.engine.compiled import Kernels
 
-MOST_THREADS = 64  # as in src_cython/threads.h
 BITS = {np.dtype(np.float32): 32, np.dtype(np.float64): 64}
 
 
@@ -76,69 +76,10 @@ def load_kernels(build: str, dtype: DTypeLike) -> Kernels:
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
+    remember(cast("Kernels", module))
     return cast("Kernels", module)
 
 
 def kernels(dtype: DTypeLike) -> Kernels:
     """Return the compiled module for a dtype, in the build chosen for this processor."""
     return load_kernels(chosen_build()[0], np.dtype(dtype))
-
-
-def _default_threads() -> int:
-    text = os.environ.get("RNNCORE_NUM_THREADS")
-    if text:
-        if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
-            raise _wrong_threads("RNNCORE_NUM_THREADS", text)
-        return int(text)
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    return min(os.cpu_count() or 1, MOST_THREADS)
-
-
-def _wrong_threads(name: str, came: object) -> ValueError:
-    return ValueError(
-        f"{name}: expected a whole number of threads from 1 to {MOST_THREADS}, got {came!r}"
-    )
-
-
-_threads: int | None = None
-
-
-def get_num_threads() -> int:
-    """Return how many threads the engine may use.
-
-    The default is `RNNCORE_NUM_THREADS`, or else the processors that this process may run on.
-    """
-    global _threads
-    if _threads is None:
-        _threads = _default_threads()
-    return _threads
-
-
-def set_num_threads(threads: int) -> None:
-    """Set how many threads the engine may use; results are the same for any number.
-
-    Parameters
-    ----------
-    threads
-        1 to 64.
-
-    Raises
-    ------
-    ValueError
-        If `threads` is not such a whole number.
-
-    Examples
-    --------
-    >>> import rnncore
-    >>> before = rnncore.get_num_threads()
-    >>> rnncore.set_num_threads(1)
-    >>> rnncore.get_num_threads()
-    1
-    >>> rnncore.set_num_threads(before)
-    """
-    global _threads
-    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-    if not whole or not 1 <= threads <= MOST_THREADS:
-        raise _wrong_threads("threads", threads)
-    _threads = int(threads)

@@ -6,8 +6,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from rnncore.engine import get_num_threads, kernels
+from rnncore.engine import kernels
 from rnncore.engine.rows import Rows
+from rnncore.engine.threads import team_size
 
 
 class Batch:
@@ -132,7 +133,7 @@ class Batch:
         width = x.shape[2]
         kernels(out.dtype).move_rows(
             (out, 0, width, 0, None), (x, 0, width, 0, self.place_of_row),
-            self.rows, 1, width, get_num_threads(),
+            self.rows, 1, width, team_size(),
         )  # fmt: skip
 
     def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
@@ -140,7 +141,7 @@ class Batch:
         kernels(out.dtype).move_rows(
             (out, column, out.shape[2], rows.depth, None),
             (rows.flat, rows.first, rows.stride, rows.part_stride, self.row_of_place),
-            self.steps * self.batch, rows.parts, rows.depth, get_num_threads(),
+            self.steps * self.batch, rows.parts, rows.depth, team_size(),
         )  # fmt: skip
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rnncore.engine import get_num_threads
+from rnncore.engine.threads import team_size
 
 if TYPE_CHECKING:
     from rnncore.engine.compiled import Cell, Kernels, Weights, WeightsBack
@@ -71,12 +71,12 @@ class Direction:
         """Pack the weights for the forward pass."""
         W_hx, W_hh, _, _, own = self.params
         return self.kernels.Weights(
-            self.layer, buffer, W_hx, W_hh, self.bias(), own, get_num_threads()
+            self.layer, buffer, W_hx, W_hh, self.bias(), own, team_size()
         )
 
     def pack_back(self, buffer: np.ndarray, parts: int, part_stride: int) -> WeightsBack:
         """Pack the weights for the backward pass; the input stands in parts."""
         W_hx, W_hh, _, _, own = self.params
         return self.kernels.WeightsBack(
-            self.layer, buffer, W_hx, W_hh, own, parts, part_stride, get_num_threads()
+            self.layer, buffer, W_hx, W_hh, own, parts, part_stride, team_size()
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from rnncore.engine import chosen_build, get_num_threads
+from rnncore.engine import chosen_build
 from rnncore.engine.passes import Plan, all_buffers, count_bytes
 from rnncore.engine.stack import Stack
+from rnncore.engine.threads import explain_threads, team_size
 
 
 def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dropout: bool) -> str:
     """Say what runs for a dense batch, and why; see `Recurrent.explain`."""
-    threads, (build, reason) = get_num_threads(), chosen_build()
+    threads, (build, reason) = team_size(), chosen_build()
     layers, kernels, rows = stack.layers, stack.kernels, steps * batch
     sizes = " -> ".join(str(directions[0].hidden_size) for directions in layers)
     both = ", bidirectional" if len(layers[0]) == 2 else ""
@@ -20,6 +21,7 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
         f"T = {steps}, B = {batch}",
         f"build      {build} ({reason}): vectors of {kernels.lanes}, tiles of "
         f"{kernels.tile_rows} rows by up to {kernels.panel} columns",
+        f"threads    {explain_threads(kernels)}",
     ]
     for number, directions in enumerate(layers):
         direction = directions[0]

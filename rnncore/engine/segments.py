@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.engine import get_num_threads
 from rnncore.engine.batch import Batch
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import (
@@ -25,6 +24,7 @@ from rnncore.engine.passes import (
 from rnncore.engine.rows import Rows
 from rnncore.engine.stack import Stack
 from rnncore.engine.sums import Sums
+from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Lease, aligned_empty
 
 #: Draws the masks of a pass over so many rows.
@@ -37,7 +37,7 @@ def pass_bytes(stack: Stack, steps: int, batch: int, tokens: bool, dropout: bool
 
 
 def _bytes(stack: Stack, rows: int, steps: int, batch: int, tokens: bool, dropout: bool) -> int:
-    threads = get_num_threads()
+    threads = team_size()
     chunk = stack.kernels.backward_chunk(steps, rows)
     x_stride = 0 if tokens else stack.input_size
     wavefront = stack.use_wavefront(batch, dropout, threads)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnncore.engine import get_num_threads, kernels
+from rnncore.engine import kernels
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
 from rnncore.engine.packed import Job, Packed, Packing, Spare
@@ -17,6 +17,7 @@ from rnncore.engine.passes import Layers, Pass, Plan, States, output_stride
 from rnncore.engine.rows import Rows
 from rnncore.engine.sums import Sums
 from rnncore.engine.tasks import begin_layer, forget, set_dx, set_gradients, set_output
+from rnncore.engine.threads import team_size
 from rnncore.engine.tokens import Tokens, fill_table
 from rnncore.engine.workspace import Lease, aligned_empty
 
@@ -169,7 +170,7 @@ class Stack:
         """
         if run.tasks:
             raise RuntimeError("a pass runs once: it has; begin another one")
-        batch, threads, x = run.batch, get_num_threads(), run.inputs[0]
+        batch, threads, x = run.batch, team_size(), run.inputs[0]
         wavefront = self.use_wavefront(batch.running, bool(masks), threads)
         run.plan = Plan(
             batch.rows, batch.running, batch.longest, self.chunk(batch), run.training, wavefront,
@@ -277,7 +278,7 @@ class Stack:
         into dx, (T, B, features) or rows like those of the input, where somebody wants it. Returns
         those of the initial states, in the caller's order.
         """
-        batch, threads = run.batch, get_num_threads()
+        batch, threads = run.batch, team_size()
         if not batch.rows:
             if isinstance(dx, np.ndarray):
                 dx[...] = 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnncore.engine import get_num_threads
 from rnncore.engine.direction import Direction
+from rnncore.engine.threads import team_size
 from rnncore.engine.tokens import Tokens
 from rnncore.engine.workspace import Workspace
 
@@ -91,7 +91,7 @@ class Sums:
         direction, used, embedding = self.layers[0][d], tokens.used, tokens.embedding
         kernels, layer, dW_hx = direction.kernels, direction.layer, direction.grads.W_hx
         if embedding is None:
-            kernels.one_hot_gradient(layer, dtable, dW_hx, used, get_num_threads())
+            kernels.one_hot_gradient(layer, dtable, dW_hx, used, team_size())
             return
         array, (count, width) = self.workspace.array, embedding.shape
         sizes = layer.backward_sizes(count)
@@ -99,7 +99,7 @@ class Sums:
         kernels.table_backward(
             layer, dtable, embedding, count, back, dE, dW_hx,
             array(("dz_columns", 0, d), (sizes["dz_columns"],)),
-            array(("x_panels", 0, d), (sizes["x_panels"],)), get_num_threads(),
+            array(("x_panels", 0, d), (sizes["x_panels"],)), team_size(),
         )  # fmt: skip
         if dembedding is not None:
             dembedding[used] += dE

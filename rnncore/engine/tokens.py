@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnncore.engine import get_num_threads
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
+from rnncore.engine.threads import team_size
 
 if TYPE_CHECKING:
     from rnncore.engine.compiled import Weights
@@ -52,7 +52,7 @@ class Tokens:
 
 def fill_table(direction: Direction, table: np.ndarray, tokens: Tokens, weights: Weights) -> None:
     """Write W_hx e_v + b_h for the tokens v, e_v its embedding or one-hot row."""
-    kernels, layer, threads = direction.kernels, direction.layer, get_num_threads()
+    kernels, layer, threads = direction.kernels, direction.layer, team_size()
     if tokens.embedding is None:
         W_hx = direction.params.W_hx
         kernels.one_hot_table(layer, table, W_hx, weights, tokens.used, threads)

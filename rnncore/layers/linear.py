@@ -17,9 +17,10 @@ from rnncore.arguments import (
     check_size,
     check_weights,
 )
-from rnncore.engine import get_num_threads, kernels
+from rnncore.engine import kernels
 from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.rows import Rows
+from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Pool, aligned_empty
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
@@ -104,12 +105,12 @@ class Linear(Module):
         kernels, linear, params = self._kernels, self._linear, self._params
         if kind == "forward":
             return linear.packed_bytes, lambda buffer: kernels.LinearWeights(
-                linear, buffer, params["weight"], params.get("bias"), get_num_threads()
+                linear, buffer, params["weight"], params.get("bias"), team_size()
             )
         parts, part_stride = kind
         size = linear.packed_back_bytes(parts, part_stride)
         return size, lambda buffer: kernels.LinearWeightsBack(
-            linear, buffer, params["weight"], parts, part_stride, get_num_threads()
+            linear, buffer, params["weight"], parts, part_stride, team_size()
         )
 
     def _bind(self, *buffers: Any) -> None:
@@ -127,7 +128,7 @@ class Linear(Module):
         return self._apply(self._packed("forward"), x)
 
     def _apply(self, packed: Packed, x: Any) -> Any:
-        y = packed.weights[0].apply(x, get_num_threads())
+        y = packed.weights[0].apply(x, team_size())
         return self._map(packed, x) if y is NotImplemented else y
 
     def ready(self, keep: bool = False) -> Callable[[Any], Any]:
@@ -160,7 +161,7 @@ class Linear(Module):
     def _run(self, packed: Packed, x: Rows, y: np.ndarray) -> None:
         self._kernels.linear_forward(
             packed.weights[0], y, x.flat, x.first, x.stride, x.parts, x.part_stride, x.length,
-            get_num_threads(),
+            team_size(),
         )  # fmt: skip
 
     def forward(self, x: Any, *, keep: bool = False) -> Any:
@@ -274,7 +275,7 @@ class Linear(Module):
             x.parts, x.part_stride, x.length, dx, 0 if dx is None else dx.shape[1],
             self._grads["weight"], self._grads.get("bias"), adds,
             array("dy_columns", (sizes["dy_columns"],)),
-            array("x_panels", (sizes["x_panels"],)), get_num_threads(),
+            array("x_panels", (sizes["x_panels"],)), team_size(),
         )  # fmt: skip
 
     def _check(self, name: str, x: Any, features: int) -> tuple[np.ndarray, tuple[int, ...]]:

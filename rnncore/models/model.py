@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from rnncore import engine, files
+from rnncore.engine.threads import team_size
 from rnncore.layers.module import Module
 
 
@@ -94,7 +95,7 @@ class Model(Module):
         """Return the model of a file that is read already; `path` is what errors name."""
         tensors, metadata = contents
         engine.chosen_build()  # a wrong setting of the environment is not the file's fault
-        engine.get_num_threads()
+        team_size()
         expected = f"model file: expected a {cls.kind}, but {os.fspath(path)!r} holds"
         kind = kind_of(metadata)
         if kind != cls.kind:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rnncore import engine
 from rnncore.arguments import check_flag, is_number
+from rnncore.engine.threads import team_size
 from rnncore.layers.module import Module
 
 
@@ -195,7 +196,7 @@ class SGD(Optimizer):
             self.lr,
             self.momentum,
             self.weight_decay,
-            engine.get_num_threads(),
+            team_size(),
         )
 
 
@@ -262,7 +263,7 @@ class RMSprop(Optimizer):
             self.eps,
             self.momentum,
             self.weight_decay,
-            engine.get_num_threads(),
+            team_size(),
         )
 
 
@@ -338,7 +339,7 @@ class Adam(Optimizer):
             self.eps,
             self.weight_decay,
             self.steps_taken,
-            engine.get_num_threads(),
+            team_size(),
         )
 
 
@@ -386,7 +387,7 @@ def clip_grad_norm(module: Module, max_norm: float, error_if_nonfinite: bool = F
     if not is_number(max_norm) or not max_norm > 0.0:
         raise ValueError(f"max_norm: expected a number above 0, got {max_norm!r}")
     kernels = engine.kernels(module.dtype)
-    threads = engine.get_num_threads()
+    threads = team_size()
     norm = float(kernels.sum_of_squares(module.flat_grads, threads)) ** 0.5
     if check_flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise RuntimeError(
