@@ -30,6 +30,8 @@
 #define QUIET 2000000               /* of an idle processor, before regions take more threads */
 #define STALL 1000000               /* of waiting for threads put aside, beyond ... */
 #define FORGIVEN 5                  /* ... a fifth of the time that the regions took */
+#define MOST_QUIET 32000000         /* ... twice as long each time that these stall within ... */
+#define SOON 100000000              /* ... this time */
 #define PROBE_AGAIN 20000000        /* after a probe that found none */
 #define REST 50000000               /* after a stall, where there are no probes */
 
@@ -68,6 +70,8 @@ static struct {
     long stalls;                    /* regions in which a thread was put aside */
     long spared;                    /* regions that got fewer threads for that reason */
     int64_t next_probe;             /* when */
+    int64_t raised;                 /* when regions last got more threads */
+    int64_t needed;                 /* nanoseconds that the probes have to find before they do */
     int64_t waits;                  /* nanoseconds that are not forgiven yet */
     int64_t began;                  /* when this region did */
     int64_t quiet;                  /* nanoseconds that the probes have found since it was not */
@@ -271,12 +275,6 @@ static void *prober(void *unused)
     return NULL;
 }
 
-static void not_quiet(int64_t now)
-{
-    team.quiet = 0;
-    team.next_probe = now + PROBE_AGAIN;
-}
-
 static void begin_probe(int64_t now)
 {
     pthread_t thread;
@@ -294,13 +292,17 @@ static int begin_region(int threads)
     team.member[0].thread = pthread_self();
     if (team.limit == 0 || team.steadfast) return threads;
     found = atomic_exchange(&team.found, 0);
-    if (found == NONE || (found == 0 && team.probed > PROBE_DELAY)) not_quiet(now);
-    else team.quiet += found;
+    if (found == NONE || (found == 0 && team.probed > PROBE_DELAY)) {
+        team.quiet = 0;
+        team.next_probe = atomic_load(&team.probe_began) + PROBE_AGAIN;
+    } else {
+        team.quiet += found;
+    }
     team.probed = 0;
-    if (team.quiet >= QUIET || (atomic_load(&team.blind) && now >= team.next_probe)) {
+    if (team.quiet >= team.needed || (atomic_load(&team.blind) && now >= team.next_probe)) {
         team.limit *= 2;
         team.quiet = 0;
-        team.next_probe = now;
+        team.next_probe = team.raised = now;
         if (team.limit >= threads) team.limit = 0;
     }
     if (team.limit == 0 || team.limit >= threads) return threads;
@@ -327,6 +329,8 @@ static void end_region(void)
     if (team.steadfast) return;
     team.limit = team.threads > 2 ? team.threads - 1 : 1;
     team.quiet = 0;
+    team.needed = now - team.raised > SOON ? QUIET
+        : team.needed < MOST_QUIET ? 2 * team.needed : MOST_QUIET;
     team.next_probe = now + (atomic_load(&team.blind) ? REST : 0);
 }
 
