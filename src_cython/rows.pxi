@@ -140,3 +140,24 @@ def move_rows(tuple to, tuple source, ptrdiff_t rows, ptrdiff_t parts, ptrdiff_t
         and move.source.place == NULL and move.to.stride == depth and move.source.stride == depth)
     with nogil:
         run_region(move_region, &move, worthwhile(threads, rows * parts * depth * COST_OF_A_MOVE))
+
+
+def add_rows(out, places, rows, ptrdiff_t width):
+    """out[places[k]] += rows[k] for each row k, one after another; all are flat arrays."""
+    cdef ptrdiff_t k, j, count = len(places), most
+    cdef const ptrdiff_t* place = indices(places)
+    cdef const real* row = numbers(rows, count * width)
+    cdef real* table
+    cdef real* to
+    if width < 1 or len(out) % width:
+        raise ValueError(f"width: expected a divisor of {len(out)} numbers, got {width}")
+    table, most = numbers(out, len(out)), len(out) // width
+    for k in range(count):
+        if not 0 <= place[k] < most:
+            raise ValueError(f"places: expected 0 to {most - 1}, got {place[k]}")
+    with nogil:
+        for k in range(count):
+            to = table + place[k] * width
+            for j in range(width):
+                to[j] += row[j]
+            row = row + width

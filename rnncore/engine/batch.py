@@ -81,6 +81,15 @@ class Batch:
         return (self.steps, self.batch) == (other.steps, other.batch)
 
     @cached_property
+    def lengths(self) -> np.ndarray:
+        """The steps of each of the caller's sequences."""
+        lengths = np.full(self.batch, self.steps, np.intp)
+        if self.order is not None:
+            counts = np.diff(self.offset)
+            lengths[self.order] = np.searchsorted(-counts, -np.arange(1, self.batch + 1), "right")
+        return lengths
+
+    @cached_property
     def rank(self) -> np.ndarray:
         """How many sequences are longer than each of the caller's, or as long and before it."""
         assert self.order is not None

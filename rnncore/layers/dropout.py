@@ -11,6 +11,8 @@ from rnncore.arguments import as_real, check_probability, check_seed
 from rnncore.engine.rows import Rows
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
+from rnncore.layers.recording import record_dropout
+from rnncore.layers.tape import recording
 
 
 class Dropout(Module):
@@ -45,8 +47,9 @@ class Dropout(Module):
         return kept * self.dtype.type(1 / (1 - self.p))
 
     def __call__(self, x: Any) -> Any:
-        """Return x itself: inference has no noise."""
-        return x
+        """Return x itself, as inference has no noise; `forward` of it while a tape is open."""
+        tape = recording()
+        return x if tape is None else record_dropout(tape, self, x)
 
     def forward(self, x: Any, *, keep: bool = False) -> Any:
         """Return x, an array or rows, times a new mask, which is kept for backward.

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rnncore import engine
 from rnncore.arguments import (
+    as_array,
     as_real,
     check_dtype,
     check_flag,
@@ -16,8 +18,13 @@ from rnncore.arguments import (
     check_tokens,
     check_weights,
 )
+from rnncore.engine.batch import Batch
+from rnncore.engine.rows import Rows
+from rnncore.layers.form import check_lengths
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
+from rnncore.layers.recording import record_embedding
+from rnncore.layers.tape import recording
 
 
 class Embedding(Module):
@@ -60,19 +67,36 @@ class Embedding(Module):
     def _sizes_shown(self) -> list[str]:
         return [str(self.num_embeddings), str(self.embedding_dim)]
 
-    def __call__(self, tokens: Any) -> np.ndarray:
-        """Return the vectors of integer tokens (...), as (..., embedding_dim)."""
-        return self._look_up(check_tokens("tokens", tokens, self.num_embeddings))
+    def __call__(self, tokens: Any, lengths: Any = None) -> Any:
+        """Return the vectors of integer tokens (...), as (..., embedding_dim).
 
-    def _look_up(self, tokens: np.ndarray) -> np.ndarray:
+        Or of tokens (T, B) with the length of each sequence, whose padding may be anything: then
+        the vectors are `Rows`, as the other layers take them.
+        """
+        tape = recording()
+        if tape is not None:
+            return record_embedding(tape, self, tokens, lengths)
+        return self._look_up(*self._enter(tokens, lengths))
+
+    def _enter(self, tokens: Any, lengths: Any) -> tuple[np.ndarray, Batch | None]:
+        if lengths is None:
+            return check_tokens("tokens", tokens, self.num_embeddings), None
+        array = as_array("tokens", tokens)
+        if array.ndim != 2:
+            raise ValueError(f"tokens: expected (T, B) beside lengths, got shape {array.shape}")
+        steps, size = array.shape
+        batch = Batch.of(steps, size, check_lengths(lengths, steps, size, "time first"))
+        return check_tokens("tokens", batch.tokens(array), self.num_embeddings), batch
+
+    def _look_up(self, tokens: np.ndarray, batch: Batch | None) -> Any:
         with self._guard.weights:
-            vectors: np.ndarray = self._params["weight"][tokens]
-        return vectors
+            vectors = self._params["weight"][tokens]
+        return vectors if batch is None else Rows.of(vectors)._replace(batch=batch)
 
-    def forward(self, tokens: Any, *, keep: bool = False) -> Any:
+    def forward(self, tokens: Any, lengths: Any = None, *, keep: bool = False) -> Any:
         """Do the same and keep what backward needs; with `keep` return it as a second value."""
-        kept = EmbeddingPass(self, check_tokens("tokens", tokens, self.num_embeddings))
-        vectors = self._look_up(kept.tokens)
+        kept = EmbeddingPass(self, *self._enter(tokens, lengths))
+        vectors = self._look_up(kept.tokens, kept.batch)
         if keep:
             return vectors, kept
         remember(self, kept)
@@ -86,7 +110,7 @@ class Embedding(Module):
         Parameters
         ----------
         dy
-            dL/d(vectors), (..., embedding_dim).
+            dL/d(vectors), (..., embedding_dim), or rows.
         accumulate
             Whether to add to `grads` or to replace what stands there.
         kept
@@ -103,7 +127,13 @@ class Embedding(Module):
         accumulate = check_flag("accumulate", accumulate)
         with self._guard.gradients:
             kept = find(self, kept, EmbeddingPass)
-            dy, tokens = as_real("dy", dy, self.dtype), kept.tokens
+            tokens = kept.tokens
+            if isinstance(dy, Rows):
+                dy.check("dy")
+                if kept.batch is None or not kept.batch.is_like(dy.batch):
+                    raise ValueError("dy: expected rows of the batch of the tokens, got others")
+                dy = dy.array()
+            dy = as_real("dy", dy, self.dtype)
             expected = (*tokens.shape, self.embedding_dim)
             if dy.shape != expected:
                 raise ValueError(
@@ -112,15 +142,18 @@ class Embedding(Module):
             kept.use_up()
             if not accumulate:
                 self.zero_grad()
-            np.add.at(self._grads["weight"], tokens, dy)
+            engine.kernels(self.dtype).add_rows(
+                self._grads["weight"].reshape(-1), tokens.reshape(-1),
+                np.ascontiguousarray(dy).reshape(-1), self.embedding_dim,
+            )  # fmt: skip
 
 
 class EmbeddingPass(Kept):
-    """What an embedding keeps: a copy of the tokens."""
+    """What an embedding keeps: a copy of the tokens, of rows in their order."""
 
-    def __init__(self, module: Embedding, tokens: np.ndarray) -> None:
+    def __init__(self, module: Embedding, tokens: np.ndarray, batch: Batch | None) -> None:
         super().__init__(module)
-        self.tokens = tokens
+        self.tokens, self.batch = tokens, batch
 
 
 def check_embedding(embedding: object, size: int, dtype: np.dtype) -> None:

@@ -24,6 +24,8 @@ from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Pool, aligned_empty
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
+from rnncore.layers.recording import record_linear
+from rnncore.layers.tape import recording
 
 
 class Linear(Module):
@@ -125,6 +127,9 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return x W^T + b for x (..., in_features), as (..., out_features); rows for rows."""
+        tape = recording()
+        if tape is not None:
+            return record_linear(tape, self, x)
         return self._apply(self._packed("forward"), x)
 
     def _apply(self, packed: Packed, x: Any) -> Any:

@@ -83,21 +83,81 @@ class Module:
         self._children = dict(children or {})
         self._is_part = False
         for name, child in self._children.items():
-            if not isinstance(child, Module):
-                raise TypeError(f"{name}: expected a layer or model, got {type(child).__name__}")
-            if child.dtype != self.dtype:
-                raise ValueError(f"dtype: expected {self.dtype} in {name}, got {child.dtype}")
-            if child._is_part or sum(other is child for other in self._children.values()) > 1:
-                raise ValueError(
-                    f"{name}: expected a module that is no part yet, got one whose parameters "
-                    "belong to another part or module; make a new one and give it the state_dict"
-                )
+            self._check_part(name, child)
+            if sum(other is child for other in self._children.values()) > 1:
+                raise ValueError(f"{name}: expected each part once, got one twice")
         self._version = 0
         self._params: dict[str, np.ndarray] = {}
         self._grads: dict[str, np.ndarray] = {}
         self._set_up()
         for child in self._children.values():
             child._is_part = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Take a module, or a list of modules, as a part of that name, unless it begins with _."""
+        if isinstance(value, Module):
+            self._add_part(name, value)
+        elif isinstance(value, list | tuple) and any(isinstance(one, Module) for one in value):
+            value = tuple(value)
+            for number, one in enumerate(value):
+                self._add_part(f"{name}.{number}", one)
+        super().__setattr__(name, value)
+
+    def _add_part(self, name: str, part: Any) -> None:
+        if name.startswith("_"):
+            return
+        if "_children" not in self.__dict__:
+            raise RuntimeError(
+                f"{name}: call super().__init__() first, before parts are given to a module"
+            )
+        if self._children.get(name) is part:
+            return
+        if name in self._children or self._is_part:
+            raise ValueError(
+                f"{name}: a module keeps its parts, and takes no more once it is itself a part; "
+                "make a new one"
+            )
+        if not (self._shapes or self._children) and isinstance(part, Module):
+            self.dtype = part.dtype
+        self._check_part(name, part)
+        self._children[name] = part
+        self._set_up()
+        part._is_part = True
+
+    def _check_part(self, name: str, part: Any) -> None:
+        if not isinstance(part, Module):
+            raise TypeError(f"{name}: expected a layer or model, got {type(part).__name__}")
+        if part.dtype != self.dtype:
+            raise ValueError(f"dtype: expected {self.dtype} in {name}, got {part.dtype}")
+        if part._is_part or part is self:
+            raise ValueError(
+                f"{name}: expected a module that is no part yet, got one whose parameters "
+                "belong to another part or module; make a new one and give it the state_dict"
+            )
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Run `forward`: where a module is made of others, it serves training and inference."""
+        return self.forward(*arguments, **options)
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        """Say in a module of your own what it does with its parts."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward; define one")
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield itself and all its parts, those of parts too, with their names."""
+        yield prefix, self
+        for name, part in self._children.items():
+            yield from part.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    @property
+    def has_own_parameters(self) -> bool:
+        """Whether it has parameters that are not those of a part."""
+        return bool(self._shapes)
+
+    def zero_own_grad(self) -> None:
+        """Set the gradients of its own parameters to zero, not those of its parts."""
+        for array in self._grads.values():
+            array[...] = 0
 
     def _set_up(self) -> None:
         # What a module has beside its settings and numbers; also after it was copied.

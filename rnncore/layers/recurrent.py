@@ -15,6 +15,8 @@ from rnncore.layers.embedding import Embedding, check_embedding
 from rnncore.layers.form import Form, check_gradient, check_state
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
+from rnncore.layers.recording import record_recurrent
+from rnncore.layers.tape import recording
 
 
 class Recurrent(RecurrentPasses):
@@ -47,7 +49,13 @@ learn_initial_state, dtype, seed
         embedding: Embedding | None = None,
         rows: bool = False,
     ) -> tuple[Any, State]:
-        """Run the layer and keep nothing for backward; see the class for shapes."""
+        """Run the layer; see the class for shapes.
+
+        Nothing is kept for backward, unless a `Tape` is open: then it is a training pass.
+        """
+        tape = recording()
+        if tape is not None:
+            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows)
         return self._finish(*self._take(x, state, lengths, tokens, embedding, rows))
 
     def ready(

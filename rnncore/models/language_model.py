@@ -17,7 +17,6 @@ from rnncore.arguments import as_array, check_flag, check_seed, check_size, is_n
 from rnncore.data.vocabulary import Vocabulary
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.kept import Kept, find, remember
-from rnncore.layers.module import Module
 from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_stream import LanguageStream
 from rnncore.models.model import Measure, Model
@@ -118,6 +117,7 @@ class LanguageModel(Model):
             check_size("embedding_size", embedding_size)
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        super().__init__(dtype=dtype)
         self.vocabulary = vocabulary
         self.settings: dict[str, Any] = {
             "hidden_size": hidden_size,
@@ -130,12 +130,10 @@ class LanguageModel(Model):
         #: Draws the initial weights and, in training, what dropout zeroes.
         self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": dtype, "seed": self.generator}
-        children: dict[str, Module] = {}
         self.embedding: layers.Embedding | None = None
         input_size = len(vocabulary)
         if embedding_size is not None:
             self.embedding = layers.Embedding(len(vocabulary), embedding_size, **common)
-            children["embedding"] = self.embedding
             input_size = embedding_size
         # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
         # begins at 1 as well.
@@ -146,7 +144,6 @@ class LanguageModel(Model):
         )  # fmt: skip
         self.dropout = Dropout(dropout, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
-        super().__init__(children={**children, "rnn": self.rnn, "head": self.head}, dtype=dtype)
         if self.embedding is None and not getattr(self.generator, "blank", False):
             # Of a one-hot vector a single entry is not zero: bound 1 / sqrt(1), not 1 / sqrt(H).
             with self.rnn.writable_params() as params:
