@@ -1,7 +1,10 @@
 """Optimizers, learning-rate schedules, sources, the training loop."""
 
+from rnncore.training.clipping import clip_grad_norm
+from rnncore.training.groups import Group
 from rnncore.training.loop import Callback, NonFiniteError, Trainer
-from rnncore.training.optimizers import SGD, Adam, Optimizer, RMSprop, clip_grad_norm
+from rnncore.training.optimizer import Optimizer
+from rnncore.training.optimizers import SGD, Adam, AdamW, RMSprop
 from rnncore.training.schedules import Schedule, constant, cosine, exponential
 from rnncore.training.settings import TrainingSettings
 from rnncore.training.source import Batches, Source
@@ -9,8 +12,10 @@ from rnncore.training.source import Batches, Source
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "Batches",
     "Callback",
+    "Group",
     "NonFiniteError",
     "Optimizer",
     "RMSprop",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from rnncore import files
-from rnncore.training.optimizers import clip_grad_norm
+from rnncore.training.clipping import clip_grad_norm
 from rnncore.training.settings import OPTIMIZERS, SCHEDULES, TrainingSettings
 from rnncore.training.source import Batches, Source
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from rnncore.settings import Choice, Positive, Whole, check_settings, setting
 from rnncore.training import schedules
-from rnncore.training.optimizers import SGD, Adam, Optimizer, RMSprop
+from rnncore.training.optimizer import Optimizer
+from rnncore.training.optimizers import SGD, Adam, RMSprop
 
 BUDGETS = ("epochs", "steps", "seconds")
 
