@@ -143,6 +143,12 @@ class Module:
             for name, array in child._named(which):
                 yield f"{prefix}.{name}", array
 
+    def named_modules(self, name: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield name and module of itself, which is called `name`, and of all its parts."""
+        yield name, self
+        for part, child in self._children.items():
+            yield from child.named_modules(f"{name}.{part}" if name else part)
+
     @property
     def params(self) -> Mapping[str, np.ndarray]:
         """Name and array of every parameter, for reading; `writable_params` is for writing."""
