@@ -125,6 +125,14 @@ def test_an_average_goes_on_elsewhere(how: str) -> None:
     assert average.mean.tobytes() == other.mean.tobytes() and other.updates == 4
 
 
+def test_the_first_update_takes_the_weights_as_they_are() -> None:
+    layer = rnncore.Linear(99, 4, seed=0)
+    average = Average(layer, 0.7)
+    average.load_state_dict({"updates": 0, "mean": np.full(layer.num_parameters, 1e3)})
+    average.update()
+    assert average.mean.tobytes() == layer.flat_params.tobytes()
+
+
 def test_bad_arguments_of_an_average() -> None:
     layer = rnncore.Linear(2, 2, seed=0)
     with pytest.raises(TypeError, match="module: expected a layer or model, got Adam"):

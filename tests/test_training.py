@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from rnncore import files
+from rnncore.cli.progress import _Progress
 from rnncore.data import TextChunks, TextSource, Vocabulary
 from rnncore.models import LanguageModel, Measure, Model
 from rnncore.training import (
     Callback,
     NonFiniteError,
+    ReduceOnPlateau,
     Trainer,
     TrainingSettings,
     constant,
@@ -458,6 +460,28 @@ def test_a_plateau_reduces_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
         make(steps=1, schedule="plateau", validation_fraction=0.0)
 
 
+def test_a_plateau_of_a_score_that_should_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(steps=6, validations=6, schedule="plateau", decay=0.25, patience=0)
+    measures = (Measure("score", "points", lower_is_better=False),)
+    monkeypatch.setattr(type(trainer.model), "measures", measures)
+    trainer.best = -math.inf  # as a trainer of such a model begins
+    scores = iter([1.0, 2.0, 3.0, 2.5, 4.0, 3.0, 5.0])
+    monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(scores)])
+    trainer.run()
+    assert isinstance(trainer.schedule, ReduceOnPlateau)
+    assert trainer.schedule.reductions == 2
+    assert trainer.best == 5.0 == -trainer.schedule.best
+
+
+def test_progress_counts_all_batches_of_a_step() -> None:
+    trainer = make(steps=9, accumulate=3)
+    progress = _Progress(trainer, None, 0)
+    trainer.step, trainer.position, trainer.seconds, trainer.loss = 2, 6, 2.0, 1.0
+    progress.on_step(trainer)
+    assert progress.bar.desc.startswith("300 chars/s")  # 2 steps of 3 batches of 4 x 25, in 2 s
+    progress.close()
+
+
 def test_a_validation_that_a_signal_cut_short_is_made_up_for(tmp_path: Path) -> None:
     """Otherwise the rate of a resumed training would go another way."""
 
@@ -478,7 +502,7 @@ def test_a_validation_that_a_signal_cut_short_is_made_up_for(tmp_path: Path) -> 
     }  # fmt: skip
     whole = make(**options)
     whole.run()
-    assert whole.schedule.reductions > 1  # type: ignore[attr-defined]
+    assert isinstance(whole.schedule, ReduceOnPlateau) and whole.schedule.reductions > 1
     for at in (8, 16):
         first = make(tmp_path, SignalWhileValidating(), **options)
         first.run()
