@@ -5,8 +5,8 @@ Layers
     what they hand to each other; `Cell` and `Custom` are for recurrent cells of your own, and
     `Recurrent` runs any cell by its name.
 Training
-    `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `RMSprop`; schedules, sources
-    and the training loop are in `rnncore.training`.
+    `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules,
+    averages of weights, sources and the training loop are in `rnncore.training`.
 Text
     `LanguageModel`; vocabularies and reading files are in `rnncore.data`.
 Files
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
     from rnncore.files import FileError
     from rnncore.models import LanguageModel, load
-    from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
+    from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "Cell", "Custom", "Dropout", "Embedding", "FileError",
-    "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent", "Rows", "__version__",
-    "clip_grad_norm", "count_stalls", "get_num_threads", "load", "set_num_threads", "show_config",
-    "softmax_cross_entropy",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
+    "FileError", "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent", "Rows",
+    "__version__", "clip_grad_norm", "count_stalls", "get_num_threads", "load", "set_num_threads",
+    "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
@@ -47,6 +47,7 @@ _LATER = {
     "LanguageModel": "rnncore.models",
     "load": "rnncore.models",
     "Adam": "rnncore.training",
+    "AdamW": "rnncore.training",
     "RMSprop": "rnncore.training",
     "SGD": "rnncore.training",
     "clip_grad_norm": "rnncore.training",

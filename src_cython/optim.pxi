@@ -9,6 +9,7 @@ cdef struct Update:
     ptrdiff_t count
     real lr
     real decay                  # weight decay, added to the gradient as decay * p
+    real decoupled              # weight decay beside the gradient: p loses decoupled * p
     real momentum               # of m
     real smoothing              # of v
     real eps
@@ -44,7 +45,8 @@ cdef void adam_region(void* argument, int thread, int threads) noexcept nogil:
         g = u.g[k] + u.decay * u.p[k]
         u.m[k] = u.momentum * u.m[k] + (1 - u.momentum) * g
         u.v[k] = u.smoothing * u.v[k] + (1 - u.smoothing) * g * g
-        u.p[k] = u.p[k] - u.lr * u.m[k] / (square_root(u.v[k]) * u.correction + u.eps)
+        u.p[k] = u.p[k] - (u.lr * u.m[k] / (square_root(u.v[k]) * u.correction + u.eps)
+                           + u.decoupled * u.p[k])
 
 
 cdef real* same(object array, ptrdiff_t size) except? NULL:
@@ -64,7 +66,7 @@ def sgd(params, grads, velocity, double lr, double momentum, double weight_decay
     """velocity = momentum velocity + g;  params -= lr velocity."""
     cdef ptrdiff_t size = params.size
     cdef Update u = Update(reals(params), same(grads, size), same(velocity, size), NULL, size, lr,
-                           weight_decay, momentum, 0, 0, 0)
+                           weight_decay, 0, momentum, 0, 0, 0)
     run_update(sgd_region, &u, threads)
 
 
@@ -73,16 +75,20 @@ def rmsprop(params, grads, square, velocity, double lr, double alpha, double eps
     """square = alpha square + (1 - alpha) g^2;  params -= lr g / (sqrt(square) + eps)."""
     cdef ptrdiff_t size = params.size
     cdef Update u = Update(reals(params), same(grads, size), same(velocity, size),
-                           same(square, size), size, lr, weight_decay, momentum, alpha, eps, 0)
+                           same(square, size), size, lr, weight_decay, 0, momentum, alpha, eps,
+                           0)
     run_update(rmsprop_region, &u, threads)
 
 
 def adam(params, grads, m, v, double lr, double beta1, double beta2, double eps,
-         double weight_decay, Py_ssize_t step, int threads):
-    """m, v: moving means of g and g^2;  params -= lr m' / (sqrt(v') + eps), m' and v' unbiased."""
+         double weight_decay, double decoupled, Py_ssize_t step, int threads):
+    """m, v: moving means of g and g^2;  params -= lr m' / (sqrt(v') + eps) + decoupled params.
+
+    m' and v' are m and v without their bias.
+    """
     cdef ptrdiff_t size = params.size
     cdef Update u = Update(reals(params), same(grads, size), same(m, size), same(v, size), size,
-                           lr / (1 - beta1 ** step), weight_decay, beta1, beta2, eps,
+                           lr / (1 - beta1 ** step), weight_decay, decoupled, beta1, beta2, eps,
                            (1 - beta2 ** step) ** -0.5)
     run_update(adam_region, &u, threads)
 
@@ -142,5 +148,19 @@ cdef void scale_region(void* argument, int thread, int threads) noexcept nogil:
 
 def scale(x, double factor, int threads):
     """x *= factor."""
-    cdef Update u = Update(reals(x), NULL, NULL, NULL, x.size, factor, 0, 0, 0, 0, 0)
+    cdef Update u = Update(reals(x), NULL, NULL, NULL, x.size, factor, 0, 0, 0, 0, 0, 0)
     run_update(scale_region, &u, threads)
+
+
+cdef void average_region(void* argument, int thread, int threads) noexcept nogil:
+    cdef Update u = (<Update*>argument)[0]
+    cdef ptrdiff_t k
+    for k in range(share(u.count, thread, threads), share(u.count, thread + 1, threads)):
+        u.p[k] += u.lr * (u.g[k] - u.p[k])
+
+
+def average(mean, x, double rate, int threads):
+    """mean += rate (x - mean)."""
+    cdef ptrdiff_t size = mean.size
+    cdef Update u = Update(reals(mean), same(x, size), NULL, NULL, size, rate, 0, 0, 0, 0, 0, 0)
+    run_update(average_region, &u, threads)

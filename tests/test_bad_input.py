@@ -398,6 +398,12 @@ TRAINING = {
         TypeError, lambda: rnncore.clip_grad_norm(rnncore.SGD(LAYER), 1.0), "module", "SGD"),
     "norm None": Wrong(
         ValueError, lambda: rnncore.clip_grad_norm(LAYER, None), "max_norm", "None"),
+    "group that fits nothing": Wrong(
+        ValueError, lambda: rnncore.AdamW(LAYER, groups=[{"params": "*bais*"}]), "groups[0]",
+        "*bais*"),
+    "lr of a group": Wrong(
+        ValueError, lambda: rnncore.Adam(LAYER, groups=[{"params": "*", "lr": 1.0}]), "groups[0]",
+        "lr_scale"),
     "optimizer state": Wrong(
         TypeError, lambda: rnncore.SGD(LAYER).load_state_dict(None), "state", "NoneType"),
 }  # fmt: skip

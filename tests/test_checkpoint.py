@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,7 @@ from safetensors.numpy import save_file
 from rnncore import files
 from rnncore.data import TextSource, Vocabulary
 from rnncore.models import LanguageModel
-from rnncore.training import (
-    Trainer,
-    TrainingSettings,
-)
+from rnncore.training import Callback, ReduceOnPlateau, Trainer, TrainingSettings
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -206,8 +204,13 @@ def go(trainer: Trainer, steps: int) -> None:
 
 
 def everything(trainer: Trainer) -> dict[str, Any]:
+    average, weights = trainer.average, trainer.model.flat_params
+    if average is not None and average.raw is not None:
+        assert np.array_equal(weights, average.mean)
+        weights = average.raw
     return {
-        "weights": trainer.model.flat_params.tobytes(),
+        "weights": weights.tobytes(),
+        "average": average and (average.updates, average.mean.tobytes()),
         "optimizer": [moment.tobytes() for moment in trainer.optimizer.moments.values()],
         "state": np.asarray(trainer.state).tobytes(),  # (h, c) or h
         "generator": trainer.model.generator.bit_generator.state,
@@ -225,6 +228,9 @@ def everything(trainer: Trainer) -> dict[str, Any]:
         ({"embedding_size": 5, "dtype": "float64", "dropout": 0.2}, {"optimizer": "sgd"}),
         ({"cell": "gru", "dropout": 0.3}, {}),
         ({"cell": "rnn", "embedding_size": 5}, {"clip_norm": 0.1}),
+        ({"dropout": 0.2}, {"optimizer": "adamw", "average": 0.9, "schedule": "one-cycle"}),
+        ({"embedding_size": 5, "dropout": 0.2}, {"accumulate": 3, "warmup": 0.4}),
+        ({}, {"optimizer": "sgd", "weight_decay": 0.1, "average": 0.5, "accumulate": 2}),
     ],
     ids=str,
 )
@@ -298,3 +304,93 @@ def test_another_cut_of_the_same_text_is_refused(tmp_path: Path) -> None:
     other = TextSource(tokens, batch_size=5, sequence_length=30)
     with pytest.raises(files.FileError, match=r"batch_size: expected 4 .* got 5"):
         Trainer(trainer.model, other, trainer.settings).restore(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"schedule": "plateau", "patience": 0, "learning_rate": 3.0},
+        {"schedule": "plateau", "patience": 1, "decay": 0.7, "learning_rate": 3.0, "warmup": 0.2},
+        {"average": 0.9, "accumulate": 2, "optimizer": "adamw"},
+        {"average": 0.5, "schedule": "plateau", "patience": 0, "learning_rate": 3.0},
+    ],
+    ids=str,
+)
+def test_a_run_in_two_parts_is_one_run(tmp_path: Path, settings: dict[str, Any]) -> None:
+    class Stop(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            if trainer.step == at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    whole = trained(0, tmp_path / "whole", {"dropout": 0.2}, validations=10, **settings)
+    whole.run()
+    for at in (7, 12, 20):  # at 12 a validation is due
+        first = trained(0, tmp_path / "parts", {"dropout": 0.2}, validations=10, **settings)
+        first.callbacks = (Stop(),)
+        first.run()
+        assert first.step == at
+        resumed = trained(0, tmp_path / "parts", {"dropout": 0.2}, validations=10, **settings)
+        resumed.restore(tmp_path / "parts" / "last.safetensors")
+        resumed.run()
+        assert everything(resumed) == everything(whole)
+        for name in ("last", "best"):
+            ends = [files.load(tmp_path / f / f"{name}.safetensors") for f in ("whole", "parts")]
+            for key, tensor in ends[0].tensors.items():
+                assert tensor.tobytes() == ends[1].tensors[key].tobytes()
+            one, two = (end.metadata["training"] for end in ends)
+            assert one["step"] == two["step"] and one["best"] == two["best"]
+            assert one.get("schedule") == two.get("schedule")
+            assert [p[::3] for p in one["validation_curve"]] == [
+                p[::3] for p in two["validation_curve"]
+            ]
+    if settings.get("schedule") == "plateau":
+        assert isinstance(whole.schedule, ReduceOnPlateau) and whole.schedule.reductions >= 1
+
+
+def test_what_is_frozen_is_frozen_after_a_resume(tmp_path: Path) -> None:
+    def frozen(steps: int) -> Trainer:
+        trainer = trained(0, None, {"embedding_size": 5})
+        trainer.model.rnn.freeze()
+        go(trainer, min(steps, 9))
+        trainer.model.rnn.unfreeze()  # on the way, as a callback would
+        trainer.model.head.freeze()
+        go(trainer, steps)
+        return trainer
+
+    whole, first = frozen(25), frozen(12)
+    first.save(tmp_path / "checkpoint")
+    resumed = trained(0, None, {"embedding_size": 5})
+    resumed.model.rnn.freeze()
+    resumed.restore(tmp_path / "checkpoint")
+    assert resumed.model.head.frozen and not resumed.model.rnn.frozen
+    go(resumed, 25)
+    assert everything(resumed) == everything(whole)
+    assert resumed.optimizer.state_dict()["steps_missed"] == [
+        16 if name.startswith("head") else 9 if name.startswith("rnn") else 0
+        for name in resumed.model.params
+    ]
+    tensors, metadata = files.load(tmp_path / "checkpoint")
+    for wrong in (["tail"], "head", [3]):
+        metadata["training"]["frozen"] = wrong
+        files.save(tmp_path / "broken", tensors, metadata)
+        with pytest.raises(files.FileError, match="no whole training"):
+            resumed.restore(tmp_path / "broken")
+    del metadata["training"]["frozen"]  # as files of before have it: nothing is said
+    files.save(tmp_path / "old", tensors, metadata)
+    resumed.restore(tmp_path / "old")
+    assert resumed.model.head.frozen
+
+
+def test_broken_states_of_schedules_and_averages_are_refused(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"schedule": "plateau", "average": 0.9}
+    trainer = trained(3, None, {}, **options)
+    trainer.save(tmp_path / "good")
+    tensors, metadata = files.load(tmp_path / "good")
+    for key, wrong in (
+        ("schedule", {"reductions": -1}), ("schedule", None), ("average", {"updates": "a"}),
+        ("average", {}), ("average", None),
+    ):  # fmt: skip
+        training = metadata["training"] | {key: wrong}
+        files.save(tmp_path / "broken", tensors, metadata | {"training": training})
+        with pytest.raises(files.FileError, match="no whole training"):
+            trained(0, None, {}, **options).restore(tmp_path / "broken")

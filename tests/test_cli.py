@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,7 +205,7 @@ def test_a_new_training_from_the_weights_of_a_model(folder: Path, tmp_path: Path
     assert all(
         np.array_equal(array, first.tensors[name])
         for name, array in begun.tensors.items()
-        if not name.startswith(("optimizer.", "carried_state."))
+        if not name.startswith(("optimizer.", "carried_state.", "average."))
     )
     other.write_text("Ω and foxes\n" * 200)
     refuse(*arguments, "--overwrite", "--init-from", model, match="got 'Ω', which the model has")
@@ -221,6 +222,29 @@ def test_a_resume_keeps_how_the_text_is_cut(folder: Path, text_file: Path, tmp_p
     assert training["settings"]["decay"] == 0.5
     # back to another schedule
     run(*arguments[:4], tmp_path / "last.safetensors", "--steps", 80, "--schedule", "constant")
+
+
+def test_options_of_the_training_settings(text_file: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "optimizer": "adamw", "weight_decay": 0.1, "schedule": "plateau", "patience": 1,
+        "decay": 0.7, "warmup": 0.1, "accumulate": 2, "average": 0.9,
+    }  # fmt: skip
+    options = [part for n, v in given.items() for part in (f"--{n.replace('_', '-')}", v)]
+    run("train", "text", text_file, *SMALL, *options, "--steps", 20, "--output", tmp_path)
+    last = tmp_path / "last.safetensors"
+    tensors, metadata = files.load(last)
+    settings = metadata["training"]["settings"]
+    assert {name: settings[name] for name in given} == given
+    assert (metadata["training"]["step"], metadata["training"]["position"]) == (20, 40)
+    assert "average.raw" in tensors
+    assert run("sample", last, "--length", 20, "--seed", 0).stdout
+    arguments = ("train", "text", text_file, "--samples", 0, "--resume", last, "--steps", 24)
+    for option, value in (("--average", 0.5), ("--weight-decay", 0.2)):
+        refuse(*arguments, option, value, match=f"{option}: expected .* as in the checkpoint")
+    run(*arguments, "--schedule", "one-cycle", "--accumulate", 1)
+    training = files.load(last)[1]["training"]
+    assert (training["step"], training["position"]) == (24, 44)
+    assert [training["settings"][name] for name in ("decay", "patience")] == [None, None]
 
 
 def test_sample_prints_as_it_writes(folder: Path) -> None:

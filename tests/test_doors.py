@@ -44,7 +44,7 @@ def sgd(**changes: object) -> None:
 
 def adam(**changes: object) -> None:
     given = {"params": ones(9), "grads": ones(9), "m": ones(9), "v": ones(9)}
-    kernels.adam(*(given | changes).values(), 0.1, 0.9, 0.99, 1e-8, 0.0, 1, 1)
+    kernels.adam(*(given | changes).values(), 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1, 1)
 
 
 def rmsprop(**changes: object) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import rnncore
-from rnncore.training import SGD, Adam, RMSprop, clip_grad_norm
+from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 
 def sgd(g, p, memory, t, *, lr=1e-3, momentum=0.0, weight_decay=0.0):
@@ -37,6 +37,10 @@ def adam(g, p, memory, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay
     return p - lr * m_hat / (np.sqrt(v_hat) + eps)
 
 
+def adamw(g, p, memory, t, *, lr=1e-3, weight_decay=1e-2, **options):
+    return adam(g, p, memory, t, lr=lr, **options) - lr * weight_decay * p
+
+
 @pytest.mark.parametrize(
     ("optimizer", "formula", "options"),
     [
@@ -48,6 +52,9 @@ def adam(g, p, memory, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay
         (Adam, adam, {}),
         (Adam, adam, {"lr": 0.1, "betas": (0.5, 0.9), "weight_decay": 0.1}),
         (Adam, adam, {"eps": 0.3}),
+        (AdamW, adamw, {}),
+        (AdamW, adamw, {"lr": 0.1, "betas": (0.5, 0.9), "weight_decay": 0.5}),
+        (AdamW, adamw, {"weight_decay": 0.0}),
     ],
 )
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
@@ -68,7 +75,33 @@ def test_optimizers_follow_pytorchs_formulas(
         assert np.array_equal(layer.flat_grads, before)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+@pytest.mark.parametrize("decay", [0.0, 0.01, 0.5])
+def test_adamw_is_torchs(decay: float) -> None:
+    torch = pytest.importorskip("torch")
+    layer = rnncore.LSTM(5, 7, num_layers=2, dtype=np.float64, seed=0)
+    theirs = torch.tensor(layer.flat_params.copy(), requires_grad=True)
+    options = {"lr": 0.03, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": decay}
+    ours, reference = AdamW(layer, **options), torch.optim.AdamW([theirs], **options)
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        layer.flat_grads[...] = generator.standard_normal(layer.num_parameters)
+        theirs.grad = torch.tensor(layer.flat_grads.copy())
+        ours.step()
+        reference.step()
+    np.testing.assert_allclose(layer.flat_params, theirs.detach().numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_adam_without_decay_and_adamw_without_decay_have_the_same_bits() -> None:
+    layers = [rnncore.Linear(33, 31, seed=0) for _ in range(2)]
+    steps = [Adam(layers[0], lr=0.01), AdamW(layers[1], lr=0.01, weight_decay=0.0)]
+    for _ in range(3):
+        for layer, each in zip(layers, steps, strict=True):
+            layer.flat_grads[...] = np.random.default_rng(0).standard_normal(layer.num_parameters)
+            each.step()
+    assert layers[0].flat_params.tobytes() == layers[1].flat_params.tobytes()
+
+
+@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam, AdamW])
 def test_optimizer_state_round_trip(optimizer: Any) -> None:
     layers = [rnncore.Linear(9, 2, seed=0) for _ in range(2)]
     first, second = (optimizer(layer, lr=0.1) for layer in layers)
@@ -150,7 +183,7 @@ class TestOptimizers:
         with pytest.raises(AttributeError):
             optimizer.module = rnncore.Linear(30, 20)  # type: ignore[misc]
 
-    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam, AdamW])
     def test_moments_of_another_size(self, optimizer: Any) -> None:
         layer = rnncore.Linear(3, 2, seed=0)
         steps = optimizer(layer)
@@ -191,7 +224,7 @@ class TestOptimizers:
                 steps.betas = wrong  # type: ignore[assignment]
         assert steps.betas == (0.9, 0.999)
 
-    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam, AdamW])
     def test_a_copy_goes_its_own_way(self, optimizer: Any) -> None:
         layer, twin = (rnncore.Linear(3, 2, seed=0) for _ in range(2))
         steps = optimizer(layer, lr=0.1)
@@ -207,7 +240,7 @@ class TestOptimizers:
         copied.step()
         assert steps.steps_taken == 2
 
-    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+    @pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam, AdamW])
     def test_pickle(self, optimizer: Any) -> None:
         layer = rnncore.Linear(3, 2, seed=0)
         steps = optimizer(layer, lr=0.1)

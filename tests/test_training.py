@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from rnncore import files
+from rnncore.cli.progress import _Progress
 from rnncore.data import TextChunks, TextSource, Vocabulary
 from rnncore.models import LanguageModel, Measure, Model
 from rnncore.training import (
     Callback,
     NonFiniteError,
+    ReduceOnPlateau,
     Trainer,
     TrainingSettings,
     constant,
@@ -71,6 +73,15 @@ def test_schedules() -> None:
         {"seconds": float("inf")},
         {"steps": 1, "learning_rate": float("inf")},
         {"steps": 1, "decay_after": -1},
+        {"steps": 1, "patience": 2},
+        {"steps": 1, "schedule": "plateau", "patience": -1},
+        {"steps": 1, "schedule": "plateau", "decay_after": 3},
+        {"steps": 1, "schedule": "plateau", "decay": 1.0},
+        {"steps": 1, "warmup": 1.0},
+        {"steps": 1, "weight_decay": -0.1},
+        {"steps": 1, "accumulate": 0},
+        {"steps": 1, "accumulate": 1.5},
+        {"steps": 1, "average": 1.0},
     ],
     ids=str,
 )
@@ -429,3 +440,187 @@ def test_the_trainer_knows_no_text() -> None:
     assert trainer.model.flat_params[0] == pytest.approx(3, abs=0.05)
     assert trainer.best == max(point[3] for point in trainer.validation_curve) > -0.01
     assert trainer.validation_curve[-1][4] == 3.0
+
+
+def test_a_plateau_reduces_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            rates.append(trainer.optimizer.lr)
+
+    options: dict[str, Any] = {"schedule": "plateau", "decay": 0.25, "patience": 1}
+    trainer = make(None, Rates(), steps=6, validations=6, warmup=0.3, **options)
+    losses = iter([5.0, 4.0, 4.5, 4.2, 3.0, 3.5, 3.5])
+    monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(losses)])
+    trainer.run()
+    rise = [0.0, (1 / 6) / 0.3, 1.0, 0.25, 0.25, 0.25]
+    assert rates == pytest.approx([0.02 * factor for factor in rise])
+    with pytest.raises(ValueError, match=r"source: expected held-out data.*'plateau'"):
+        make(steps=1, schedule="plateau", validation_fraction=0.0)
+
+
+def test_a_plateau_of_a_score_that_should_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(steps=6, validations=6, schedule="plateau", decay=0.25, patience=0)
+    measures = (Measure("score", "points", lower_is_better=False),)
+    monkeypatch.setattr(type(trainer.model), "measures", measures)
+    trainer.best = -math.inf  # as a trainer of such a model begins
+    scores = iter([1.0, 2.0, 3.0, 2.5, 4.0, 3.0, 5.0])
+    monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(scores)])
+    trainer.run()
+    assert isinstance(trainer.schedule, ReduceOnPlateau)
+    assert trainer.schedule.reductions == 2
+    assert trainer.best == 5.0 == -trainer.schedule.best
+
+
+def test_progress_counts_all_batches_of_a_step() -> None:
+    trainer = make(steps=9, accumulate=3)
+    progress = _Progress(trainer, None, 0)
+    trainer.step, trainer.position, trainer.seconds, trainer.loss = 2, 6, 2.0, 1.0
+    progress.on_step(trainer)
+    assert progress.bar.desc.startswith("300 chars/s")  # 2 steps of 3 batches of 4 x 25, in 2 s
+    progress.close()
+
+
+def test_a_validation_that_a_signal_cut_short_is_made_up_for(tmp_path: Path) -> None:
+    """Otherwise the rate of a resumed training would go another way."""
+
+    class SignalWhileValidating(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            if trainer.step == at:
+                measure = trainer.model.measure
+
+                def measured(*batch: Any) -> Any:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return measure(*batch)
+
+                trainer.model.measure = measured  # type: ignore[method-assign]
+
+    options: dict[str, Any] = {
+        "schedule": "plateau", "decay": 0.5, "patience": 0, "learning_rate": 3.0,
+        "steps": 16, "validations": 8,
+    }  # fmt: skip
+    whole = make(**options)
+    whole.run()
+    assert isinstance(whole.schedule, ReduceOnPlateau) and whole.schedule.reductions > 1
+    for at in (8, 16):
+        first = make(tmp_path, SignalWhileValidating(), **options)
+        first.run()
+        assert first.step == at and first.interrupted
+        assert first.validation_curve[-1][0] == at - 2
+        resumed = make(**options)
+        resumed.restore(tmp_path / "last.safetensors")
+        resumed.run()
+        curves = ([p[::3] for p in each.validation_curve] for each in (resumed, whole))
+        assert next(curves) == next(curves)
+        assert resumed.model.flat_params.tobytes() == whole.model.flat_params.tobytes()
+
+
+def test_accumulated_batches_are_one_step_of_their_mean() -> None:
+    """Four batches of one sequence are one of four sequences; the lines of the text are equal."""
+    tokens = np.random.default_rng(0).integers(0, 5, 4 * 30 + 1)
+
+    class Pieces:
+        """`count` sequences a batch, none of which goes on."""
+
+        fingerprint, settings, item, items_per_batch = "pieces", {}, "tokens", 30
+        held_out = None
+
+        def __init__(self, count: int) -> None:
+            self.count, self.per_epoch = count, 4 // count
+
+        def batch(self, number: int) -> Any:
+            first = number % self.per_epoch * self.count
+            columns = [tokens[30 * k : 30 * k + 31] for k in range(first, first + self.count)]
+            x = np.stack(columns, 1)
+            return x[:-1], x[1:]
+
+        def continues(self, number: int) -> bool:
+            return False
+
+        def describe(self) -> str:
+            return "pieces"
+
+    ends = []
+    for count, accumulate in ((4, 1), (2, 2), (1, 4)):
+        model = LanguageModel(Vocabulary("abcde"), hidden_size=8, dtype="float64", seed=0)
+        settings = TrainingSettings(
+            steps=5, accumulate=accumulate, optimizer="sgd", learning_rate=0.5, clip_norm=0.05
+        )
+        trainer = Trainer(model, Pieces(count), settings)
+        losses: list[float] = []
+
+        class Losses(Callback):
+            def on_step(self, trainer: Trainer, losses: list[float] = losses) -> None:
+                losses.append(trainer.loss)
+
+        trainer.callbacks = (Losses(),)
+        trainer.run()
+        assert (trainer.step, trainer.position, trainer.epochs) == (5, 5 * accumulate, 5.0)
+        assert trainer.optimizer.steps_taken == 5
+        assert trainer.training_curve[-1][3] == pytest.approx(np.mean(losses) / math.log(2))
+        ends.append([*model.flat_params, *losses])
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(ends[2], ends[0], rtol=1e-10, atol=1e-12)
+
+
+def test_the_state_is_carried_through_the_batches_of_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = make(epochs=2, accumulate=4)  # 27 batches an epoch: a step goes over its end
+    calls: list[tuple[Any, Any]] = []
+    forward = trainer.model.forward
+
+    def record(tokens: Any, targets: Any, state: Any) -> Any:
+        loss, after = forward(tokens, targets, state)
+        calls.append((state, after))
+        return loss, after
+
+    monkeypatch.setattr(trainer.model, "forward", record)
+    trainer.run()
+    assert (trainer.step, trainer.position, len(calls)) == (14, 56, 56)  # the last step is whole
+    fresh = [i for i, (before, _) in enumerate(calls) if before is None]
+    assert fresh == [0, 27, 54]
+    assert all(calls[i][0] is calls[i - 1][1] for i in range(1, 56) if i not in fresh)
+
+
+def test_what_is_not_finite_in_a_later_batch_of_a_step_changes_nothing() -> None:
+    trainer = make(steps=9, accumulate=3)
+    forward, calls = trainer.model.forward, []
+
+    def broken(*batch: Any) -> Any:
+        calls.append(batch)
+        loss, state = forward(*batch)
+        return (math.nan if len(calls) == 8 else loss), state
+
+    trainer.model.forward = broken  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match=r"after step 2, .*next loss is nan"):
+        trainer.run()
+    assert (trainer.step, trainer.position, trainer.optimizer.steps_taken) == (2, 6, 2)
+
+
+def test_the_optimizer_of_the_settings_decays_no_biases() -> None:
+    for name, decay, groups in (
+        ("adam", None, 0), ("adam", 0.1, 1), ("adamw", None, 1), ("adamw", 0.2, 1),
+        ("adamw", 0.0, 0), ("sgd", 0.1, 1), ("rmsprop", 0.1, 1),
+    ):  # fmt: skip
+        trainer = make(steps=1, optimizer=name, weight_decay=decay)
+        expected = {None: 0.01 if name == "adamw" else 0.0}.get(decay, decay)
+        assert type(trainer.optimizer).__name__.lower() == name
+        assert trainer.optimizer.weight_decay == expected
+        assert len(trainer.optimizer.groups) == groups
+        for group in trainer.optimizer.groups:
+            biases = tuple(each for each in trainer.model.params if "bias" in each)
+            assert group.names == biases and biases and group.weight_decay == 0.0
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_refused() -> None:
+    trainer = make(steps=3)
+    trainer.model.freeze()
+    with pytest.raises(ValueError, match=r"model: expected something to train.*frozen"):
+        trainer.run()
+    trainer.model.head.unfreeze()
+    before = trainer.model.rnn.flat_params.copy(), trainer.model.head.flat_params.copy()
+    trainer.run()
+    assert np.array_equal(trainer.model.rnn.flat_params, before[0])
+    assert not np.array_equal(trainer.model.head.flat_params, before[1])

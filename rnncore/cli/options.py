@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from rnncore.settings import Choice, Positive, Rule, Share, Whole
-from rnncore.training.settings import BUDGETS, TrainingSettings
+from rnncore.training.settings import BUDGETS, OF_SCHEDULES, TrainingSettings
 
 Decorator = Callable[[Any], Any]
 
@@ -117,8 +117,8 @@ def resumed_settings(
         )
     if any(name in given for name in BUDGETS):
         old |= dict.fromkeys(BUDGETS)
-    if given.get("schedule", "exponential") != "exponential":
-        old |= {"decay": None, "decay_after": None}
+    if given.get("schedule", old["schedule"]) != old["schedule"]:
+        old |= dict.fromkeys(OF_SCHEDULES)
     return TrainingSettings(**{name: given.get(name, value) for name, value in old.items()})
 
 

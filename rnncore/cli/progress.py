@@ -95,7 +95,7 @@ class _Progress(Callback):
             else self.mean_loss + (trainer.loss - self.mean_loss) / min(trainer.step - step, 50)
         )
         before, now = self.bar.n, trainer.fraction
-        size = trainer.source.items_per_batch
+        size = trainer.source.items_per_batch * trainer.settings.accumulate
         rate = (trainer.step - step) * size / (trainer.seconds - seconds)
         left = (time.monotonic() - began) * (1.0 - now) / (now - fraction)
         self.bar.set_description_str(

@@ -61,6 +61,7 @@ class Module:
                                    "_flat", "_reading")  # fmt: skip
 
     _take_turns = False
+    _frozen = False  # its own parameters; its parts have a mark each
 
     def __init__(
         self,
@@ -186,6 +187,7 @@ class Module:
                     if old[name].flags.writeable:  # not so where they were unpickled from
                         old[name][...] = np.nan  # who still looks there shall see it
             first = last
+        self._own_size = first
         for child in self._children.values():
             last = first + child._size()
             child._bind(flat[first:last], flat_grads[first:last], guard)
@@ -200,6 +202,12 @@ class Module:
         for prefix, child in self._children.items():
             for name, array in child._named(which):
                 yield f"{prefix}.{name}", array
+
+    def named_modules(self, name: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield name and module of itself, which is called `name`, and of all its parts."""
+        yield name, self
+        for part, child in self._children.items():
+            yield from child.named_modules(f"{name}.{part}" if name else part)
 
     @property
     def params(self) -> Mapping[str, np.ndarray]:
@@ -243,6 +251,54 @@ class Module:
                 for array in lent.values():
                     array.flags.writeable = False
                 self.weights_changed()
+
+    def freeze(self) -> None:
+        """Have optimizers leave its parameters alone, those of its parts included.
+
+        Gradients are computed as before; optimizers and `clip_grad_norm` pass them over, weight
+        decay and moments as well. A part of it may be unfrozen again by itself.
+
+        Examples
+        --------
+        >>> import rnncore
+        >>> parts = {"body": rnncore.Linear(3, 2, seed=0), "head": rnncore.Linear(2, 1, seed=1)}
+        >>> model = rnncore.Module(children=parts)
+        >>> model.freeze()
+        >>> parts["head"].unfreeze()
+        >>> model.frozen, parts["body"].frozen, model.trainable()
+        (False, True, [slice(8, 11, None)])
+        """
+        self._mark_frozen(True)
+
+    def unfreeze(self) -> None:
+        """Have optimizers update all its parameters again."""
+        self._mark_frozen(False)
+
+    def _mark_frozen(self, frozen: bool) -> None:
+        self._frozen = frozen
+        for child in self._children.values():
+            child._mark_frozen(frozen)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether all its parameters are frozen; False where it has none."""
+        return self._flat.size > 0 and not self.trainable()
+
+    def trainable(self) -> list[slice]:
+        """Return what of `flat_params` is not frozen, in ascending order, neighbours merged."""
+        found: list[slice] = []
+        self._add_trainable(found, 0)
+        return found
+
+    def _add_trainable(self, found: list[slice], first: int) -> int:
+        last = first + self._own_size
+        if last > first and not self._frozen:
+            if found and found[-1].stop == first:
+                first = found.pop().start
+            found.append(slice(first, last))
+        for child in self._children.values():
+            last = child._add_trainable(found, last)
+        return last
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; `backward(accumulate=False)` replaces them and is faster."""
@@ -390,10 +446,10 @@ class Module:
         return [f"{name}={child!r}" for name, child in self._children.items()]
 
     def __repr__(self) -> str:
-        """Return its sizes and number of parameters."""
+        """Return its sizes and number of parameters, and whether it is frozen."""
         return (
             f"{type(self).__name__}({', '.join(self._sizes_shown())}; "
-            f"{self.num_parameters:,} parameters)"
+            f"{self.num_parameters:,} parameters{', frozen' * self.frozen})"
         )
 
 

@@ -104,7 +104,7 @@ class Model(Module):
             parameters = {
                 name: array
                 for name, array in tensors.items()
-                if not name.startswith(("optimizer.", "carried_state."))
+                if not name.startswith(("optimizer.", "carried_state.", "average."))
             }
             return cls.from_description(dict(metadata["model"]), parameters)
         except (

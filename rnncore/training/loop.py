@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from rnncore import files
-from rnncore.training.optimizers import clip_grad_norm
-from rnncore.training.settings import OPTIMIZERS, SCHEDULES, TrainingSettings
+from rnncore.training import checkpoint
+from rnncore.training.average import Average
+from rnncore.training.clipping import clip_grad_norm
+from rnncore.training.schedules import ReduceOnPlateau
+from rnncore.training.settings import SCHEDULES, TrainingSettings
 from rnncore.training.source import Batches, Source
 
 if TYPE_CHECKING:
     from rnncore.models.model import Model
 
 RECORD_STEPS = 50  # one point of the training curve is the mean over so many steps
-OTHERS = ("optimizer.", "carried_state.")  # what a checkpoint holds beside the model's weights
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, kill, a terminal that is closed
 
 
@@ -45,10 +46,14 @@ class Callback:
 class Trainer:
     """Trains a model on a source of batches.
 
-    Each step takes the next batch, carries the model's state over from the batch before where
-    the source says that it goes on, clips the gradient's norm and lets the optimizer update the
-    weights. With a folder it keeps two checkpoints there: ``last.safetensors``, and
-    ``best.safetensors`` of the best validation.
+    Each step takes the next batch (or the mean over the next few: `accumulate` of the settings),
+    carries the model's state over from the batch before where the source says that it goes on,
+    clips the gradient's norm and lets the optimizer update the weights. With a folder it keeps
+    two checkpoints there: ``last.safetensors``, and ``best.safetensors`` of the best validation.
+
+    With `average` of the settings, what is validated, what the model of a file has, and what `run`
+    and `restore` leave in the model are the averaged weights; steps go on from its own weights,
+    which checkpoints hold too.
 
     PyTorch's recurrent layers train two biases where these have one: their sum moves twice as
     far there, so that Adam, clipping and weight decay take another path.
@@ -78,6 +83,13 @@ class Trainer:
         Whether the last `run` was ended by Ctrl-C or another signal.
     signal : int or None
         Which one.
+    average : Average or None
+        Of the weights, where the settings want it.
+
+    Raises
+    ------
+    ValueError
+        If the schedule needs validations and the source holds out nothing.
 
     Examples
     --------
@@ -113,8 +125,14 @@ class Trainer:
         self.settings = settings
         self.folder = None if folder is None else Path(folder)
         self.callbacks = callbacks
-        self.optimizer = OPTIMIZERS[settings.optimizer](model, settings.learning_rate)
+        self.optimizer = settings.make_optimizer(model)
         self.schedule = SCHEDULES[settings.schedule](settings)
+        if isinstance(self.schedule, ReduceOnPlateau) and source.held_out is None:
+            raise ValueError(
+                f"source: expected held-out data, by which the schedule {settings.schedule!r} "
+                "goes, got none; hold some out, or choose another schedule"
+            )
+        self.average = None if settings.average is None else Average(model, settings.average)
         self.state: Any = None
         self.step = self.position = 0
         self.seconds = 0.0
@@ -125,6 +143,7 @@ class Trainer:
         self.interrupted = False
         self.signal: int | None = None
         self._window = [0, 0.0]  # steps and sum of losses since the last point of the curve
+        self._validation_due = True  # at the beginning, and where a signal came in between
         self._running = False
 
     @property
@@ -161,31 +180,45 @@ class Trainer:
             ``last.safetensors`` is the last good checkpoint.
         OSError
             If the first or the last checkpoint cannot be written.
+        ValueError
+            If the whole model is frozen.
         """
+        if self.model.frozen:
+            raise ValueError(
+                "model: expected something to train, but all its parts are frozen; unfreeze one"
+            )
         self.interrupted, self.signal = False, None
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        with self._interruptible():
-            if self.step == 0 and not self.validation_curve:
-                self._validate()
-            self._save_last()
-            saved_at = time.monotonic()
-            validations_done = math.floor(self.fraction * self.settings.validations)
-            while self.fraction < 1.0 and self.signal is None:
-                self._train_step()
-                for callback in self.callbacks:
-                    callback.on_step(self)
-                due = math.floor(self.fraction * self.settings.validations)
-                validates = due > validations_done and self.signal is None
-                if validates:
-                    validations_done = due
-                    self._validate()
-                late = time.monotonic() - saved_at > self.settings.checkpoint_seconds
-                if validates or late:
-                    self._try_to_save(self._save_last)
-                    saved_at = time.monotonic()
-            self._save_last()
+        try:
+            with self._interruptible():
+                self._run()
+        finally:
+            if self.average is not None:
+                self.average.swap_in()
         self.interrupted = self.signal is not None
+
+    def _run(self) -> None:
+        if self._validation_due:
+            self._validate()
+        self._save_last()
+        saved_at = time.monotonic()
+        validations_done = math.floor(self.fraction * self.settings.validations)
+        while self.fraction < 1.0 and self.signal is None:
+            self._train_step()
+            for callback in self.callbacks:
+                callback.on_step(self)
+            due = math.floor(self.fraction * self.settings.validations)
+            self._validation_due = due > validations_done
+            validates = self._validation_due and self.signal is None
+            if validates:
+                validations_done = due
+                self._validate()
+            late = time.monotonic() - saved_at > self.settings.checkpoint_seconds
+            if validates or late:
+                self._try_to_save(self._save_last)
+                saved_at = time.monotonic()
+        self._save_last()
 
     def _try_to_save(self, save: Callable[[], None]) -> bool:
         try:
@@ -195,25 +228,25 @@ class Trainer:
                 f"step {self.step}: the checkpoint was not written ({error}); training goes on "
                 "and tries again at the next occasion",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return False
         return True
 
     def _train_step(self) -> None:
         start = time.perf_counter()
+        if self.average is not None:
+            self.average.swap_out()
         self.optimizer.lr = self.settings.learning_rate * self.schedule(self.epochs, self.fraction)
-        state = self.state if self.source.continues(self.position) else None
-        loss, state = self.model.forward(*self.source.batch(self.position), state)
-        if not math.isfinite(loss):
-            self._refuse(f"the next loss is {loss}, the weights were not changed")
-        self.model.backward(accumulate=False)
+        loss, state = self._gradient()
         if not math.isfinite(clip_grad_norm(self.model, self.settings.clip_norm)):
             self._refuse("the next gradient is not finite, the weights were not changed")
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
         self.state = state
         self.step += 1
-        self.position += 1
+        self.position += self.settings.accumulate
         self.loss = loss
         self.seconds += time.perf_counter() - start
         self._window = [self._window[0] + 1, self._window[1] + loss]
@@ -221,6 +254,23 @@ class Trainer:
             mean = self.model.measures[0].value(self._window[1], self._window[0])
             self.training_curve.append([self.step, self.epochs, self.seconds, mean])
             self._window = [0, 0.0]
+
+    def _gradient(self) -> tuple[float, Any]:
+        # The mean over the next batches; returns the mean loss and the state after them.
+        count, total, state = self.settings.accumulate, 0.0, self.state
+        for number in range(self.position, self.position + count):
+            state = state if self.source.continues(number) else None
+            loss, state = self.model.forward(*self.source.batch(number), state)
+            if not math.isfinite(loss):
+                self._refuse(f"the next loss is {loss}, the weights were not changed")
+            self.model.backward(accumulate=number > self.position)
+            total += loss
+        if count > 1:
+            np.multiply(self.model.flat_grads, 1.0 / count, out=self.model.flat_grads)
+        return total / count, state
+
+    def _averaged(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.average is None else self.average.applied()
 
     def _refuse(self, what: str) -> NoReturn:
         broken = [
@@ -260,11 +310,19 @@ class Trainer:
         ]
 
     def _validate(self) -> None:
+        with self._averaged():
+            self._validate_weights()
+
+    def _validate_weights(self) -> None:
         if self.source.held_out is None:
             return
         values = self.evaluate(self.source.held_out)
         if self.signal is not None:  # cut short, so not the mean over all of it
             return
+        self._validation_due = False
+        if isinstance(self.schedule, ReduceOnPlateau):
+            lower_is_better = self.model.measures[0].lower_is_better
+            self.schedule.observe(values[0] if lower_is_better else -values[0])
         self.validation_curve.append([self.step, self.epochs, self.seconds, *values])
         before, value = self.best, values[0]
         if self.model.measures[0].better(value, before):
@@ -281,38 +339,24 @@ class Trainer:
 
     def _save_good(self, path: Path) -> None:
         """Replace a good checkpoint by nothing but a good one."""
-        if not np.isfinite(self.model.flat_params).all():
+        raw = None if self.average is None else self.average.raw
+        if not all(np.isfinite(x).all() for x in (self.model.flat_params, raw) if x is not None):
             self._refuse("the weights are not finite")
         self.save(path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: the model and everything needed to go on as if never stopped."""
-        tensors = self.model.state_dict()
-        state = () if self.state is None else self.state
-        for index, array in enumerate(state if isinstance(state, tuple) else (state,)):
-            tensors[f"carried_state.{index}"] = array
-        optimizer = self.optimizer.state_dict()
-        for name in self.optimizer.moment_names:
-            tensors[f"optimizer.{name}"] = optimizer.pop(name)
-        training = {
-            "settings": dataclasses.asdict(self.settings),
-            "source": self.source.settings,
-            "fingerprint": self.source.fingerprint,
-            "optimizer": optimizer,
-            "generator": self.model.generator.bit_generator.state,
-            "position": self.position,
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": self.best,
-            "window": self._window,
-            "training_curve": self.training_curve,
-            "validation_curve": self.validation_curve,
-        }
-        model = {"kind": self.model.kind, "model": self.model.describe()}
-        files.save(path, tensors, {**model, "training": training})
+        """Write a checkpoint: the model and everything needed to go on as if never stopped.
+
+        With an average of the weights the model in the file has that; its own weights are beside.
+        """
+        with self._averaged():
+            tensors, metadata = checkpoint.contents(self)
+        files.save(path, tensors, metadata)
 
     def restore(self, path: str | os.PathLike[str], contents: files.Contents | None = None) -> None:
         """Go back to the point where `save` wrote the checkpoint at `path`.
+
+        Parts that were frozen then are frozen, all others are not.
 
         Parameters
         ----------
@@ -337,7 +381,7 @@ class Trainer:
         if (kind, metadata.get("model")) != (self.model.kind, self.model.describe()):
             raise files.FileError(f"checkpoint: {name!r} holds a model of other settings")
         try:
-            self._take(metadata["training"], tensors, name)
+            checkpoint.take(self, metadata["training"], tensors, name)
         except files.FileError:
             raise
         except (
@@ -347,47 +391,6 @@ class Trainer:
                 f"checkpoint: {name!r} holds no whole training ({type(error).__name__}: {error}); "
                 "use another copy"
             ) from None
-
-    def _take(self, training: dict[str, Any], tensors: dict[str, Any], name: str) -> None:
-        # The first checkpoints have their own name for the fingerprint, and how the data is cut
-        # among the settings.
-        fingerprint = training.get("fingerprint", training.get("text_hash"))
-        if fingerprint != self.source.fingerprint:
-            raise files.FileError(
-                f"source: expected the very data that {name!r} was trained on, got other data; "
-                "name the same files in the same order, with the same encoding, or begin a new "
-                "training from its weights (at the command line --init-from MODEL)"
-            )
-        cut = training.get("source", training["settings"])
-        for key, value in self.source.settings.items():
-            if cut[key] != value:
-                raise files.FileError(
-                    f"{key}: expected {cut[key]} as in the checkpoint {name!r}, got {value}"
-                )
-        carried = [tensors[key] for key in sorted(tensors) if key.startswith("carried_state.")]
-        counts = {key: training[key] for key in ("position", "step")}
-        if not all(type(count) is int and count >= 0 for count in counts.values()):
-            raise ValueError(f"expected whole numbers, got {counts}")
-        numbers = [float(training["seconds"]), float(training["best"]), *training["window"]]
-        steps_in_window, window_sum = numbers[2:]
-        curves = [list(training["training_curve"]), list(training["validation_curve"])]
-        moments = {key: tensors[f"optimizer.{key}"] for key in self.optimizer.moment_names}
-        generator = self.model.generator.bit_generator
-        before = generator.state
-        generator.state = training["generator"]
-        try:
-            self.optimizer.load_state_dict(training["optimizer"] | moments)
-            self.model.load_state_dict(
-                {key: array for key, array in tensors.items() if not key.startswith(OTHERS)}
-            )
-        except BaseException:
-            generator.state = before
-            raise
-        self.state = carried[0] if len(carried) == 1 else tuple(carried) or None
-        self.position, self.step = counts["position"], counts["step"]
-        self.seconds, self.best = numbers[:2]
-        self._window = [steps_in_window, window_sum]
-        self.training_curve, self.validation_curve = curves
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
