@@ -3,7 +3,9 @@
 Layers
     `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` puts them together; `Rows` is
     what they hand to each other; `Cell` and `Custom` are for recurrent cells of your own, and
-    `Recurrent` runs any cell by its name.
+    `Recurrent` runs any cell by its name. `Module` and `Sequential` are for nets made of them.
+Gradients
+    `Tape` records layers and what stands between them, `functions`; `check_gradients`.
 Training
     `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules,
     averages of weights, sources and the training loop are in `rnncore.training`.
@@ -21,29 +23,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rnncore import functions
 from rnncore.config import __version__, show_config
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import count_stalls, get_num_threads, set_num_threads
-from rnncore.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, Module, Recurrent
+from rnncore.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Dropout,
+    Embedding,
+    Linear,
+    Module,
+    Recurrent,
+    Sequential,
+    Tape,
+    Value,
+)
 from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
     from rnncore.files import FileError
+    from rnncore.gradients import GradientError, check_gradients
     from rnncore.models import LanguageModel, load
     from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent", "Rows",
-    "__version__", "clip_grad_norm", "count_stalls", "get_num_threads", "load", "set_num_threads",
-    "show_config", "softmax_cross_entropy",
+    "FileError", "GradientError", "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent",
+    "Rows", "Sequential", "Tape", "Value", "__version__", "check_gradients", "clip_grad_norm",
+    "count_stalls", "functions", "get_num_threads", "load", "set_num_threads", "show_config",
+    "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
     "Cell": "rnncore.cells",
     "Custom": "rnncore.cells",
     "FileError": "rnncore.files",
+    "GradientError": "rnncore.gradients",
+    "check_gradients": "rnncore.gradients",
     "LanguageModel": "rnncore.models",
     "load": "rnncore.models",
     "Adam": "rnncore.training",

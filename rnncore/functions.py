@@ -1,7 +1,7 @@
 """Functions of arrays that a tape records: what stands between layers.
 
 Each takes arrays, `rnncore.Rows` or values of a tape. It returns an array or rows, and a value
-where one of its arguments is a value. dL/dx stands for the derivative of the loss by x, y for the result.
+where one of its arguments is a value. dL/dx is the derivative of the loss by x, y the result.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from rnncore.layers.tape import (
     raw,
     recording,
     sum_to,
+    take,
     tape_of,
 )
 
 __all__ = [
     "add", "columns", "concatenate", "dropout", "einsum", "gather", "matmul", "max_over_time",
     "mean", "mean_over_time", "multiply", "pack", "relu", "reshape", "sigmoid", "softmax", "stack",
-    "sum", "tanh", "transpose", "unpack",
+    "sum", "take", "tanh", "transpose", "unpack",
 ]  # fmt: skip
 
 
@@ -107,8 +108,8 @@ def concatenate(parts: Sequence[Any], axis: int = -1) -> Any:
         raise ValueError("parts: expected at least one array, got none")
     rows = [array for array in arrays if isinstance(array, Rows)]
     if rows and (
-        len(rows) < len(arrays) or any(one.batch is not rows[0].batch for one in rows)
-        or axis not in (-1, 1)
+        len(rows) < len(arrays) or axis not in (-1, 1)
+        or any(one.batch is None or not one.batch.is_like(rows[0].batch) for one in rows)
     ):  # fmt: skip
         raise ValueError("parts: expected arrays alone, or rows of one batch along their features")
     array = np.concatenate([numbers(array) for array in arrays], axis)

@@ -76,9 +76,11 @@ class Batch:
 
     def is_like(self, other: Batch | None) -> bool:
         """Whether rows of the other are rows of this one."""
-        if self is other or other is None or not (self.dense and other.dense):
+        if self is other or other is None or self.dense != other.dense:
             return self is other
-        return (self.steps, self.batch) == (other.steps, other.batch)
+        if (self.steps, self.batch) != (other.steps, other.batch):
+            return False
+        return self.dense or np.array_equal(self.lengths, other.lengths)
 
     @cached_property
     def lengths(self) -> np.ndarray:

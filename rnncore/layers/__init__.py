@@ -5,6 +5,9 @@ from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
+from rnncore.layers.sequential import Sequential
 from rnncore.layers.standard import GRU, LSTM, RNN
+from rnncore.layers.tape import Tape, Value
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Module", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Module", "Recurrent",
+           "Sequential", "Tape", "Value"]  # fmt: skip

@@ -21,7 +21,8 @@ class Value:
     """A number, an array or rows on a tape.
 
     Layers and functions of `rnncore` take values where they take arrays, and give values for
-    values. Operators work as on arrays. What stands in `array` is for reading alone: the way back needs it.
+    values. Operators work as on arrays. What stands in `array` is for reading alone: the way back
+    needs it.
 
     Attributes
     ----------
@@ -131,10 +132,11 @@ class Tape:
     --------
     >>> import numpy as np, rnncore
     >>> rnn, head = rnncore.GRU(3, 8, seed=0), rnncore.Linear(8, 2, seed=0)
-    >>> x, labels = np.ones((7, 4, 3), np.float32), np.zeros((7, 4), int)
+    >>> x, wanted = np.ones((7, 4, 3), np.float32), np.zeros((7, 4, 2), np.float32)
     >>> with rnncore.Tape() as tape:
     ...     y, h = rnn(x)
-    ...     loss = rnncore.cross_entropy(head(y), labels)
+    ...     error = head(y) - wanted
+    ...     loss = rnncore.functions.mean(error * error)
     >>> tape.backward(loss)
     >>> bool(np.abs(rnn.grads["weight_hh_l0"]).max() > 0)
     True
@@ -377,7 +379,8 @@ def _common(*operands: Any) -> Any:
     if not rows:
         return None
     for one in rows:
-        if one.batch is not rows[0].batch or one.length != rows[0].length:
+        assert one.batch is not None
+        if not one.batch.is_like(rows[0].batch):
             raise ValueError("expected rows of one batch, got those of several")
     for one in operands:
         if not isinstance(one, Rows) and np.ndim(one) > 1:
