@@ -6,8 +6,10 @@ from rnncore.data.ragged import Ragged
 from rnncore.data.reading import read_text, read_tokens
 from rnncore.data.source import TextChunks, TextSettings, TextSource, split_text
 from rnncore.data.vocabulary import Vocabulary
+from rnncore.data.words import BatchWords, WordTable, WordVocabulary, characters_of
 
 __all__ = [
-    "Ragged", "SequenceBatches", "TextChunks", "TextSettings", "TextSource", "Vocabulary",
-    "fingerprint_of", "read_text", "read_tokens", "split_text",
+    "BatchWords", "Ragged", "SequenceBatches", "TextChunks", "TextSettings", "TextSource",
+    "Vocabulary", "WordTable", "WordVocabulary", "characters_of", "fingerprint_of", "read_text",
+    "read_tokens", "split_text",
 ]  # fmt: skip
