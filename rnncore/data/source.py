@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.arguments import as_array
+from rnncore.data.fingerprint import fingerprint_of
 from rnncore.settings import Share, Whole, check_settings, setting
 
 Batch = tuple[NDArray[np.integer], NDArray[np.integer]]
@@ -184,11 +184,7 @@ class TextSource:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the text's values, the same for every type of integers."""
-        digest, block = hashlib.blake2b(digest_size=16), 1 << 20
-        for first in range(0, len(self.tokens), block):
-            part = self.tokens[first : first + block]
-            digest.update(np.ascontiguousarray(part, dtype="<i4").data)
-        return digest.hexdigest()
+        return fingerprint_of(self.tokens)
 
     def batch(self, number: int) -> Batch:
         """Return inputs and targets of batch `number`, counted from the very first."""

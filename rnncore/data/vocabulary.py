@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnncore.arguments import check_tokens
+from rnncore.arguments import check_flag, check_tokens
+from rnncore.data.unknowns import check_least_count, some_of
 
 BYTES = "bytes"  # stands where an encoding is asked for: the alphabet is the file's bytes
 BLOCK = 1 << 16  # characters numbered at a time
@@ -21,23 +23,46 @@ class Vocabulary:
     text
         Any text; its distinct characters become the vocabulary. With ``bytes`` the symbols are
         byte values: strings are then encoded and decoded as UTF-8 on their way in and out.
+    unknown
+        Whether there is one number more, the last, for all that the vocabulary does not know; it
+        is decoded as U+FFFD, or a byte as ``?``. Without it such characters are refused.
+    least_count
+        How often a character has to be in the text to be known; above 1 only with `unknown`. So
+        the text that a model learns from has unknowns too.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the text is neither str nor bytes, or empty, or no character is as frequent as that.
 
     Examples
     --------
     >>> vocabulary = Vocabulary("hello")
     >>> len(vocabulary), vocabulary.encode("hole"), vocabulary.decode([1, 0, 2, 2, 3])
     (4, array([1, 3, 2, 0], dtype=uint8), 'hello')
+    >>> Vocabulary("hello", unknown=True, least_count=2).encode("lol")
+    array([0, 1, 0], dtype=uint8)
     """
 
     is_bytes: bool
     symbols: NDArray[np.uint32]
+    has_unknown: bool
 
-    def __init__(self, text: str | bytes) -> None:
+    def __init__(self, text: str | bytes, *, unknown: bool = False, least_count: int = 1) -> None:
         if not isinstance(text, str | bytes):
             raise TypeError(f"text: expected str or bytes, got {type(text).__name__}")
         if not text:
             raise ValueError("text: expected at least one character to make a vocabulary of")
-        self._number(code_points_of([text]), isinstance(text, bytes))
+        least_count = check_least_count(least_count, check_flag("unknown", unknown))
+        symbols = code_points_of([text])
+        if least_count > 1:
+            symbols = symbols[_counts_of(symbols, text) >= least_count]
+            if not symbols.size:
+                raise ValueError(
+                    f"least_count: expected a character of the text {least_count} times at least, "
+                    "but none is as frequent; give a smaller one"
+                )
+        self._number(symbols, isinstance(text, bytes), unknown)
 
     @classmethod
     def of(cls, symbols: NDArray[np.uint32], is_bytes: bool) -> Vocabulary:
@@ -46,22 +71,25 @@ class Vocabulary:
         vocabulary._number(symbols, is_bytes)
         return vocabulary
 
-    def _number(self, symbols: NDArray[np.uint32], is_bytes: bool) -> None:
+    def _number(self, symbols: NDArray[np.uint32], is_bytes: bool, unknown: bool = False) -> None:
         self.is_bytes = is_bytes
         self.symbols = symbols
+        self.has_unknown = unknown
         # One entry more than the largest code point: unknown larger ones are clipped onto it.
-        self._numbers = np.full(int(symbols[-1]) + 2, -1, dtype=np.int32)
+        absent = symbols.size if unknown else -1
+        self._numbers = np.full(int(symbols[-1]) + 2, absent, dtype=np.int32)
         self._numbers[symbols] = np.arange(symbols.size, dtype=np.int32)
 
     def __len__(self) -> int:
-        """Return the number of distinct symbols."""
-        return self.symbols.size
+        """Return the number of distinct symbols, the unknown among them."""
+        return self.symbols.size + self.has_unknown
 
     def __eq__(self, other: object) -> bool:
         """Return whether both have the same symbols and the same kind of alphabet."""
         return (
             isinstance(other, Vocabulary)
             and self.is_bytes == other.is_bytes
+            and self.has_unknown == other.has_unknown
             and np.array_equal(self.symbols, other.symbols)
         )
 
@@ -79,7 +107,8 @@ class Vocabulary:
         Raises
         ------
         ValueError
-            If `text` has characters that the vocabulary does not; the message lists them.
+            If `text` has characters that the vocabulary does not, and it has no unknown; the
+            message lists them.
         """
         if self.is_bytes and isinstance(text, str):
             text = text.encode("utf-8")
@@ -102,11 +131,9 @@ class Vocabulary:
             space[...] = numbers[: space.size]
             place += numbers.size
         if unknown:
-            shown = ", ".join(repr(chr(code)) for code in sorted(unknown)[:8])
-            more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
             raise ValueError(
                 f"text: expected only characters of the vocabulary ({len(self)} symbols), got "
-                f"{shown}{more}, which the model has never seen; leave them out"
+                f"{some_of(map(chr, unknown))}, which the model has never seen; leave them out"
             )
         return place
 
@@ -128,19 +155,24 @@ class Vocabulary:
         numbers = np.asarray(tokens)
         if numbers.size:
             numbers = check_tokens("tokens", numbers, len(self))
-        codes = self.symbols[numbers.astype(np.intp)]
+        symbols = self.symbols
+        if self.has_unknown:
+            symbols = np.append(symbols, np.uint32(ord("?" if self.is_bytes else "\ufffd")))
+        codes = symbols[numbers.astype(np.intp)]
         return codes.astype(np.uint8 if self.is_bytes else "<u4").tobytes()
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """Return a description that `json` can write and `from_json` reads."""
         symbols = self.symbols.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-        return {"alphabet": BYTES if self.is_bytes else "characters", "symbols": symbols}
+        description = {"alphabet": BYTES if self.is_bytes else "characters", "symbols": symbols}
+        return {**description, "unknown": True} if self.has_unknown else description
 
     @classmethod
-    def from_json(cls, description: dict[str, str]) -> Vocabulary:
+    def from_json(cls, description: dict[str, Any]) -> Vocabulary:
         """Return the vocabulary that `to_json` described."""
         symbols = description["symbols"]
-        return cls(symbols.encode("latin-1") if description["alphabet"] == BYTES else symbols)
+        text = symbols.encode("latin-1") if description["alphabet"] == BYTES else symbols
+        return cls(text, unknown=description.get("unknown", False))
 
 
 def code_points_of(blocks: Iterable[str | bytes]) -> NDArray[np.uint32]:
@@ -149,6 +181,14 @@ def code_points_of(blocks: Iterable[str | bytes]) -> NDArray[np.uint32]:
     for codes in _codes(blocks):
         present[codes] = True
     return np.flatnonzero(present).astype(np.uint32)
+
+
+def _counts_of(symbols: NDArray[np.uint32], text: str | bytes) -> NDArray[np.intp]:
+    # How often each of these, all code points of the text, is in it.
+    counts = np.zeros(symbols.size, np.intp)
+    for codes in _codes([text]):
+        counts += np.bincount(np.searchsorted(symbols, codes), minlength=symbols.size)
+    return counts
 
 
 def _codes(blocks: Iterable[str | bytes]) -> Iterator[NDArray[np.integer]]:
