@@ -44,6 +44,7 @@ from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
+    from rnncore.estimators import Tagger
     from rnncore.files import FileError
     from rnncore.gradients import GradientError, check_gradients
     from rnncore.models import LanguageModel, load
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
     "FileError", "GradientError", "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent",
-    "Rows", "Sequential", "Tape", "Value", "__version__", "check_gradients", "clip_grad_norm",
-    "count_stalls", "functions", "get_num_threads", "load", "set_num_threads", "show_config",
-    "softmax_cross_entropy",
+    "Rows", "Sequential", "Tagger", "Tape", "Value", "__version__", "check_gradients",
+    "clip_grad_norm", "count_stalls", "functions", "get_num_threads", "load", "set_num_threads",
+    "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
@@ -63,6 +64,7 @@ _LATER = {
     "FileError": "rnncore.files",
     "GradientError": "rnncore.gradients",
     "check_gradients": "rnncore.gradients",
+    "Tagger": "rnncore.estimators",
     "LanguageModel": "rnncore.models",
     "load": "rnncore.models",
     "Adam": "rnncore.training",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rnncore.engine.rows import Rows
+from rnncore.layers.broadcast import common_rows, like, numbers, sum_to
 
 if TYPE_CHECKING:
     from rnncore.layers.module import Module
@@ -331,18 +332,6 @@ def raw(value: Any) -> Any:
     return value.array if isinstance(value, Value) else value
 
 
-def numbers(array: Any) -> Any:
-    """Return rows as an array (rows, features); anything else as it is."""
-    return array.array() if isinstance(array, Rows) else array
-
-
-def like(array: Any, model: Any) -> Any:
-    """Return an array (rows, features) as rows of the batch of a model, if that is rows."""
-    if not isinstance(model, Rows):
-        return array
-    return Rows.of(np.ascontiguousarray(array))._replace(batch=model.batch)
-
-
 def _sum(a: Any, b: Any) -> Any:
     return like(numbers(a) + numbers(b), a)
 
@@ -360,37 +349,6 @@ def is_wanted(value: Any) -> bool:
     return isinstance(value, Value) and value.is_wanted
 
 
-def sum_to(gradient: Any, model: Any) -> Any:
-    """Sum a gradient over the axes that an operand was broadcast along."""
-    if isinstance(model, Rows):
-        return gradient
-    array, shape = numbers(gradient), np.shape(model)
-    if np.shape(array) == shape:
-        return array
-    array = np.asarray(array)
-    array = array.sum(axis=tuple(range(array.ndim - len(shape))))
-    kept = tuple(k for k, size in enumerate(shape) if size == 1 and array.shape[k] > 1)
-    return array.sum(axis=kept, keepdims=True) if kept else array
-
-
-def _common(*operands: Any) -> Any:
-    # What results of elementwise functions are like: rows of one batch, if any operand is.
-    rows = [one for one in operands if isinstance(one, Rows)]
-    if not rows:
-        return None
-    for one in rows:
-        assert one.batch is not None
-        if not one.batch.is_like(rows[0].batch):
-            raise ValueError("expected rows of one batch, got those of several")
-    for one in operands:
-        if not isinstance(one, Rows) and np.ndim(one) > 1:
-            raise ValueError(
-                f"expected rows, a number or an array (features,) beside rows, got shape "
-                f"{np.shape(one)}; pack() it first"
-            )
-    return rows[0]
-
-
 def _operand(value: Any) -> Any:
     # A constant array is copied: it may change before the way back.
     array = raw(value)
@@ -402,7 +360,7 @@ def _operand(value: Any) -> Any:
 def add(a: Any, b: Any) -> Any:
     """Return a + b, broadcast as NumPy does; arrays, numbers or rows."""
     x, y = _operand(a), _operand(b)
-    model = _common(x, y)
+    model = common_rows(x, y)
     result, tape = like(numbers(x) + numbers(y), model), tape_of(a, b)
     if tape is None:
         return result
@@ -415,7 +373,7 @@ def add(a: Any, b: Any) -> Any:
 def multiply(a: Any, b: Any) -> Any:
     """Return a * b, element by element, broadcast as NumPy does; arrays, numbers or rows."""
     x, y = _operand(a), _operand(b)
-    model = _common(x, y)
+    model = common_rows(x, y)
     result, tape = like(numbers(x) * numbers(y), model), tape_of(a, b)
     if tape is None:
         return result

@@ -13,7 +13,10 @@ from rnncore.models.model import Measure, Model, kind_of
 __all__ = ["KINDS", "LanguageModel", "Measure", "Model", "from_contents", "load"]
 
 #: The kind that a file names: module and class, imported when a file asks for it.
-KINDS = {"language model": ("rnncore.models.language_model", "LanguageModel")}
+KINDS = {
+    "language model": ("rnncore.models.language_model", "LanguageModel"),
+    "tagger": ("rnncore.models.tagger_model", "TaggerModel"),
+}
 
 
 def load(path: str | os.PathLike[str]) -> Any:

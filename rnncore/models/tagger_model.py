@@ -1,0 +1,190 @@
+"""A tagger of words: what they are by themselves, how they are spelled, what stands around them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnncore import functions as F
+from rnncore import layers
+from rnncore.arguments import check_seed
+from rnncore.data.tagged import TaggedBatch, TaggerVocabularies
+from rnncore.data.vocabulary import Vocabulary
+from rnncore.data.words import WordVocabulary
+from rnncore.layers.tape import Value, recording
+from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
+from rnncore.models.model import Measure
+from rnncore.models.taped import TapedModel
+from rnncore.settings import Choice, Share, Whole, check_settings, setting
+
+CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggerSettings:
+    """Defaults, rules and help of what a tagger is made with."""
+
+    hidden_size: int = setting(200, Whole(), "Units of a direction of the sentence.", fixed=True)
+    num_layers: int = setting(1, Whole(), "Recurrent layers over the sentence.", fixed=True)
+    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    directions: str = setting(
+        "both", Choice(("both", "forward")), "How the sentence is read.", fixed=True
+    )
+    spelling: str = setting(
+        "characters", Choice(("characters", "none")), "What is known of unknown words.", fixed=True
+    )
+    word_size: int = setting(100, Whole(), "Numbers of a word's vector.", fixed=True)
+    character_size: int = setting(32, Whole(), "Numbers of a character's vector.", fixed=True)
+    spelling_size: int = setting(64, Whole(), "Units of a direction of a word.", fixed=True)
+    dropout: float = setting(0.4, Share(), "Share of units zeroed in training.", fixed=True)
+    word_dropout: float = setting(
+        0.25, Share(), "Share of words that training takes for unknown.", fixed=True
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+class TaggerModel(TapedModel):
+    """Gives each word of a sentence a tag.
+
+    ``x_t = [E_w(word_t), last states of bi-rnn(E_c(characters of word_t))]``
+    ``p(tag_t) = softmax(W [h_t forward, h_t backward] + b),  h = bi-rnn(dropout(x))``
+
+    Words that are not known have one vector, and their characters (Ling et al., "Finding function
+    in form: compositional character models for open vocabulary word representation", 2015;
+    Plank et al., "Multilingual part-of-speech tagging with bidirectional long short-term memory
+    models and auxiliary loss", 2016). In training some words are taken for unknown, so that the
+    model learns to rely on how they are spelled.
+
+    Parameters
+    ----------
+    vocabularies
+    settings
+        Its values can be given by name instead.
+    seed
+        For the initial weights and for dropout.
+
+    Examples
+    --------
+    >>> from rnncore.data.tagged import Sentences, TaggerVocabularies
+    >>> sentences, tags = [["A", "dog"], ["Dogs"]], [["DET", "NOUN"], ["NOUN"]]
+    >>> model = TaggerModel(TaggerVocabularies.of(sentences, tags), hidden_size=8, seed=0)
+    >>> batch = Sentences(sentences, model.vocabularies).batch(np.array([0, 1]))
+    >>> model.logits(batch).features
+    2
+    """
+
+    kind = "tagger"
+    measures = (
+        Measure("loss", "nats per word"),
+        Measure("accuracy", "% right", factor=100.0, lower_is_better=False),
+    )
+
+    def __init__(
+        self,
+        vocabularies: TaggerVocabularies,
+        settings: TaggerSettings | None = None,
+        *,
+        seed: int | np.random.Generator | None = None,
+        **values: Any,
+    ) -> None:
+        if settings is not None and values:
+            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
+        super().__init__()
+        s = settings or TaggerSettings(**values)
+        self.vocabularies, self.settings = vocabularies, dataclasses.asdict(s)
+        #: Draws the initial weights and, in training, dropout and unknown words.
+        self.generator = check_seed(seed)
+        g, cell, size = self.generator, CELLS[s.cell], s.word_size
+        more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
+        self.words = layers.Embedding(len(vocabularies.words), s.word_size, seed=g)
+        self.spelling: Any = None
+        if s.spelling == "characters":
+            self.characters = layers.Embedding(len(vocabularies.letters), s.character_size, seed=g)
+            self.spelling = cell(
+                s.character_size, s.spelling_size, bidirectional=True, seed=g, **more
+            )
+            size += 2 * s.spelling_size
+        both = s.directions == "both"
+        self.context = cell(
+            size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
+            dropout=s.dropout if s.num_layers > 1 else 0.0, seed=g, **more,
+        )  # fmt: skip
+        self.dropout = layers.Dropout(s.dropout, seed=g)
+        self.head = layers.Linear((1 + both) * s.hidden_size, len(vocabularies.tags), seed=g)
+        # Vectors of unit variance would drown what the spelling says.
+        for table in (self.words, *([self.characters] if self.spelling is not None else [])):
+            with table.writable_params() as params:
+                params["weight"] *= np.float32(0.1 if table is self.words else 0.3)
+
+    def logits(self, batch: TaggedBatch) -> Any:
+        """Return rows of one number a tag for each word; a value while a tape is open."""
+        words, lengths = batch.words, batch.lengths
+        if recording() is not None:
+            unknown = self.vocabularies.words.unknown
+            drawn = self.generator.random(words.shape) < self.settings["word_dropout"]
+            words = np.where(drawn, unknown or 0, words)
+        x = self.words(words, lengths)
+        if self.spelling is not None:
+            _, last = self.spelling(self.characters(batch.letters, batch.sizes), rows=True)
+            h = last[0] if isinstance(last, tuple) else last
+            spelled = F.concatenate([h[0], h[1]])
+            x = F.concatenate([x, F.gather(spelled, batch.spelled, lengths)])
+        y, _ = self.context(self.dropout(x), rows=True)
+        return self.head(self.dropout(y))
+
+    def loss(self, *batch: Any) -> Value:
+        """Return the mean over words of ``-log p(tag)``; the last of the batch are the tags."""
+        *arrays, tags = batch
+        logits = self.logits(TaggedBatch(*arrays))
+        loss, gradient = softmax_cross_entropy(logits.array, tags)
+        found: Value = logits.tape.record(loss, (logits,), lambda d: (gradient,))
+        return found
+
+    def measure(self, *batch: Any) -> tuple[list[tuple[float, float]], None]:
+        """Return sum and count of the losses and of the right tags."""
+        *arrays, tags, _ = batch
+        logits = self.logits(TaggedBatch(*arrays))
+        right = logits.array().argmax(1) == logits.batch.tokens(np.asarray(tags))
+        total, count = cross_entropy_sum(logits, tags)
+        return [(total, count), (float(right.sum()), count)], None
+
+    def probabilities(self, batch: TaggedBatch) -> NDArray[Any]:
+        """Return the probability of each tag, (T, B, tags), zero beyond each sentence."""
+        array = F.unpack(self.logits(batch))
+        inside = np.arange(len(array))[:, None] < batch.lengths
+        found: NDArray[Any] = F.softmax(array) * inside[:, :, None]
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings and the vocabularies as `json` can write them."""
+        known = {name: one.to_json() for name, one in self.vocabularies._asdict().items()}
+        return {**self.settings, "vocabularies": known}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any], tensors: dict[str, Any]) -> Self:
+        """Return the model of a file; sizes that its tensors do not have are refused first."""
+        settings = dict(description)
+        known = settings.pop("vocabularies")
+        vocabularies = TaggerVocabularies(
+            WordVocabulary.from_json(known["words"]), Vocabulary.from_json(known["letters"]),
+            WordVocabulary.from_json(known["tags"]),
+        )  # fmt: skip
+        # Arrays without bytes may claim any size.
+        sizes = {
+            "words.weight": (len(vocabularies.words), settings["word_size"]),
+            "head.bias": (len(vocabularies.tags),),
+            "context.weight_hh_l0": tensors["context.weight_hh_l0"].shape,
+        }
+        rows = {"lstm": 4, "gru": 3, "rnn": 1}[settings["cell"]] * settings["hidden_size"]
+        sizes["context.weight_hh_l0"] = rows, settings["hidden_size"]
+        for name, shape in sizes.items():
+            if tensors[name].shape != shape:
+                raise ValueError(f"{name} is {tensors[name].shape}, not {shape}")
+        model = cls(vocabularies, TaggerSettings(**settings), seed=0)
+        model.load_state_dict(tensors)
+        return model
