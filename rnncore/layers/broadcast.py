@@ -35,8 +35,7 @@ def sum_to(gradient: Any, model: Any) -> Any:
 
 
 def common_rows(*operands: Any) -> Any:
-    """Return rows that results of elementwise functions are like, or None; refuse several batches."""
-    # What results of elementwise functions are like: rows of one batch, if any operand is.
+    """Return the rows that elementwise results are like, or None; refuse several batches."""
     rows = [one for one in operands if isinstance(one, Rows)]
     if not rows:
         return None
