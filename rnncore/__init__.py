@@ -1,16 +1,21 @@
 """Recurrent networks on CPUs: compiled, hand-derived forward and backward passes.
 
 Layers
-    `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` puts them together; `Rows` is
-    what they hand to each other; `Cell` and `Custom` are for recurrent cells of your own, and
-    `Recurrent` runs any cell by its name. `Module` and `Sequential` are for nets made of them.
+    `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` and `Sequential` are for nets
+    made of them; `Rows` is what they hand to each other; `Cell` and `Custom` are for recurrent
+    cells of your own, and `Recurrent` runs any cell by its name.
 Gradients
     `Tape` records layers and what stands between them, `functions`; `check_gradients`.
+Losses
+    `cross_entropy`, `binary_cross_entropy_with_logits`, `mse_loss`, `l1_loss`, `huber_loss`,
+    `quantile_loss`, `gaussian_nll_loss`, `ctc_loss`: each returns a `Loss`, or on a tape a value;
+    `softmax_cross_entropy` may write its gradient in place.
 Training
-    `softmax_cross_entropy`, `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules,
-    averages of weights, sources and the training loop are in `rnncore.training`.
-Text
-    `LanguageModel`; vocabularies and reading files are in `rnncore.data`.
+    `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules, averages of weights, sources
+    and the training loop are in `rnncore.training`.
+Models
+    `LanguageModel` writes text, `Tagger` tags words; vocabularies and readers are in
+    `rnncore.data`.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -40,45 +45,57 @@ from rnncore.layers import (
     Tape,
     Value,
 )
-from rnncore.losses import softmax_cross_entropy
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
     from rnncore.estimators import Tagger
     from rnncore.files import FileError
     from rnncore.gradients import GradientError, check_gradients
+    from rnncore.losses import (
+        Loss,
+        binary_cross_entropy_with_logits,
+        cross_entropy,
+        ctc_loss,
+        gaussian_nll_loss,
+        huber_loss,
+        l1_loss,
+        mse_loss,
+        quantile_loss,
+        softmax_cross_entropy,
+    )
     from rnncore.models import LanguageModel, load
     from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "GradientError", "LanguageModel", "Linear", "Module", "RMSprop", "Recurrent",
-    "Rows", "Sequential", "Tagger", "Tape", "Value", "__version__", "check_gradients",
-    "clip_grad_norm", "count_stalls", "functions", "get_num_threads", "load", "set_num_threads",
+    "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
+    "Recurrent", "Rows", "Sequential", "Tagger", "Tape", "Value", "__version__",
+    "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm", "count_stalls",
+    "cross_entropy", "ctc_loss", "functions", "gaussian_nll_loss", "get_num_threads",
+    "huber_loss", "l1_loss", "load", "mse_loss", "quantile_loss", "set_num_threads",
     "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
-    "Cell": "rnncore.cells",
-    "Custom": "rnncore.cells",
-    "FileError": "rnncore.files",
-    "GradientError": "rnncore.gradients",
-    "check_gradients": "rnncore.gradients",
-    "Tagger": "rnncore.estimators",
-    "LanguageModel": "rnncore.models",
-    "load": "rnncore.models",
-    "Adam": "rnncore.training",
-    "AdamW": "rnncore.training",
-    "RMSprop": "rnncore.training",
-    "SGD": "rnncore.training",
-    "clip_grad_norm": "rnncore.training",
-}
+    "rnncore.cells": ("Cell", "Custom"),
+    "rnncore.estimators": ("Tagger",),
+    "rnncore.files": ("FileError",),
+    "rnncore.gradients": ("GradientError", "check_gradients"),
+    "rnncore.losses": (
+        "Loss", "binary_cross_entropy_with_logits", "cross_entropy", "ctc_loss",
+        "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "quantile_loss",
+        "softmax_cross_entropy",
+    ),
+    "rnncore.models": ("LanguageModel", "load"),
+    "rnncore.training": ("SGD", "Adam", "AdamW", "RMSprop", "clip_grad_norm"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # Models and training are imported at their first use: `import rnncore` stays light.
-    if name in _LATER:
+    # Losses, models and training are imported at their first use: `import rnncore` stays light.
+    if name in _MODULE_OF:
         from importlib import import_module
 
-        return getattr(import_module(_LATER[name]), name)
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'rnncore' has no attribute {name!r}")

@@ -7,7 +7,7 @@ nothing. What they see of a layer is a `Task`: one direction of one layer over o
 """
 
 cimport numpy as cnp
-from libc.math cimport log
+from libc.math cimport INFINITY, NAN, exp, isfinite, log
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset, strlen
 
@@ -33,6 +33,12 @@ cdef extern from "simd.h" nogil:
     real square_root(real x)
     float_mode flush_denormals()
     void restore_denormals(float_mode mode)
+
+cdef extern from "log_space.h" nogil:
+    enum: MOST_WIDE_LANES
+    void log_add(double* out, const double* a, const double* b, const double* c,
+                 const double* gate, ptrdiff_t n)
+    void exponential_of(double* out, const double* a, const double* b, double less, ptrdiff_t n)
 
 cdef extern from "panels.h" nogil:
     enum: TILE_ROWS
@@ -134,6 +140,7 @@ include "tokens.pxi"
 include "regions.pxi"
 include "stream.pxi"
 include "losses.pxi"
+include "ctc.pxi"
 include "functions.pxi"
 include "optim.pxi"
 

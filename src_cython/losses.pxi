@@ -12,31 +12,24 @@ cdef struct CrossEntropy:
     real weight                 # of a row's loss in the gradient
 
 
-cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept nogil:
-    # p = e^(l - max) / sum;  loss = -log p[target];  dloss/dl = p - one_hot(target)
-    cdef const real* l = task.logits + row * task.logits_stride
-    cdef real* d = task.dlogits + row * task.dlogits_stride
-    cdef ptrdiff_t target = task.targets[row], n = task.classes, k, j
-    cdef real highest = l[0], total, factor
-    cdef double gap
+cdef inline real exponentials(real* d, const real* l, ptrdiff_t n, real* most) noexcept nogil:
+    # d = e^(l - max); the sum of d is returned, and max in most. d may be l.
+    cdef ptrdiff_t k, j
+    cdef real highest = l[0]
     cdef real edge[MOST_LANES]
-    cdef vec most
-    if target < 0:
-        task.losses[row] = 0
-        memset(d, 0, n * sizeof(real))
-        return
+    cdef vec lanes
     # With a NaN among them any `highest` will do: the sum is NaN then.
     if n >= LANES:
-        most = load(l)
+        lanes = load(l)
         for k in range(1, n // LANES):
-            most = maximum(most, load(l + k * LANES))
-        store(edge, maximum(most, load(l + n - LANES)))
+            lanes = maximum(lanes, load(l + k * LANES))
+        store(edge, maximum(lanes, load(l + n - LANES)))
         for j in range(LANES):
             highest = max(highest, edge[j])
     else:
         for k in range(n):
             highest = max(highest, l[k])
-    gap = <double>highest - <double>l[target]
+    most[0] = highest
     for k in range(n // LANES):
         store(d + k * LANES, exponential(load(l + k * LANES) - splat(highest)))
     if n % LANES:
@@ -47,8 +40,22 @@ cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept no
         store(edge, exponential(load(edge)))
         for j in range(n - k):
             d[k + j] = edge[j]
-    total = sum_of(d, n)
-    task.losses[row] = log(<double>total) + gap
+    return sum_of(d, n)
+
+
+cdef void cross_entropy_row(const CrossEntropy* task, ptrdiff_t row) noexcept nogil:
+    # p = e^(l - max) / sum;  loss = -log p[target];  dloss/dl = p - one_hot(target)
+    cdef const real* l = task.logits + row * task.logits_stride
+    cdef real* d = task.dlogits + row * task.dlogits_stride
+    cdef ptrdiff_t target = task.targets[row], n = task.classes, k
+    cdef real highest, total, factor, at_target
+    if target < 0:
+        task.losses[row] = 0
+        memset(d, 0, n * sizeof(real))
+        return
+    at_target = l[target]               # d may be l
+    total = exponentials(d, l, n, &highest)
+    task.losses[row] = log(<double>total) + (<double>highest - <double>at_target)
     factor = task.weight / total
     for k in range(n):
         d[k] *= factor

@@ -561,3 +561,48 @@ def test_a_sequence_of_modules_learns() -> None:
     assert losses[0] > 2 and np.mean(losses[-10:]) < 0.3
     with pytest.raises(ValueError, match="at least one"):
         rnncore.Sequential()
+
+
+# Losses
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "cross_entropy": lambda a: rnncore.cross_entropy(a, RNG(0).integers(0, I, (T, B))),
+    "cross_entropy of rows": lambda a: rnncore.cross_entropy(
+        F.pack(a, LENGTHS), RNG(0).integers(0, I, (T, B)), label_smoothing=0.1),
+    "its sum": lambda a: rnncore.cross_entropy(
+        a, RNG(0).integers(0, I, (T, B)), reduction="sum") * 0.5,
+    "binary": lambda a: rnncore.binary_cross_entropy_with_logits(
+        a, RNG(0).integers(0, 2, (T, B, I)).astype(float)),
+    "mse": lambda a: rnncore.mse_loss(a, normal(T, B, I, seed=5)) * 2.0,
+    "huber": lambda a: rnncore.huber_loss(a, normal(T, B, I, seed=5), delta=0.7),
+    "quantile": lambda a: rnncore.quantile_loss(
+        a, normal(T, B, seed=5), np.linspace(0.1, 0.9, I)),
+    "gaussian": lambda a, b: rnncore.gaussian_nll_loss(a, normal(T, B, I, seed=5), b * b + 0.5),
+    "gaussian, mean alone": lambda a: rnncore.gaussian_nll_loss(
+        a, normal(T, B, I, seed=5), np.full((T, B, I), 0.5)),
+    "ctc": lambda a: rnncore.ctc_loss(a, np.array([[1, 2], [3, 3], [2, 1]]),
+                                      [5, 4, 3], [2, 2, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_losses_on_a_tape_against_finite_differences(name: str) -> None:
+    function = LOSSES[name]
+    arrays = {"a": normal(T, B, I), "b": normal(T, B, I, seed=1)}
+    wanted = {k: arrays[k] for k in function.__code__.co_varnames[: function.__code__.co_argcount]}
+    rnncore.check_gradients(rnncore.Module(dtype=np.float64), function, wanted)
+    plain = function(**arrays) if len(wanted) == 2 else None
+    if name == "mse":
+        plain = rnncore.mse_loss(arrays["a"], normal(T, B, I, seed=5))
+        with rnncore.Tape() as tape:
+            value = rnncore.mse_loss(tape.watch(arrays["a"]), normal(T, B, I, seed=5))
+        assert isinstance(plain, rnncore.Loss) and float(value) == plain.mean
+    if name == "gaussian":
+        assert isinstance(plain, rnncore.Loss)
+
+
+def test_targets_have_no_gradient() -> None:
+    tape = rnncore.Tape()
+    a, b = tape.watch(normal(3)), tape.watch(normal(3, seed=1))
+    with pytest.raises(TypeError, match="targets: expected an array, got a value of a tape"):
+        rnncore.mse_loss(a, b)

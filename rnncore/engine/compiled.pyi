@@ -293,6 +293,26 @@ class Kernels(Protocol):
         weight: float,
         threads: int,
     ) -> None: ...
+    def ctc_scratch(self, longest: int, labels: int, classes: int) -> int: ...
+    def ctc(
+        self,
+        dlogits: Array,
+        losses: Array,
+        logits: Array,
+        offset: Array,
+        lengths: Array,
+        targets: Array,
+        ends: Array,
+        scales: Array,
+        scratch: Array,
+        rows: int,
+        classes: int,
+        logits_stride: int,
+        dlogits_stride: int,
+        blank: int,
+        zero_infinity: bool,
+        threads: int,
+    ) -> None: ...
     def map_function(self, name: str, out: Array, x: Array) -> None: ...
     def sgd(
         self,

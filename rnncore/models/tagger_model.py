@@ -15,7 +15,7 @@ from rnncore.data.tagged import TaggedBatch, TaggerVocabularies
 from rnncore.data.vocabulary import Vocabulary
 from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value, recording
-from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
+from rnncore.losses import cross_entropy, cross_entropy_sum
 from rnncore.models.model import Measure
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, setting
@@ -140,10 +140,8 @@ class TaggerModel(TapedModel):
     def loss(self, *batch: Any) -> Value:
         """Return the mean over words of ``-log p(tag)``; the last of the batch are the tags."""
         *arrays, tags = batch
-        logits = self.logits(TaggedBatch(*arrays))
-        loss, gradient = softmax_cross_entropy(logits.array, tags)
-        found: Value = logits.tape.record(loss, (logits,), lambda d: (gradient,))
-        return found
+        loss: Value = cross_entropy(self.logits(TaggedBatch(*arrays)), tags, ignore_index=-1)
+        return loss
 
     def measure(self, *batch: Any) -> tuple[list[tuple[float, float]], None]:
         """Return sum and count of the losses and of the right tags."""

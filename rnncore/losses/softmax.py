@@ -1,4 +1,4 @@
-"""Losses, with their gradients."""
+"""Softmax cross-entropy where a negative target does not count, in place if asked."""
 
 from __future__ import annotations
 
