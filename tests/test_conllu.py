@@ -117,7 +117,7 @@ class TestRoundTrip:
         write_conllu(tmp_path / "out", sentences)
         assert (tmp_path / "out").read_bytes() == raw
         changed = [sentence.with_tags(["NEW"] * len(sentence)) for sentence in sentences]
-        write_conllu(tmp_path / "in", changed)
+        write_conllu(tmp_path / "in", iter(changed))
         lines = [
             row(line.split("\t")[0], line.split("\t")[1], "NEW")
             if line.split("\t")[0].isdigit()
@@ -297,6 +297,8 @@ class TestBadInput:
             sentence.with_tags("XY")
         with pytest.raises(TypeError, match="tags: expected str, got int"):
             sentence.with_tags(["X", 1])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="tags: expected str, got list"):
+            sentence.with_tags(["X", []])  # type: ignore[list-item]
         for tag in ("", " ", "X\t", "X\n", "X Y", "\u2003X"):
             with pytest.raises(ValueError, match=r"tags: expected (text|no white space)"):
                 sentence.with_tags(["X", tag])
@@ -315,6 +317,8 @@ class TestBadInput:
         path = tmp_path / "out"
         with pytest.raises(ValueError, match=r"sentences: expected one at least.* got none"):
             write_conllu(path, [])
+        with pytest.raises(TypeError, match="sentences: expected Sentence, got list"):
+            write_conllu(path, [["a"]])  # type: ignore[list-item]
         mixed = [Sentence.of(["a"]), Sentence.of(["a"], columns=2)]
         with pytest.raises(ValueError, match="got some with 2 and some with 10"):
             write_conllu(path, mixed)

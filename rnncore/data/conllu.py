@@ -6,7 +6,7 @@ import codecs
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -157,7 +157,7 @@ def _parse(text: str, name: str, encoding: str) -> list[Sentence]:
 
 
 def write_conllu(
-    path: str | os.PathLike[str], sentences: Sequence[Sentence], encoding: str | None = None
+    path: str | os.PathLike[str], sentences: Iterable[Sentence], encoding: str | None = None
 ) -> None:
     """Write sentences as they were read, the tags perhaps replaced; the file is whole or not there.
 
@@ -174,7 +174,7 @@ def write_conllu(
     ------
     OSError
         If it cannot be written; what was there before stays.
-    ValueError
+    TypeError, ValueError
         If there are no sentences, they are of files with unlike columns, the encoding does not have
         a character, or `path` is a device or a pipe.
 
@@ -187,6 +187,7 @@ def write_conllu(
     ...     path.read_text().count("_")
     16
     """
+    sentences = list(sentences)
     text = format_conllu(sentences)
     form = sentences[0].form
     name = form.encoding if encoding is None else encoding
@@ -206,12 +207,17 @@ def format_conllu(sentences: Iterable[Sentence]) -> str:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there are none, or they are of files with unlike columns.
     """
     parts: list[str] = []
     columns: set[int] = set()
     for sentence in sentences:
+        if not isinstance(sentence, Sentence):
+            raise TypeError(
+                f"sentences: expected Sentence, got {type(sentence).__name__}; make one of words "
+                "and tags with Sentence.of"
+            )
         if parts:
             parts.append(missing_end(parts[-1]))
         parts.append(sentence.text)

@@ -150,7 +150,7 @@ def _check_tags(tags: Iterable[str], count: int) -> tuple[str, ...]:
         raise ValueError(f"tags: expected {count}, got {len(given)}; give one tag for each word")
     known: set[str] = set()
     for tag in given:
-        if tag not in known:
+        if not isinstance(tag, str) or tag not in known:  # what is no str may have no hash
             _check_field("tags", tag)
             if tag.split() != [tag]:
                 raise ValueError(
