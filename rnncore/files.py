@@ -80,12 +80,6 @@ def save(
     """
     from safetensors.numpy import save as to_bytes
 
-    target = os.path.realpath(path)  # a symbolic link stays one
-    if os.path.exists(target) and not os.path.isdir(target) and not os.path.isfile(target):
-        raise ValueError(
-            f"path: expected the name of a regular file, but {os.fspath(path)!r} is a device or a "
-            "pipe; save to a file"
-        )
     arrays = {name: np.require(tensor, requirements="C") for name, tensor in tensors.items()}
     # Only one metadata key: safetensors keeps no order of keys, and equal contents shall give
     # equal files.
@@ -95,6 +89,23 @@ def save(
         "contents": metadata,
     }
     content = to_bytes(arrays, metadata={"rnncore": json.dumps(header)})
+    write_whole(path, content)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file as a whole or not at all, as `save` does.
+
+    Raises
+    ------
+    OSError, ValueError
+        See `save`.
+    """
+    target = os.path.realpath(path)  # a symbolic link stays one
+    if os.path.exists(target) and not os.path.isdir(target) and not os.path.isfile(target):
+        raise ValueError(
+            f"path: expected the name of a regular file, but {os.fspath(path)!r} is a device or a "
+            "pipe; save to a file"
+        )
     folder, base = os.path.split(target)
     _remove_stale(folder, base)
     temporary = os.path.join(folder, f".{base}.{os.getpid()}.tmp")

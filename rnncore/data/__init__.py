@@ -1,15 +1,19 @@
 """Readers: text for language models, tagged words; vocabularies; batches of sequences."""
 
 from rnncore.data.batches import SequenceBatches
+from rnncore.data.conllu import format_conllu, parse_conllu, read_conllu, write_conllu
 from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.ragged import Ragged
 from rnncore.data.reading import read_text, read_tokens
+from rnncore.data.sentence import FileForm, Sentence
 from rnncore.data.source import TextChunks, TextSettings, TextSource, split_text
+from rnncore.data.spelling import BatchWords, WordTable, characters_of
 from rnncore.data.vocabulary import Vocabulary
-from rnncore.data.words import BatchWords, WordTable, WordVocabulary, characters_of
+from rnncore.data.words import WordVocabulary
 
 __all__ = [
-    "BatchWords", "Ragged", "SequenceBatches", "TextChunks", "TextSettings", "TextSource",
-    "Vocabulary", "WordTable", "WordVocabulary", "characters_of", "fingerprint_of", "read_text",
-    "read_tokens", "split_text",
+    "BatchWords", "FileForm", "Ragged", "Sentence", "SequenceBatches", "TextChunks",
+    "TextSettings", "TextSource", "Vocabulary", "WordTable", "WordVocabulary", "characters_of",
+    "fingerprint_of", "format_conllu", "parse_conllu", "read_conllu", "read_text", "read_tokens",
+    "split_text", "write_conllu",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+OR_BYTES = ", or take the bytes themselves as the alphabet with encoding 'bytes' (--encoding bytes)"
 
 
 def read_text(sources: Sources, encoding: str = "utf-8") -> str | bytes:
@@ -137,14 +138,7 @@ class TextFiles:
             sources = [sources]
         self.encoding = encoding
         if encoding != BYTES:
-            try:
-                codecs.getincrementaldecoder(encoding)
-                "".encode(encoding)
-            except LookupError:
-                raise ValueError(
-                    f"encoding: expected a name that Python knows, such as 'utf-8', 'latin-1' or "
-                    f"'cp1252', or 'bytes'; got {encoding!r}"
-                ) from None
+            check_encoding(encoding)
         self.length = 0
         self._files: list[tuple[Path, str]] = []  # and what follows: a newline or nothing
         self._present = np.zeros(0, np.uint32)
@@ -193,13 +187,7 @@ class TextFiles:
         except UnicodeError as error:
             if searched and _has_nul(path):
                 return False
-            at = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
-            raise ValueError(
-                f"encoding: expected {str(path)!r} to be {self.encoding} text, but it is not{at}; "
-                "give its real encoding, for example encoding 'latin-1' (--encoding latin-1), or "
-                "take the bytes themselves as the alphabet with encoding 'bytes' (--encoding "
-                "bytes)"
-            ) from None
+            raise undecodable(path, self.encoding, error) from None
         before = "\n" if joined and length else ""
         if before:
             points = np.union1d(points, np.array([10], np.uint32))
@@ -221,6 +209,36 @@ class _NoTextError(Exception):
     pass
 
 
+def check_encoding(encoding: str, or_bytes: str = ", or 'bytes'") -> None:
+    """Refuse a name that is not one of a text's encoding; `or_bytes` is what else it may be."""
+    try:
+        codecs.getincrementaldecoder(encoding)
+        "".encode(encoding)
+    except LookupError:
+        raise ValueError(
+            f"encoding: expected a name that Python knows, such as 'utf-8', 'latin-1' or "
+            f"'cp1252'{or_bytes}; got {encoding!r}"
+        ) from None
+
+
+def marked_encoding(raw: bytes, encoding: str) -> str:
+    """Return the encoding that a file's mark says where UTF-8 is expected."""
+    if codecs.lookup(encoding).name != "utf-8":
+        return encoding
+    return next((name for mark, name in MARKS if raw.startswith(mark)), encoding)
+
+
+def undecodable(
+    path: Path, encoding: str, error: UnicodeError, or_bytes: str = OR_BYTES
+) -> ValueError:
+    """Return the error that says of a file that it is not in its encoding."""
+    at = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+    return ValueError(
+        f"encoding: expected {str(path)!r} to be {encoding} text, but it is not{at}; "
+        f"give its real encoding, for example encoding 'latin-1' (--encoding latin-1){or_bytes}"
+    )
+
+
 def read_blocks(path: Path, encoding: str) -> Iterator[str | bytes]:
     r"""Give a file piece by piece: bytes, or characters with line ends ``\n``.
 
@@ -233,8 +251,7 @@ def read_blocks(path: Path, encoding: str) -> Iterator[str | bytes]:
                 yield raw
                 raw = file.read(BLOCK_BYTES)
             return
-        if codecs.lookup(encoding).name == "utf-8":
-            encoding = next((name for mark, name in MARKS if raw.startswith(mark)), encoding)
+        encoding = marked_encoding(raw, encoding)
         decoder = codecs.getincrementaldecoder(encoding)()
         lines = io.IncrementalNewlineDecoder(None, translate=True)
         place, first = 0, True

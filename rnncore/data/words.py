@@ -1,10 +1,10 @@
-"""Words, numbered; and the characters that the words of a batch are made of."""
+"""The words of sentences, numbered."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from rnncore.arguments import check_flag, check_tokens
 from rnncore.data.ragged import Ragged
 from rnncore.data.unknowns import check_least_count, some_of
-from rnncore.data.vocabulary import Vocabulary
 
 UNKNOWN_WORD = "<unknown>"  # what the number of all unknown words is decoded as
 
@@ -73,7 +72,7 @@ class WordVocabulary:
         least = check_least_count(least_count, check_flag("unknown", unknown))
         counts: Counter[str] = Counter()
         for words in sentences:
-            counts.update(_check_words("sentences", words))
+            counts.update(check_words("sentences", words))
         if not counts:
             raise ValueError("sentences: expected one word at least, got none; give some data")
         if lowercase:
@@ -113,7 +112,7 @@ class WordVocabulary:
         ValueError
             If there is no unknown and words are not known; the message lists them.
         """
-        listed = _check_words("words", words)
+        listed = check_words("words", words)
         find = self._numbers.get
         absent = -1 if self.unknown is None else self.unknown
         if self.lowercase:
@@ -136,7 +135,7 @@ class WordVocabulary:
         TypeError, ValueError
             See `encode`.
         """
-        listed = [_check_words("sentences", words) for words in sentences]
+        listed = [check_words("sentences", words) for words in sentences]
         numbers = self.encode([word for words in listed for word in words])
         return Ragged(numbers, [len(words) for words in listed])
 
@@ -177,7 +176,7 @@ class WordVocabulary:
                 "description: expected a vocabulary of words, got one of "
                 f"{description['alphabet']}; read it with Vocabulary.from_json"
             )
-        words = _check_words("symbols", description["symbols"])
+        words = check_words("symbols", description["symbols"])
         if len(set(words)) != len(words):
             raise ValueError("symbols: expected words that differ, got one twice; use another copy")
         vocabulary = cls.__new__(cls)
@@ -186,115 +185,11 @@ class WordVocabulary:
         return vocabulary
 
 
-class BatchWords(NamedTuple):
-    """The distinct words of a batch, each spelled once however often it stands there.
+def check_words(name: str, words: Iterable[str]) -> Sequence[str]:
+    """Return words as a list or tuple, or say that they are none.
 
-    Parameters
-    ----------
-    words : (U,) intp
-        Their numbers in `WordTable.words`.
-    places : Ragged of N intp
-        For each word of the batch, sentence by sentence, where in `words` it is.
-    characters : Ragged of U sequences
-        The characters of each.
+    A string is a sequence of strings too, but of characters, and nobody means that.
     """
-
-    words: NDArray[np.intp]
-    places: Ragged
-    characters: Ragged
-
-
-class WordTable:
-    """The distinct words of sentences and their characters, made once, looked up batch by batch.
-
-    Parameters
-    ----------
-    sentences
-        Lists of words.
-    characters
-        The characters known, with an unknown if the words may have others.
-
-    Attributes
-    ----------
-    words : list of str
-        In the order in which they first appear.
-    sentences : Ragged of intp
-        The sentences as numbers of these words.
-    characters : Ragged
-        The characters of each word, numbered by the vocabulary.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the sentences are no lists of words, or have unknown characters and the vocabulary has
-        no unknown.
-
-    Examples
-    --------
-    >>> table = WordTable([["a", "bad", "cab"], ["a", "cab"]], Vocabulary("abcd"))
-    >>> batch = table.batch([1, 1])
-    >>> batch.words, batch.places.values
-    (array([0, 2]), array([0, 1, 0, 1]))
-    >>> batch.characters.padded()  # (characters, U), and how many of each word
-    (array([[0, 2],
-           [0, 0],
-           [0, 1]], dtype=uint8), array([1, 3]))
-    """
-
-    def __init__(self, sentences: Iterable[Sequence[str]], characters: Vocabulary) -> None:
-        numbers: dict[str, int] = {}
-        places: list[int] = []
-        lengths: list[int] = []
-        for words in sentences:
-            listed = _check_words("sentences", words)
-            places += [numbers.setdefault(word, len(numbers)) for word in listed]
-            lengths.append(len(listed))
-        self.words = list(numbers)
-        self.sentences = Ragged(np.array(places, np.intp), lengths)
-        self.characters = characters_of(self.words, characters)
-
-    def batch(self, indices: ArrayLike) -> BatchWords:
-        """Return the distinct words of the sentences with these numbers.
-
-        Raises
-        ------
-        TypeError, IndexError
-            See `Ragged.take`.
-        """
-        chosen = self.sentences.take(indices)
-        words, places = np.unique(chosen.values, return_inverse=True)
-        return BatchWords(words, Ragged(places, chosen.lengths), self.characters.take(words))
-
-
-def characters_of(words: Iterable[str], vocabulary: Vocabulary) -> Ragged:
-    """Return the numbers of the characters (or bytes) of each word.
-
-    Parameters
-    ----------
-    words
-    vocabulary
-
-    Returns
-    -------
-    characters : Ragged of the vocabulary's dtype
-
-    Raises
-    ------
-    TypeError, ValueError
-        If these are no words, or have unknown characters and the vocabulary has no unknown.
-
-    Examples
-    --------
-    >>> characters_of(["cab", "", "ad"], Vocabulary("abcd")).values
-    array([2, 0, 1, 0, 3], dtype=uint8)
-    """
-    listed = _check_words("words", words)
-    spelled = [word.encode() for word in listed] if vocabulary.is_bytes else listed
-    return Ragged(vocabulary.encode("".join(listed)), [len(word) for word in spelled])
-
-
-def _check_words(name: str, words: Iterable[str]) -> Sequence[str]:
-    # A string is a sequence of strings too, but of characters, and nobody means that.
     listed = words if isinstance(words, list | tuple) else None
     if listed is None and not isinstance(words, str | bytes):
         try:
