@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import text
+from rnncore.cli import tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -35,7 +35,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(rnncore.__version__, prog_name="rnncore")
 def main() -> None:
-    """Recurrent networks on the CPU: train them on text and let them write.
+    """Recurrent networks on the CPU: train them, let them write and tag.
 
     With RNNCORE_DEBUG=1 in the environment, errors show where they came from.
     """
@@ -55,5 +55,7 @@ def config() -> None:
 
 
 train.add_command(text.train_text)
+train.add_command(tags.train_tags)
 main.add_command(text.sample)
 main.add_command(text.demo)
+main.add_command(tags.tag)

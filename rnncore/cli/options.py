@@ -16,6 +16,8 @@ from rnncore.training.settings import BUDGETS, OF_SCHEDULES, TrainingSettings
 
 Decorator = Callable[[Any], Any]
 
+EPOCHS = 50.0  # where no budget is given
+
 
 def option(name: str, **keywords: Any) -> Decorator:
     """Return a click option that shows its default, where it has one."""
@@ -51,15 +53,20 @@ def click_type(rule: Rule) -> click.ParamType:
     return click.Choice(rule.names)
 
 
-def options_of(*settings: type) -> Decorator:
-    """Return an option for each field of these dataclasses, in their order."""
+def options_of(*settings: type, **defaults: Any) -> Decorator:
+    """Return an option for each field of these dataclasses, in their order.
+
+    `defaults` are those of the command, where they are not those of the settings; `epochs` is the
+    budget where none is given, as in `with_budget`.
+    """
+    epochs = defaults.pop("epochs", EPOCHS)
     return together(
         *(
             option(
                 flag(field.name),
-                default=field.default,
+                default=defaults.get(field.name, field.default),
                 type=click_type(field.metadata["rule"]),
-                help=field.metadata["help"],
+                help=field.metadata["help"].replace(f"{EPOCHS:g}]", f"{epochs:g}]"),
             )
             for kind in settings
             for field in dataclasses.fields(kind)
@@ -87,10 +94,10 @@ def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def with_budget(values: dict[str, Any]) -> dict[str, Any]:
+def with_budget(values: dict[str, Any], epochs: float = EPOCHS) -> dict[str, Any]:
     """Return the values with the budget that is used where none is given."""
     none = all(values[name] is None for name in BUDGETS)
-    return {**values, "epochs": 50.0} if none else values
+    return {**values, "epochs": epochs} if none else values
 
 
 def refuse_changes(given: dict[str, Any], kept: dict[str, Any], where: str) -> None:

@@ -22,8 +22,9 @@ Show = Callable[[Trainer, Callable[[str], object]], object]
 
 
 def run_training(
-    trainer: Trainer, go_on: list[str], use: list[str], show: Show | None, samples: int
-) -> None:
+    trainer: Trainer, go_on: list[str], use: list[str], show: Show | None, samples: int,
+    invitation: str = "Let it write",
+) -> None:  # fmt: skip
     """Train with a progress bar and samples; then say what came of it and how to use it.
 
     `go_on` and `use` are commands that lack the checkpoint and the model file as ``{}``; `samples`
@@ -61,7 +62,7 @@ def run_training(
         )
     click.echo(f"Model file: {chosen}")
     _plot(trainer)
-    click.echo(f"Let it write: {_command(use, chosen)}")
+    click.echo(f"{invitation}: {_command(use, chosen)}")
 
 
 def _command(words: list[str], path: Path) -> str:

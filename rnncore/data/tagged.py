@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.ragged import Ragged
+from rnncore.data.spelling import WordTable
 from rnncore.data.vocabulary import Vocabulary
-from rnncore.data.words import WordTable, WordVocabulary
+from rnncore.data.words import WordVocabulary
 from rnncore.settings import Whole, check_settings, setting
 
 Words = Sequence[Sequence[str]]
