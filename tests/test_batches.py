@@ -66,6 +66,16 @@ def test_no_batch_is_larger_than_asked(
     assert by_count.per_epoch == -(-len(lengths) // size)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.9])
+def test_noise_makes_no_batch_too_large(noise: float) -> None:
+    # So many sequences that some batch would be, if the cuts did not count on the noise.
+    lengths = np.random.default_rng(0).integers(1, 61, 3000)
+    batches = SequenceBatches(lengths, tokens_per_batch=600, noise=noise)
+    for number in range(4 * batches.per_epoch):
+        batch = batches.indices(number)
+        assert len(batch) * lengths[batch].max() <= 600
+
+
 def test_tokens_are_used_up_where_lengths_allow() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 5000)
     batches = SequenceBatches(lengths, tokens_per_batch=2000, noise=0.05)
