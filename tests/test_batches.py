@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from rnncore import files
 from rnncore.data import Ragged, SequenceBatches, TextSource, fingerprint_of
+from rnncore.models.model import Measure, Model
+from rnncore.training import Trainer, TrainingSettings
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=80)
 CUTS: list[dict[str, Any]] = [
@@ -64,6 +68,16 @@ def test_no_batch_is_larger_than_asked(
     sizes = [len(by_count.indices(place)) for place in range(by_count.per_epoch)]
     assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
     assert by_count.per_epoch == -(-len(lengths) // size)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.9])
+def test_noise_makes_no_batch_too_large(noise: float) -> None:
+    # So many sequences that some batch would be, if the cuts did not count on the noise.
+    lengths = np.random.default_rng(0).integers(1, 61, 3000)
+    batches = SequenceBatches(lengths, tokens_per_batch=600, noise=noise)
+    for number in range(4 * batches.per_epoch):
+        batch = batches.indices(number)
+        assert len(batch) * lengths[batch].max() <= 600
 
 
 def test_tokens_are_used_up_where_lengths_allow() -> None:
@@ -221,3 +235,74 @@ class TestRagged:
             Ragged(np.zeros(3), [1, 2]).take([2])
         with pytest.raises(ValueError, match="fill: expected a number that uint8 holds, got -1"):
             Ragged(np.zeros(3, np.uint8), [1, 2]).padded(-1)
+
+
+class Mean(Model):
+    """Finds the number that is nearest to all numbers of a batch."""
+
+    kind = "mean"
+    measures = (Measure("distance", "squared"),)
+
+    def __init__(self) -> None:
+        super().__init__({"w": (1,)})
+        self.settings: dict[str, Any] = {}
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x: Any, state: Any) -> tuple[float, Any]:
+        self.error = self.flat_params[0] - x
+        return float(np.mean(self.error**2)), None
+
+    def backward(self, *, accumulate: bool = True) -> None:
+        self.flat_grads[0] = np.mean(2 * self.error)
+
+    def measure(self, x: Any, state: Any) -> Any:
+        return [(float(((self.flat_params[0] - x) ** 2).sum()), x.size)], None
+
+
+class Numbers:
+    """Sequences in batches as a trainer asks for them; what a source of one's own looks like."""
+
+    item, items_per_batch = "numbers", 100
+
+    def __init__(self, ragged: Ragged, shuffle: bool = True) -> None:
+        self.ragged = ragged
+        self._batches = SequenceBatches(ragged.lengths, batch_size=7, seed=5, shuffle=shuffle)
+        self.per_epoch, self.continues = self._batches.per_epoch, self._batches.continues
+        self.fingerprint, self.settings = self._batches.fingerprint, self._batches.settings
+
+    def batch(self, number: int) -> tuple[Any]:
+        return (self.ragged.take(self._batches.indices(number)).values,)
+
+    def describe(self) -> str:
+        return f"{len(self.ragged)} sequences"
+
+    @property
+    def held_out(self) -> Numbers:
+        return Numbers(self.ragged, shuffle=False)
+
+
+def test_a_training_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 20, 60)
+    ragged = Ragged(rng.standard_normal(lengths.sum()), lengths)
+
+    def make(steps: int, data: Ragged = ragged) -> Trainer:
+        return Trainer(Mean(), Numbers(data), TrainingSettings(steps=steps, validations=3))
+
+    whole, begun, resumed = make(31), make(31), make(31)
+    whole.run()
+    assert whole.epochs > 3
+    for _ in range(13):  # in the middle of the second epoch
+        begun._train_step()
+    begun.save(tmp_path / "begun")
+    resumed.restore(tmp_path / "begun")
+    resumed.run()
+    assert resumed.position == whole.position == 31
+    np.testing.assert_array_equal(resumed.model.flat_params, whole.model.flat_params)
+    assert resumed.loss == whole.loss
+    held_out = whole.source.held_out
+    assert held_out is not None
+    expected = np.mean((whole.model.flat_params[0] - ragged.values) ** 2)
+    assert whole.evaluate(held_out) == [pytest.approx(expected)]
+    with pytest.raises(files.FileError, match="source: expected the very data"):
+        make(31, Ragged(ragged.values, lengths[::-1])).restore(tmp_path / "begun")
