@@ -71,6 +71,10 @@ def cross_entropy(
     """
     mean = check_reduction(reduction)
     smoothing = _check_smoothing(label_smoothing)
+    if not isinstance(ignore_index, int | np.integer):
+        raise TypeError(
+            f"ignore_index: expected an integer, got {ignore_index!r}; give what marks such targets"
+        )
     predictions = Predictions("x", x)
     if not predictions.shape or predictions.shape[-1] == 0:
         raise ValueError(
