@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import groupby, product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -714,3 +716,17 @@ def test_losses_add_to_losses_alone() -> None:
             loss + other
         with pytest.raises(TypeError, match="another Loss"):
             other + loss
+
+
+def test_the_page_of_losses_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "losses.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.M | re.S)
+    assert len(blocks) > 5 and {kind for kind, _ in blocks} == {"python"}
+    exec("\n".join(text for _, text in blocks), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3.33") and lines[1] == "41.0"
+    parts, whole, count = map(float, lines[2].split())
+    assert parts == pytest.approx(whole, rel=1e-15) and count == 27
+    assert lines[3].endswith(" 5.0") and lines[5].endswith("(50, 2, 6) False")
+    for name in rnncore.losses.__all__:
+        assert name in page or name == "cross_entropy_sum"

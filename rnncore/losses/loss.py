@@ -43,7 +43,8 @@ class Loss(NamedTuple):
     def __add__(self, other: Any) -> Any:
         if not isinstance(other, Loss):
             raise TypeError(
-                f"Loss: expected another Loss to add, got {type(other).__name__}; take .mean or .total"
+                f"Loss: expected another Loss to add, got {type(other).__name__}; take .mean or "
+                ".total"
             )
         return Loss(self.total + other.total, self.weight + other.weight, None)
 
