@@ -370,6 +370,24 @@ def test_softmax_cross_entropy_is_a_case_of_cross_entropy() -> None:
         assert loss.mean == mean and np.array_equal(loss.gradient, dx)
 
 
+def test_one_item_may_stand_alone() -> None:
+    loss = rnncore.mse_loss(np.float32(3), 1)
+    assert loss[:2] == (4, 1) and loss.gradient.shape == () and loss.gradient == 4
+    assert rnncore.mse_loss(np.float32(3), 1, weights=False)[:2] == (0, 0)
+    loss = rnncore.cross_entropy(np.zeros(4), 2, weights=2)
+    assert loss.weight == 2 and loss.gradient.tolist() == [0.25, 0.25, -0.75, 0.25]
+    loss = rnncore.quantile_loss(np.zeros(2), 1.0, (0.25, 0.75))
+    assert loss.mean == 0.5 and loss.gradient.tolist() == [-0.125, -0.375]
+
+
+def test_classes_that_weigh_nothing() -> None:
+    x, targets = np.random.default_rng(0).standard_normal((4, 3)), [0, 1, 1, 2]
+    loss = rnncore.cross_entropy(x, targets, class_weights=[1, 0, 2])
+    assert loss.weight == 3 and not loss.gradient[1:3].any()
+    loss = rnncore.cross_entropy(x[1:3], targets[1:3], class_weights=[1, 0, 2])
+    assert loss[:2] == (0, 0) and not loss.gradient.any()
+
+
 def test_far_logits_stay_finite() -> None:
     x = np.array([-1e4, 1e4])
     loss = rnncore.binary_cross_entropy_with_logits(x, [1, 0], reduction="sum")
@@ -533,6 +551,16 @@ def test_ctc_is_exact_where_no_probability_is_a_number() -> None:
     assert loss.total > 9e4 and loss.total == pytest.approx(twin, rel=1e-13)
     assert np.abs(loss.gradient[:, 0] - dx).max() <= 1e-9
     assert np.abs(loss.gradient.sum(axis=-1)).max() <= 1e-9
+
+
+def test_ctc_of_a_class_that_is_ruled_out() -> None:
+    x, targets, lengths, counts = sequences(12, 5, 4, 3)
+    expected = rnncore.ctc_loss(x, targets, lengths, counts, zero_infinity=True)
+    wide = np.concatenate([x, np.full((12, 5, 1), -np.inf)], axis=-1)
+    loss = rnncore.ctc_loss(wide, targets, lengths, counts, zero_infinity=True)
+    assert loss.mean == pytest.approx(expected.mean, rel=1e-14)
+    assert np.abs(loss.gradient[..., :4] - expected.gradient).max() <= 1e-15
+    assert not loss.gradient[..., 4].any()
 
 
 def test_ctc_sums_combine() -> None:

@@ -84,7 +84,7 @@ def cross_entropy(
     shape, classes = predictions.shape[:-1], predictions.shape[-1]
     if class_weights is not None:
         class_weights = _check_class_weights(class_weights, classes)
-    own = as_weights(weights, shape, predictions.beside).reshape(-1)
+    own = as_weights(weights, shape, predictions).reshape(-1)
     rows = predictions.beside(_as_labels(targets, shape)).reshape(-1)
     counts = (own != 0) & (rows != ignore_index)
     rows = _classes_of(rows, counts, classes, ignore_index)
