@@ -47,6 +47,7 @@ References
 .. [3] S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9, 1997.
 .. [4] F. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation 12, 2000.
 .. [5] K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014.
+.. [6] A. Graves et al., Connectionist temporal classification, ICML 2006.
 """
 
 from __future__ import annotations
@@ -71,19 +72,27 @@ __all__ = [
     "ACTIVATIONS",
     "CELLS",
     "backward",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "ctc_loss",
     "direction_backward",
     "direction_forward",
     "embedding_backward",
     "embedding_forward",
     "forward",
+    "gaussian_nll_loss",
     "gradients_by_name",
     "gru_backward",
     "gru_forward",
+    "huber_loss",
+    "l1_loss",
     "layers_from_state_dict",
     "linear_backward",
     "linear_forward",
     "lstm_backward",
     "lstm_forward",
+    "mse_loss",
+    "quantile_loss",
     "rnn_backward",
     "rnn_forward",
     "sigmoid",
@@ -229,6 +238,177 @@ def softmax_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     dlogits = np.exp(log_p)
     np.put_along_axis(dlogits, target, np.exp(log_p_target) - 1, axis=-1)
     return float(loss), dlogits / targets.size
+
+
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    weights: Array,
+    class_weights: Array,
+    label_smoothing: float = 0.0,
+) -> tuple[float, Array]:
+    """Mean cross-entropy of rows that weigh `weights`, with classes that weigh `class_weights`.
+
+    A part s of each target is spread over all classes::
+
+        q = (1 - s) w_y onehot(y) + s / V w                what is wanted of the classes
+        loss = sum_rows a (-sum_k q_k log p_k) / sum_rows a w_y
+        dlogits = a (sum_k q_k p - q) / sum_rows a w_y
+
+    Parameters
+    ----------
+    logits : (N, V) array
+    targets : (N,) array of int, each in 0 .. V-1
+    weights : (N,) array, a
+    class_weights : (V,) array, w
+    label_smoothing : float, s
+
+    >>> loss, _ = cross_entropy(np.zeros((1, 4)), np.array([2]), np.ones(1), np.ones(4), 0.1)
+    >>> bool(np.isclose(loss, np.log(4)))
+    True
+    """
+    N, V = logits.shape
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    q = np.tile(label_smoothing / V * class_weights, (N, 1))
+    q[np.arange(N), targets] += (1 - label_smoothing) * class_weights[targets]
+    a = weights / (weights * class_weights[targets]).sum()
+    loss = -(a[:, None] * q * log_p).sum()
+    return float(loss), a[:, None] * (q.sum(axis=1, keepdims=True) * np.exp(log_p) - q)
+
+
+def binary_cross_entropy_with_logits(
+    x: Array, targets: Array, weights: Array, pos_weight: Array | float = 1.0
+) -> tuple[float, Array]:
+    """Weighted mean of ``-(w t log p + (1 - t) log(1 - p))`` with ``p = sigmoid(x)``.
+
+    ``log p = -log(1 + exp(-x))`` and ``log(1 - p) = -log(1 + exp(x))``.
+
+    >>> loss, dx = binary_cross_entropy_with_logits(np.zeros(1), np.ones(1), np.ones(1))
+    >>> bool(np.isclose(loss, np.log(2))), dx.tolist()
+    (True, [-0.5])
+    """
+    a, p = weights / weights.sum(), sigmoid(x)
+    log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    loss = -(a * (pos_weight * targets * log_p + (1 - targets) * log_not_p)).sum()
+    return float(loss), a * ((1 - targets) * p - pos_weight * targets * (1 - p))
+
+
+def mse_loss(x: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+    """Weighted mean of ``(x - t)^2``.
+
+    >>> mse_loss(np.array([3.0]), np.array([1.0]), np.ones(1))
+    (4.0, array([4.]))
+    """
+    a = weights / weights.sum()
+    return float((a * (x - targets) ** 2).sum()), a * 2 * (x - targets)
+
+
+def l1_loss(x: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+    """Weighted mean of ``|x - t|``.
+
+    >>> l1_loss(np.array([3.0]), np.array([1.0]), np.ones(1))
+    (2.0, array([1.]))
+    """
+    a = weights / weights.sum()
+    return float((a * np.abs(x - targets)).sum()), a * np.sign(x - targets)
+
+
+def huber_loss(
+    x: Array, targets: Array, weights: Array, delta: float = 1.0
+) -> tuple[float, Array]:
+    """Weighted mean of ``d^2 / 2`` where ``|d| <= delta``, else of ``delta (|d| - delta / 2)``.
+
+    >>> huber_loss(np.array([3.0]), np.array([1.0]), np.ones(1))
+    (1.5, array([1.]))
+    """
+    a, d = weights / weights.sum(), x - targets
+    near = np.abs(d) <= delta
+    loss = (a * np.where(near, d**2 / 2, delta * (np.abs(d) - delta / 2))).sum()
+    return float(loss), a * np.where(near, d, delta * np.sign(d))
+
+
+def quantile_loss(
+    x: Array, targets: Array, weights: Array, quantiles: Sequence[float]
+) -> tuple[float, Array]:
+    """Mean over targets, weighted, and quantiles q of ``max(q e, (q - 1) e)`` with e = t - x_q.
+
+    >>> quantile_loss(np.array([[1.0]]), np.array([3.0]), np.ones(1), [0.25])
+    (0.5, array([[-0.25]]))
+    """
+    a, dx, loss = weights / weights.sum(), np.zeros_like(x), 0.0
+    for k, q in enumerate(quantiles):
+        e = targets - x[..., k]
+        loss += float((a * np.where(e >= 0, q * e, (q - 1) * e)).sum()) / len(quantiles)
+        dx[..., k] = a * np.where(e > 0, -q, np.where(e < 0, 1 - q, 0)) / len(quantiles)
+    return loss, dx
+
+
+def gaussian_nll_loss(
+    x: Array, targets: Array, var: Array, weights: Array, eps: float = 1e-6
+) -> tuple[float, tuple[Array, Array]]:
+    """Weighted mean of ``(log v + (x - t)^2 / v) / 2``, v = max(var, eps); dvar is taken at v.
+
+    >>> gaussian_nll_loss(np.array([3.0]), np.array([1.0]), np.ones(1), np.ones(1))
+    (2.0, (array([2.]), array([-1.5])))
+    """
+    a, d, v = weights / weights.sum(), x - targets, np.maximum(var, eps)
+    loss = (a * (np.log(v) + d**2 / v) / 2).sum()
+    return float(loss), (a * d / v, a * (1 / v - d**2 / v**2) / 2)
+
+
+def ctc_loss(logits: Array, labels: Sequence[int], blank: int = 0) -> tuple[float, Array]:
+    """Connectionist temporal classification of one sequence [6]_, and its gradient.
+
+    A path has a class for each step: the labels in order, each once or more, with blanks between,
+    which equal neighbours need. Its places are blank, label 1, blank, ..., label n, blank; from one
+    step to the next it stays, goes on by one, or leaves out a blank between unequal labels::
+
+        alpha_t(s) = log p_t(s) + log sum of exp alpha_{t-1}(s'), s' a place before s
+        beta_t(s)  = log sum of exp (log p_{t+1}(s') + beta_{t+1}(s')), s' a place after s
+        loss = -log sum of exp alpha_T(s) over the last two places
+        dlogits_t(k) = p_t(k) - sum of exp(alpha_t(s) + beta_t(s) + loss) over the places s of k
+
+    Parameters
+    ----------
+    logits : (T, V) array, T of 1 or more
+    labels : n integers in 0 .. V-1, none of them blank
+
+    >>> loss, _ = ctc_loss(np.zeros((2, 3)), [1])        # 1 1, 1 -, - 1: three paths of nine
+    >>> bool(np.isclose(loss, np.log(3)))
+    True
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    T, places = len(logits), [blank]
+    for label in labels:
+        places += [label, blank]
+    n = len(places)
+
+    def after(s: int) -> list[int]:
+        skips = s + 2 < n and places[s + 2] not in (blank, places[s])
+        return [s, *([s + 1] if s + 1 < n else []), *([s + 2] if skips else [])]
+
+    alpha, beta = np.full((T, n), -np.inf), np.full((T, n), -np.inf)
+    alpha[0, :2] = log_p[0, places[:2]]
+    for t in range(1, T):
+        for s in range(n):
+            for later in after(s):
+                alpha[t, later] = np.logaddexp(alpha[t, later], alpha[t - 1, s])
+        alpha[t] += log_p[t, places]
+    loss = -np.logaddexp.reduce(alpha[-1, -2:])
+
+    beta[-1, -2:] = 0
+    for t in range(T - 2, -1, -1):
+        for s in range(n):
+            # alpha[t, later] = logaddexp(alpha[t, later], alpha[t - 1, s])
+            beta[t, s] = np.logaddexp.reduce(
+                [log_p[t + 1, places[later]] + beta[t + 1, later] for later in after(s)]
+            )
+    dlogits = np.exp(log_p)
+    for s in range(n):
+        dlogits[:, places[s]] -= np.exp(alpha[:, s] + beta[:, s] + loss)
+    return float(loss), dlogits
 
 
 # -- The simple recurrent network -----------------------------------------------------------------

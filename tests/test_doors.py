@@ -60,6 +60,19 @@ def softmax(**changes: object) -> None:
     kernels.softmax_cross_entropy(*(given | changes).values(), 5, 5, 5, 1.0, 1)
 
 
+def ctc(**changes: object) -> None:
+    # two sequences of 2 and 1 steps, 5 classes, 2 and 1 labels
+    given = {
+        "dlogits": ones(15), "losses": np.zeros(2), "logits": ones(15), "offset": np.array([0, 2]),
+        "lengths": np.array([2, 1]), "targets": np.array([1, 2, 3]), "ends": np.array([2, 3]),
+        "scales": np.ones(2), "scratch": np.zeros(kernels.ctc_scratch(2, 2, 5)),
+    }  # fmt: skip
+    sizes = {"rows": 3, "classes": 5, "logits_stride": 5, "dlogits_stride": 5, "blank": 0}
+    given |= {name: change for name, change in changes.items() if name in given}
+    sizes |= {name: change for name, change in changes.items() if name in sizes}
+    kernels.ctc(*given.values(), *sizes.values(), False, 1)
+
+
 def linear_forward(**changes: object) -> None:
     packed = kernels.LinearWeights(LINEAR, buffer(LINEAR.packed_bytes), ones(15), ones(3), 1)
     given = {"y": ones(ROWS * LINEAR.row_size), "x": ones(ROWS * 5)}
@@ -116,6 +129,7 @@ DOORS: dict[Callable[..., object], tuple[str, ...]] = {
     adam: ("grads", "m", "v"),
     rmsprop: ("grads", "square", "velocity"),
     softmax: ("dlogits", "logits", "targets"),
+    ctc: ("dlogits", "logits"),
     linear_forward: ("y", "x"),
     linear_backward: ("dy", "x", "dx", "dW", "db", "dy_columns", "x_panels"),
     one_hot_table: ("table", "W_hx"),
@@ -134,6 +148,25 @@ def test_an_array_too_small_is_refused(door: Callable[..., object], name: str) -
     kind = np.intp if name in ("targets", "places") else np.float32
     with pytest.raises(ValueError, match="expected"):
         door(**{name: np.ones(2, kind)})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("scratch", np.zeros(kernels.ctc_scratch(2, 2, 5) - 1)),
+        ("lengths", np.array([2])), ("lengths", np.array([3, 1])), ("lengths", np.array([-1, 1])),
+        ("offset", np.array([0])), ("offset", np.array([0, 3])), ("offset", np.array([-1, 2])),
+        ("targets", np.array([1, 2])), ("targets", np.array([1, 2, 5])),
+        ("targets", np.array([-1, 2, 3])), ("ends", np.array([2])), ("ends", np.array([2, 4])),
+        ("ends", np.array([2, 1])), ("scales", np.ones(1)), ("blank", 5), ("blank", -1),
+        ("classes", 0), ("rows", 2),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_ctc_reads_and_writes_inside_its_arrays(name: str, wrong: object) -> None:
+    ctc()
+    with pytest.raises(ValueError, match="expected"):
+        ctc(**{name: wrong})
 
 
 @pytest.mark.parametrize(
@@ -225,3 +258,11 @@ def test_logits_and_their_gradient_may_overlap(shift: int, dtype: type) -> None:
     given[...] = logits
     loss, dlogits = rnncore.softmax_cross_entropy(given, targets, out=out)
     assert dlogits is out and loss == expected[0] and np.array_equal(out, expected[1])
+
+
+def test_ctc_may_write_over_its_logits() -> None:
+    logits = np.random.default_rng(0).standard_normal(15).astype(np.float32)
+    expected, memory = np.empty_like(logits), logits.copy()
+    ctc(dlogits=expected, logits=logits)
+    ctc(dlogits=memory, logits=memory)
+    assert np.array_equal(memory, expected)

@@ -118,6 +118,37 @@ def test_embedding_gradients() -> None:
     check_gradients("embedding", embedding_inputs())
 
 
+def check_loss(name: str) -> None:
+    """Check the gradients of a weighted loss of numbers, classes or labels."""
+    rng = np.random.default_rng(5)
+    x = {"x": 2 * normal(rng, 6, 3)}
+    t, w = rng.standard_normal((6, 3)), rng.uniform(0.5, 2, (6, 3))
+    if name == "gaussian_nll_loss":
+        x["var"] = np.exp(normal(rng, 6, 3))
+    calls: dict[str, Callable[[], tuple[float, Any]]] = {
+        "cross_entropy": lambda: reference.cross_entropy(
+            x["x"], np.arange(6) % 3, w[:, 0], w[0], 0.2),
+        "binary_cross_entropy_with_logits": lambda: reference.binary_cross_entropy_with_logits(
+            x["x"], np.abs(t) % 1, w, 3.0),
+        "mse_loss": lambda: reference.mse_loss(x["x"], t, w),
+        "l1_loss": lambda: reference.l1_loss(x["x"], t, w),
+        "huber_loss": lambda: reference.huber_loss(x["x"], t, w, 1.5),
+        "quantile_loss": lambda: reference.quantile_loss(x["x"], t[:, 0], w[:, 0], (0.2, 0.5, 0.7)),
+        "gaussian_nll_loss": lambda: reference.gaussian_nll_loss(x["x"], t, x["var"], w),
+        "ctc_loss": lambda: reference.ctc_loss(x["x"], [1, 2, 2]),
+    }  # fmt: skip
+    found = calls[name]()[1]
+    found = found if isinstance(found, tuple) else (found,)
+    numeric = numerical_gradients(lambda: calls[name]()[0], x)
+    assert_gradients_close(dict(zip(x, found, strict=True)), numeric)
+
+
+LOSSES = (
+    "cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss",
+    "quantile_loss", "gaussian_nll_loss", "ctc_loss",
+)  # fmt: skip
+
+
 def check_softmax_cross_entropy(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(3)
     logits = normal(rng, *shape, 7, scale=3.0)
@@ -397,6 +428,19 @@ MISTAKES = [
     ("embedding_backward", "np.add.at(dW_e, ids, dx)", "dW_e[ids] += dx"),
     ("softmax_cross_entropy", "np.exp(log_p_target) - 1", "np.exp(log_p_target)"),
     ("softmax_cross_entropy", "dlogits / targets.size", "dlogits"),
+    # losses
+    ("cross_entropy", "q.sum(axis=1, keepdims=True) * np.exp(log_p)", "np.exp(log_p)"),
+    ("cross_entropy", "* np.exp(log_p) - q", "* np.exp(log_p) + q"),
+    ("binary_cross_entropy_with_logits", "- pos_weight * targets * (1", "- targets * (1"),
+    ("mse_loss", "a * 2 * (x", "a * (x"),
+    ("l1_loss", "a * np.sign(x - targets)", "a * np.sign(targets - x)"),
+    ("huber_loss", "near, d, delta * np.sign(d)", "near, d, np.sign(d)"),
+    ("quantile_loss", "np.where(e < 0, 1 - q, 0)", "np.where(e < 0, q, 0)"),
+    ("gaussian_nll_loss", "(1 / v - d**2 / v**2) / 2", "(1 / v - d**2 / v) / 2"),
+    ("gaussian_nll_loss", "(a * d / v,", "(a * d,"),
+    ("ctc_loss", "dlogits[:, places[s]] -= np.exp", "dlogits[:, places[s]] = -np.exp"),
+    ("ctc_loss", "log_p[t + 1, places[later]] + beta", "log_p[t, places[later]] + beta"),
+    ("ctc_loss", "beta[-1, -2:] = 0", "beta[-1, -1:] = 0"),
     # around the cells: directions, layers, lengths
     ("backward", "np.sum(dx, axis=0)", "dx[0]"),
     ("backward", "doutputs[d]", "doutputs[0]"),
@@ -419,6 +463,8 @@ def gradient_check_of(function: str) -> None:
             check_gradients("embedding", embedding_inputs())
         case "softmax_cross_entropy":
             check_softmax_cross_entropy((3, 2))
+        case loss if loss in LOSSES:
+            check_loss(loss)
         case _:
             check_stack_gradients("rnn_tanh", **STACKS["all"])
 

@@ -73,6 +73,10 @@ def cross_entropy(
     """
     mean = check_reduction(reduction)
     smoothing = _check_smoothing(label_smoothing)
+    if not isinstance(ignore_index, int | np.integer):
+        raise TypeError(
+            f"ignore_index: expected an integer, got {ignore_index!r}; give what marks such targets"
+        )
     predictions = Predictions("x", x)
     if not predictions.shape or predictions.shape[-1] == 0:
         raise ValueError(
@@ -82,7 +86,7 @@ def cross_entropy(
     shape, classes = predictions.shape[:-1], predictions.shape[-1]
     if class_weights is not None:
         class_weights = _check_class_weights(class_weights, classes)
-    own = as_weights(weights, shape, predictions.beside).reshape(-1)
+    own = as_weights(weights, shape, predictions).reshape(-1)
     rows = predictions.beside(_as_labels(targets, shape)).reshape(-1)
     counts = (own != 0) & (rows != ignore_index)
     rows = _classes_of(rows, counts, classes, ignore_index)

@@ -104,7 +104,7 @@ def ctc_loss(
             f"blank: expected a class from 0 to {classes - 1}, got {blank!r}; give one"
         )
     labels, counts = _labels(targets, target_lengths, batch)
-    factors = as_weights(weights, (batch,), np.array)
+    factors = as_weights(weights, (batch,))
     labels, counts = _labels_that_count(labels, counts, factors, classes, int(blank))
     offset, lengths, order = _places(predictions, input_lengths)
 

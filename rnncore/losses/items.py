@@ -125,10 +125,11 @@ def as_numbers(name: str, values: Any, shape: tuple[int, ...]) -> Double:
     return array.astype(np.float64)
 
 
-def as_weights(weights: Any, shape: tuple[int, ...], beside: Callable[..., np.ndarray]) -> Double:
-    """Return weights of items of this shape in float64, ones if None; `beside` finds the items."""
+def as_weights(weights: Any, shape: tuple[int, ...], x: Predictions | None = None) -> Double:
+    """Return weights of items of this shape in float64, those beside x alone; ones if None."""
     if weights is None:
-        return np.ones(beside(np.broadcast_to(np.float64(1), shape)).shape)
+        rows = x.given if x is not None else None
+        return np.ones(shape if rows is None else (rows.length, *shape[2:]))
     array = as_array("weights", weights)
     if array.dtype.kind not in "fiub":
         raise TypeError(
@@ -136,12 +137,13 @@ def as_weights(weights: Any, shape: tuple[int, ...], beside: Callable[..., np.nd
             "weights"
         )
     try:
-        array = beside(np.broadcast_to(array, shape)).astype(np.float64)
+        array = np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(
             f"weights: expected what broadcasts to {shape}, got {array.shape}; add axes of length "
             "1, for example weights[..., None]"
         ) from None
+    array = (array if x is None else x.beside(array)).astype(np.float64)
     wrong = ~((array >= 0) & (array < np.inf))
     if wrong.any():
         raise ValueError(
@@ -178,7 +180,7 @@ def loss_of_items(
     first = several[0]
     shape = first.shape[:-1] if per_row else first.shape
     numbers = first.beside(as_numbers("targets", targets, shape))
-    factors = as_weights(weights, shape, first.beside)
+    factors = as_weights(weights, shape, first)
     hidden = factors == 0
     given = [part.array.astype(np.float64) for part in several]
     if hidden.any():

@@ -42,8 +42,12 @@ class Loss(NamedTuple):
 
     def __add__(self, other: Any) -> Any:
         if not isinstance(other, Loss):
-            return NotImplemented
+            raise TypeError(
+                f"Loss: expected another Loss to add, got {type(other).__name__}; take .mean or "
+                ".total"
+            )
         return Loss(self.total + other.total, self.weight + other.weight, None)
 
     def __radd__(self, other: Any) -> Any:
-        return self if isinstance(other, int) and other == 0 else NotImplemented
+        # sum() begins with 0
+        return self if isinstance(other, int) and other == 0 else self + other
