@@ -93,7 +93,7 @@ cdef inline void ctc_emit(const Ctc* task, Path* path, ptrdiff_t t) noexcept nog
 
 cdef double ctc_forward(const Ctc* task, Path* path) noexcept nogil:
     # alpha_t(s) = log(e^alpha_{t-1}(s) + e^alpha_{t-1}(s-1) + e^(alpha_{t-1}(s-2) + gate(s)))
-    #              + log p_t(class of s);  alpha_{-1} is 0 just before place 0.
+    #              + log p_t(class of s);  at t = 0 a path is at place 0 or 1.
     cdef ptrdiff_t t, s, row
     cdef double* alpha = path.alpha
     cdef double* prev
@@ -125,12 +125,12 @@ cdef double ctc_forward(const Ctc* task, Path* path) noexcept nogil:
 
 
 cdef void ctc_backward(const Ctc* task, Path* path, double loss) noexcept nogil:
+    # d holds e^(logits - max) since the forward pass, and beta the probabilities once it was used.
     # beta_t(s) = log(e^ahead(s) + e^ahead(s+1) + e^(ahead(s+2) + gate(s+2))), ahead = beta + log p of t+1
     # dloss/dlogits_t = p_t - sum of e^(alpha_t + beta_t + loss) over the places of each class
     cdef ptrdiff_t t, s, k, row
     cdef double* alpha = path.alpha + (path.steps - 1) * task.width
-    cdef double scale = task.scales[path.i], log_sum, to_p
-    cdef const real* l
+    cdef double scale = task.scales[path.i], to_p
     cdef real* d
     for t in range(path.steps - 1, -1, -1):
         if t == path.steps - 1:
@@ -147,7 +147,6 @@ cdef void ctc_backward(const Ctc* task, Path* path, double loss) noexcept nogil:
         for s in range(path.places):
             path.occupied[path.classes[s]] += path.beta[s]
         row = task.offset[t] + path.i
-        l = task.logits + row * task.logits_stride
         d = task.dlogits + row * task.dlogits_stride
         to_p = 1 / sum_of(d, task.classes)
         for k in range(task.classes):
