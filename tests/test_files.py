@@ -53,10 +53,10 @@ def test_load_returns_the_model_of_the_kind_in_the_file(
     # the first files named no kind
     files.save(tmp_path / "old", model.state_dict(), {"model": model.describe()})
     assert isinstance(rnncore.load(tmp_path / "old"), LanguageModel)
-    files.save(tmp_path / "other", {}, {"kind": "tagger", "model": {}})
-    with pytest.raises(rnncore.FileError, match=r"\(language model\), but .*other' holds a 'tagg"):
+    files.save(tmp_path / "other", {}, {"kind": "painter", "model": {}})
+    with pytest.raises(rnncore.FileError, match=r"\(language model, tagger\), but .*other' holds a 'paint"):
         rnncore.load(tmp_path / "other")
-    with pytest.raises(rnncore.FileError, match=r"expected a language model, but .* a 'tagger'"):
+    with pytest.raises(rnncore.FileError, match=r"expected a language model, but .* a 'painter'"):
         LanguageModel.load(tmp_path / "other")
 
 
