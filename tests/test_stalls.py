@@ -178,6 +178,24 @@ print(before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert python(script, **environment) == [f"{threads.processors()} 1"]
 
 
+def test_a_number_set_by_another_thread_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threads.processors() + 1
+
+    def processors() -> int:  # the moment at which the other thread comes
+        rnncore.set_num_threads(1)
+        return found
+
+    before = rnncore.get_num_threads()
+    monkeypatch.setattr(threads, "processors", processors)
+    try:
+        rnncore.set_num_threads(2)
+        assert threads.team_size() in (1, 2)
+        assert rnncore.get_num_threads() == threads.team_size() == 1
+    finally:
+        monkeypatch.undo()
+        rnncore.set_num_threads(before)
+
+
 def test_stalls_are_counted_over_all_modules() -> None:
     for dtype in (np.float32, np.float64):
         rnncore.engine.kernels(dtype)
