@@ -200,7 +200,9 @@ static void *prober(void *unused)
             int64_t began = nanoseconds(CLOCK_MONOTONIC), now = began;
             int64_t used = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
             int late = began - atomic_load(&team.probe_began) > PROBE_DELAY;
-            if (!late) atomic_store(&team.found, 1);    /* the rest is known when it is over */
+            long long nothing = 0;
+            /* It runs; for how long is known when it is over, which may be after the region. */
+            if (!late) atomic_compare_exchange_strong(&team.found, &nothing, 1);
             while (!late && now - began < atomic_load(&team.needed)
                    && atomic_load(&team.probe) == region) {
                 for (int spins = 0; spins < 64; spins++) relax();
