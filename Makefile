@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ENGINE := $(shell find src_cython -type f) setup.py pyproject.toml
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-.PHONY: demo test install bench lint sanitize clean
+.PHONY: demo test install bench lint sanitize sanitize-threads clean
 
 demo: install
 	$(BIN)/rnncore demo
@@ -45,6 +45,20 @@ sanitize: install
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		PYTHONPATH=. PYTHONMALLOC=malloc $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider \
 		tests/test_parity.py tests/test_threads.py tests/test_numerics.py
+
+# The threads under ThreadSanitizer, which wants addresses at fixed places. It has a thread itself.
+sanitize-threads: install
+	$(BIN)/pip install --quiet "Cython>=3.1" setuptools
+	rm -rf build/sanitize-threads && mkdir -p build/sanitize-threads
+	cp -r setup.py pyproject.toml README.md src_cython rnncore tests build/sanitize-threads/
+	rm -f build/sanitize-threads/rnncore/engine/*.so
+	cd build/sanitize-threads && RNNCORE_BUILDS=baseline RNNCORE_LDFLAGS=-fsanitize=thread \
+		RNNCORE_CFLAGS="-fsanitize=thread -g -O1" \
+		$(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd build/sanitize-threads && LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" PYTHONPATH=. \
+		OPENBLAS_NUM_THREADS=1 setarch -R $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider \
+		tests/test_threads.py tests/test_sharing.py tests/test_stalls.py \
+		--deselect tests/test_threads.py::test_a_team_is_there
 
 clean:
 	rm -rf build $(VENV) rnncore/engine/*.so *.egg-info

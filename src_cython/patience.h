@@ -9,17 +9,13 @@
 #ifndef RNNCORE_PATIENCE_H
 #define RNNCORE_PATIENCE_H
 
-#include <errno.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <time.h>
 
 #include "simd.h"
+#include "system.h"
 
 #define MOST_THREADS 64
 #define QUICK_SPINS 1000            /* before anybody looks at a clock */
-#define FOREVER (-1)
 
 /* All in nanoseconds. */
 #define IDLE_SPIN 200000            /* of a worker without a region, before it sleeps */
@@ -65,13 +61,12 @@ static struct {
     void *argument;
     int threads;                    /* of this region */
     int number;                     /* of this region */
-    int steadfast;                  /* regions get the threads that they ask for, come what may */
-    int limit;                      /* most threads that a region gets; 0: there is none */
-    long stalls;                    /* regions in which a thread was put aside */
-    long spared;                    /* regions that got fewer threads for that reason */
+    atomic_int steadfast;           /* regions get the threads that they ask for, come what may */
+    atomic_int limit;               /* most threads that a region gets; 0: there is none */
+    atomic_long stalls;             /* regions in which a thread was put aside */
+    atomic_long spared;             /* regions that got fewer threads for that reason */
     int64_t next_probe;             /* when */
     int64_t raised;                 /* when regions last got more threads */
-    int64_t needed;                 /* nanoseconds that the probes have to find before they do */
     int64_t waits;                  /* nanoseconds that are not forgiven yet */
     int64_t began;                  /* when this region did */
     int64_t quiet;                  /* nanoseconds that the probes have found since it was not */
@@ -82,6 +77,7 @@ static struct {
     _Alignas(64) atomic_int probe;  /* the number of the region to probe in; 0: of none */
     atomic_int blind;               /* there are no probes */
     atomic_llong probe_began;
+    atomic_llong needed;            /* nanoseconds that probes have to find for more threads */
     atomic_llong found;             /* nanoseconds of an idle processor in a region, or NONE */
     Member member[MOST_THREADS];    /* the caller is member[0] */
 } team = {.busy = PTHREAD_MUTEX_INITIALIZER};
@@ -90,68 +86,10 @@ static struct {
 
 static _Thread_local int team_place; /* of this thread in the team */
 
-static int64_t nanoseconds(clockid_t clock)
-{
-    struct timespec time;
-    clock_gettime(clock, &time);
-    return time.tv_sec * (int64_t)1000000000 + time.tv_nsec;
-}
-
-static int start_thread(pthread_t *thread, void *(*function)(void *), void *argument)
-{
-    pthread_attr_t detached;
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    int failed = pthread_create(thread, &detached, function, argument);
-    pthread_attr_destroy(&detached);
-    return failed;
-}
-
-/* block sleeps while *word is `seen`, but not longer than some nanoseconds; wake ends that. */
-#if defined(__linux__) && !defined(RNNCORE_PORTABLE_THREADS)
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-static void block(atomic_int *word, int seen, int64_t most)
-{
-    struct timespec time = {most / 1000000000, most % 1000000000};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, most == FOREVER ? NULL : &time, NULL, 0);
-}
-
-static void wake(atomic_int *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
-}
-#else
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t woken;
-} bed = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER};
-
-static void block(atomic_int *word, int seen, int64_t most)
-{
-    pthread_mutex_lock(&bed.lock);
-    if (atomic_load(word) == seen && most == FOREVER) {
-        pthread_cond_wait(&bed.woken, &bed.lock);
-    } else if (atomic_load(word) == seen) {
-        int64_t end = nanoseconds(CLOCK_REALTIME) + most;
-        struct timespec time = {end / 1000000000, end % 1000000000};
-        pthread_cond_timedwait(&bed.woken, &bed.lock, &time);
-    }
-    pthread_mutex_unlock(&bed.lock);
-}
-
-static void wake(atomic_int *word)
-{
-    (void)word;
-    pthread_mutex_lock(&bed.lock);
-    pthread_cond_broadcast(&bed.woken);
-    pthread_mutex_unlock(&bed.lock);
-}
-#endif
-
 /* Counters may wrap around. */
+INLINE int after(int value) { return (int)((unsigned)value + 1); }
+INLINE int before(int value) { return (int)((unsigned)value - 1); }
+
 INLINE int is_above(atomic_int *counter, int value)
 {
     return (int)((unsigned)atomic_load_explicit(counter, memory_order_acquire) - (unsigned)value) > 0;
@@ -262,7 +200,11 @@ static void *prober(void *unused)
             int64_t began = nanoseconds(CLOCK_MONOTONIC), now = began;
             int64_t used = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
             int late = began - atomic_load(&team.probe_began) > PROBE_DELAY;
-            while (!late && now - began < QUIET && atomic_load(&team.probe) == region) {
+            long long nothing = 0;
+            /* It runs; for how long is known when it is over, which may be after the region. */
+            if (!late) atomic_compare_exchange_strong(&team.found, &nothing, 1);
+            while (!late && now - began < atomic_load(&team.needed)
+                   && atomic_load(&team.probe) == region) {
                 for (int spins = 0; spins < 64; spins++) relax();
                 now = nanoseconds(CLOCK_MONOTONIC);
             }
@@ -278,8 +220,11 @@ static void *prober(void *unused)
 static void begin_probe(int64_t now)
 {
     pthread_t thread;
-    if (!team.has_prober) team.has_prober = !start_thread(&thread, prober, NULL);
-    if (!team.has_prober || now < team.next_probe) return;
+    if (!team.has_prober) {
+        team.has_prober = 1;
+        if (start_thread(&thread, prober, NULL)) atomic_store(&team.blind, 1);
+    }
+    if (atomic_load(&team.blind) || now < team.next_probe) return;
     atomic_store(&team.probe_began, now);
     atomic_store(&team.probe, team.number);
     wake(&team.probe);
@@ -329,8 +274,9 @@ static void end_region(void)
     if (team.steadfast) return;
     team.limit = team.threads > 2 ? team.threads - 1 : 1;
     team.quiet = 0;
-    team.needed = now - team.raised > SOON ? QUIET
-        : team.needed < MOST_QUIET ? 2 * team.needed : MOST_QUIET;
+    int64_t needed = atomic_load(&team.needed);
+    atomic_store(&team.needed, now - team.raised > SOON ? QUIET
+        : needed < MOST_QUIET ? 2 * needed : MOST_QUIET);
     team.next_probe = now + (atomic_load(&team.blind) ? REST : 0);
 }
 

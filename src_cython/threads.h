@@ -39,7 +39,8 @@ static void run_flushing_denormals(region work, void *argument, int thread, int 
 }
 
 /* Systems like to wake a thread on the processor of the one that wakes it, where it would wait for
- * the caller, who waits for it. So a sleeper that last ran there is sent away before it wakes. */
+ * the caller, who waits for it. So a sleeper that last ran there is sent away before it gets its
+ * ticket: until then it stays in its bed, and what is written here is the caller's alone. */
 static void send_away(Member *worker)
 {
 #if defined(__linux__) && defined(CPU_CLR)
@@ -95,9 +96,11 @@ static void *worker(void *number)
     return NULL;
 }
 
+/* In the child, where nobody sleeps any more. */
 static void after_fork(void)
 {
     team.forked = 1;
+    atomic_store(&team.sleepers, 0);
 }
 
 /* As many workers as can be had, at most threads - 1. */
@@ -120,10 +123,11 @@ static void call_workers(int number)
 {
     for (int k = 1; k < team.threads; k++) {
         Member *worker = &team.member[k];
+        /* What it finished may be so long ago that it seems to lie ahead. */
+        if (is_above(&worker->finished, before(number))) atomic_store(&worker->finished, before(number));
+        if (atomic_load(&worker->asleep)) send_away(worker);
         atomic_store(&worker->ticket, number);
-        if (!atomic_load(&worker->asleep)) continue;
-        send_away(worker);
-        wake(&worker->ticket);
+        if (atomic_load(&worker->asleep)) wake(&worker->ticket);
     }
 }
 
@@ -137,12 +141,12 @@ static void run_region(region work, void *argument, int threads)
     }
     team.work = work;
     team.argument = argument;
-    team.number = team.number == INT32_MAX ? INT32_MIN : team.number + (team.number == -1 ? 2 : 1);
+    team.number = after(team.number == -1 ? 0 : team.number);   /* 0 is none */
     team.threads = team_grow(begin_region(threads));
     call_workers(team.number);
     run_flushing_denormals(work, argument, 0, team.threads);
     for (int k = 1; k < team.threads; k++)
-        wait_until_above(&team.member[k].finished, team.number - 1);
+        wait_until_above(&team.member[k].finished, before(team.number));
     end_region();
     pthread_mutex_unlock(&team.busy);
 }

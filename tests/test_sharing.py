@@ -1,13 +1,10 @@
-"""Modules shared by threads, processes, signal handlers and copies."""
+"""Modules shared by threads, processes, signal handlers and copies; fork is in test_fork.py."""
 
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +17,6 @@ import rnncore
 from rnncore.data import Vocabulary
 
 T, B, I, H = 6, 2, 5, 24  # noqa: E741
-posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def features(seed: int = 0) -> np.ndarray:
@@ -241,75 +237,6 @@ def test_while_weights_change_their_thread_sees_them_as_they_are() -> None:
         other.join()
     assert all(np.array_equal(a, b) for a, b in zip(found, before, strict=True))
     assert np.array_equal(layer(features())[0], now[0]) and np.array_equal(head(features()), now[1])
-
-
-@posix
-def test_a_fork_finds_no_weights_half_changed() -> None:
-    script = """
-import os, threading, numpy as np, rnncore
-layer, stop = rnncore.Linear(1500, 1500, seed=0), threading.Event()
-with layer.changing_weights() as flat: flat[...] = 0
-optimizer = rnncore.SGD(layer, lr=1.0)
-layer.flat_grads[...] = 1
-def work():
-    while not stop.is_set(): optimizer.step()
-thread = threading.Thread(target=work)
-thread.start()
-failed = 0
-for _ in range(20):
-    child = os.fork()
-    if child == 0:
-        os._exit(int(layer.flat_params.min() != layer.flat_params.max()))
-    failed += os.waitpid(child, 0)[1] != 0
-stop.set()
-thread.join()
-def hold():
-    with layer.changing_weights(): started.set(); stop.wait()
-stop.clear(); started = threading.Event()
-thread = threading.Thread(target=hold); thread.start(); started.wait()
-child = os.fork()
-if child == 0:
-    try: layer.state_dict()
-    except RuntimeError as error: os._exit(7 if "half old" in str(error) else 1)
-    os._exit(2)
-refused = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-stop.set(); thread.join()
-layer.state_dict()
-print("failed", failed, refused)
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.strip() == "failed 0 7", done.stderr
-
-
-@posix
-def test_a_fork_while_another_thread_is_inside() -> None:
-    script = """
-import os, threading, numpy as np, rnncore
-layer, x = rnncore.LSTM(64, 64, 2, seed=0), np.ones((30, 2, 64), np.float32)
-expected = layer(x)[0]
-optimizer, stop = rnncore.SGD(layer, lr=0.0), threading.Event()
-def work():
-    while not stop.is_set():
-        optimizer.step(); layer(x)
-threads = [threading.Thread(target=work) for _ in range(2)]
-for thread in threads: thread.start()
-failed = 0
-for _ in range(25):
-    child = os.fork()
-    if child == 0:
-        optimizer.step()
-        os._exit(not np.array_equal(layer(x)[0], expected))
-    failed += os.waitpid(child, 0)[1] != 0
-stop.set()
-for thread in threads: thread.join()
-print("failed", failed)
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.strip() == "failed 0", done.stderr
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")

@@ -102,10 +102,10 @@ import numpy as np, rnncore
 from rnncore.engine import threads
 rnncore.set_num_threads(64)
 layer, x = rnncore.GRU(64, 64, seed=0), np.ones((20, 300, 64), np.float32)
-layer(x)
 print(threads.team_size(), rnncore.get_num_threads())
-print(layer.explain(20, 300))
+print(layer.explain(20, 300))  # before a call, which may find a processor busy
 rnncore.show_config()
+layer(x)
 """
     lines = python(script)
     most = min(64, threads.processors())
@@ -176,6 +176,25 @@ print(before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     environment = {"RNNCORE_NUM_THREADS": ""}
     assert python(script, **environment) == [f"{threads.processors()} 1"]
+
+
+def test_a_number_set_by_another_thread_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threads.processors() + 1
+
+    def processors() -> int:  # the moment at which the other thread comes
+        rnncore.set_num_threads(1)
+        return found
+
+    before = rnncore.get_num_threads()
+    monkeypatch.setattr(threads, "processors", processors)
+    monkeypatch.setattr(threads, "_always", False)
+    try:
+        rnncore.set_num_threads(2)
+        assert threads.team_size() in (1, 2)
+        assert rnncore.get_num_threads() == threads.team_size() == 1
+    finally:
+        monkeypatch.undo()
+        rnncore.set_num_threads(before)
 
 
 def test_stalls_are_counted_over_all_modules() -> None:

@@ -55,7 +55,7 @@ def quota(groups: str | None = None, mount: Path = CGROUPS) -> tuple[float, str]
     """
     if groups is None:
         try:
-            groups = Path("/proc/self/cgroup").read_text()
+            groups = os.fsdecode(Path("/proc/self/cgroup").read_bytes())
         except OSError:
             return None
     found: tuple[float, str] | None = None
@@ -115,7 +115,7 @@ def _wrong_threads(name: str, came: object) -> ValueError:
 
 _set: Setting | None = None  # by the user
 _known: Setting | None = None  # the default, once it was asked for
-_team: int | None = None
+_team: tuple[Setting, int] | None = None  # for which setting
 _always = False
 _loaded: list[Kernels] = []
 
@@ -123,11 +123,13 @@ _loaded: list[Kernels] = []
 def num_threads() -> Setting:
     """Return how many threads were asked for, and what decided it."""
     global _known
-    if _set is not None:
-        return _set
-    if _known is None:
-        _known = _default()
-    return _known
+    chosen = _set
+    if chosen is not None:
+        return chosen
+    found = _known
+    if found is None:
+        found = _known = _default()
+    return found
 
 
 def get_num_threads() -> int:
@@ -164,20 +166,22 @@ def set_num_threads(threads: int) -> None:
     1
     >>> rnncore.set_num_threads(before)
     """
-    global _set, _team
+    global _set
     whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
     if not whole or not 1 <= threads <= MOST_THREADS:
         raise _wrong_threads("threads", threads)
-    _set, _team = Setting(int(threads), "set_num_threads"), None
+    _set = Setting(int(threads), "set_num_threads")
 
 
 def team_size() -> int:
     """Return how many threads share the work: those asked for, as far as there are processors."""
     global _team
-    if _team is None:
-        threads = get_num_threads()
-        _team = threads if _always else min(threads, processors())
-    return _team
+    setting, found = num_threads(), _team
+    # Another thread may set another number at any moment: what was found is of one setting.
+    if found is None or found[0] is not setting:
+        threads = setting.threads
+        found = _team = setting, threads if _always else min(threads, processors())
+    return found[1]
 
 
 def explain_threads(kernels: Kernels | None = None) -> str:

@@ -39,7 +39,7 @@ class Guard:
     def __init__(self) -> None:
         self.renew()
         self.writer = 0
-        _guards.add(self)
+        _guards[id(self)] = self
 
     def renew(self) -> None:
         """Begin with new locks."""
@@ -95,14 +95,19 @@ class _HalfChanged:
         pass
 
 
-_guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+_guards: weakref.WeakValueDictionary[int, Guard] = weakref.WeakValueDictionary()
 _held: list[tuple[Guard, Any]] = []
+
+
+def _all_guards() -> list[Guard]:
+    # In one go, because other threads make modules meanwhile.
+    return [guard for found in _guards.valuerefs() if (guard := found()) is not None]
 
 
 def _before_fork() -> None:
     # A child shall find no weights half changed.
     ends = time.monotonic() + FORK_WAITS
-    for guard in list(_guards):
+    for guard in _all_guards():
         lock = guard.weights
         if lock.acquire(timeout=max(0.0, ends - time.monotonic())):
             _held.append((guard, lock))
@@ -117,7 +122,7 @@ def _after_fork_in_child() -> None:
     # Locks that nobody holds, whatever other threads were doing.
     whole = {guard for guard, _ in _held}
     _held.clear()
-    for guard in list(_guards):
+    for guard in _all_guards():
         half = guard.writer not in (0, threading.get_ident()) and guard not in whole
         guard.renew()
         guard.writer = 0 if guard.writer != threading.get_ident() else guard.writer

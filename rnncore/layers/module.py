@@ -171,7 +171,8 @@ class Module(Parts):
 
         Afterwards weights are packed anew, and a backward pass of an earlier forward is refused.
         Within, the module answers this thread with what stands there at that moment, and refuses
-        backward passes.
+        backward passes. Two threads that each change one tree of modules and read the other's
+        meanwhile wait for each other for ever: read before you change.
         """
         with self._guard.writing():
             lent = self._flat.view()
