@@ -73,7 +73,7 @@ static struct {
     int64_t probed;                 /* nanoseconds of the region that the last probe was for */
     int has_prober;
     _Alignas(64) atomic_int sleepers; /* members asleep within the region */
-    atomic_llong waited;            /* in this region, all together, for threads put aside */
+    atomic_llong waited;            /* in this region, for threads put aside: the longest of all */
     _Alignas(64) atomic_int probe;  /* the number of the region to probe in; 0: of none */
     atomic_int blind;               /* there are no probes */
     atomic_llong probe_began;
@@ -165,7 +165,8 @@ static __attribute__((noinline)) void wait_patiently(atomic_int *counter, int va
         aside = wait_for_a_moment(counter, value, aside > 0, nanoseconds(CLOCK_MONOTONIC) - began);
         sum += aside;
     }
-    if (sum) atomic_fetch_add(&team.waited, sum);
+    long long most = atomic_load(&team.waited);
+    while (sum > most && !atomic_compare_exchange_weak(&team.waited, &most, sum)) continue;
 }
 
 /* A counter that one thread raises and others wait for. A sleeper that is overlooked, because it was

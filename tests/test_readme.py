@@ -41,8 +41,7 @@ def test_commands_and_python_run_in_the_order_of_the_page(tmp_path: Path) -> Non
     assert "(100, 8, 128) (4, 8, 64) (256, 64)" in out
     error = float(re.search(r"mean squared error (\S+)", out)[1])
     assert error < 0.05, "the forecaster learned: an untrained one is at 0.5"
-    loss = float(re.search(r"cross-entropy (\S+)", out)[1])
-    assert loss < 0.5, "the tagger learned: an untrained one is at log 7 = 1.9"
+    assert "[['PROPN', 'VERB', 'DET', 'NOUN'], ['PROPN', 'AUX', 'PART', 'VERB']]" in out
 
 
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make ")])
@@ -59,5 +58,5 @@ def test_pip_extras_exist() -> None:
 
 
 def test_every_shell_line_is_covered() -> None:
-    known = ("make ", "rnncore ", "python3 -m venv", ".venv/bin/")
+    known = ("make ", "printf ", "rnncore ", "python3 -m venv", ".venv/bin/")
     assert all(line.startswith(known) for line in SHELL if line)
