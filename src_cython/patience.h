@@ -47,7 +47,6 @@ typedef struct {
     atomic_int waiting;             /* asleep within a region, for others of it */
     pthread_t thread;
 #if defined(__linux__) && defined(CPU_CLR)
-    int processor;                  /* where it fell asleep */
     int sent_away;                  /* from the caller's processor; freed again when it has woken */
     cpu_set_t processors;           /* that it may use */
 #endif

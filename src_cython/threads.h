@@ -39,18 +39,17 @@ static void run_flushing_denormals(region work, void *argument, int thread, int 
 }
 
 /* Systems like to wake a thread on the processor of the one that wakes it, where it would wait for
- * the caller, who waits for it. So a sleeper that last ran there is sent away before it gets its
+ * the caller, who waits for it. So a sleeper is sent to the others before it gets its
  * ticket: until then it stays in its bed, and what is written here is the caller's alone. */
 static void send_away(Member *worker)
 {
 #if defined(__linux__) && defined(CPU_CLR)
     cpu_set_t others;
-    int here = sched_getcpu();
-    if (worker->processor != here || worker->sent_away
+    if (worker->sent_away
         || pthread_getaffinity_np(worker->thread, sizeof(others), &worker->processors))
         return;
     others = worker->processors;
-    CPU_CLR(here, &others);
+    CPU_CLR(sched_getcpu(), &others);
     if (CPU_COUNT(&others))
         worker->sent_away = !pthread_setaffinity_np(worker->thread, sizeof(others), &others);
 #else
@@ -74,9 +73,6 @@ static int wait_for_ticket(Member *self, int seen)
     int ticket;
     if (spin_until_above(&self->ticket, seen, IDLE_SPIN))
         return atomic_load_explicit(&self->ticket, memory_order_acquire);
-#if defined(__linux__) && defined(CPU_CLR)
-    self->processor = sched_getcpu();
-#endif
     atomic_store(&self->asleep, 1);
     while ((ticket = atomic_load(&self->ticket)) == seen) block(&self->ticket, seen, FOREVER);
     atomic_store(&self->asleep, 0);
