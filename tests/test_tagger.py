@@ -204,7 +204,7 @@ def test_train_tags_and_tag(files: Path) -> None:
                "--epochs", 12, "--output", out)  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "60 sentences of" in done.output and "Let it tag:" in done.output
-    right = float(done.output.split("with the right tag: ")[1].split()[0])
+    right = float(done.output.split("Held-out accuracy: ")[1].split()[0])
     assert right > 95
     model = out / "best.safetensors"
     scored = run("tag", model, files / "dev.tsv", "--score")

@@ -53,10 +53,11 @@ def run_training(
     chosen = trainer.last_path
     if trainer.validation_curve:
         chosen = trainer.best_path
-        measure = model.measures[0]
+        measure, place = model.measures[model.decisive], 3 + model.decisive
         order = "lowest" if measure.lower_is_better else "highest"
         click.echo(
-            f"Held-out {measure.name}: {trainer.validation_curve[-1][3]:.3f} {measure.unit} after "
+            f"Held-out {measure.name}: {trainer.validation_curve[-1][place]:.3f} {measure.unit} "
+            "after "
             f"{trainer.seconds:.0f} s of training, {trainer.epochs:.2f} epochs "
             f"({order} {trainer.best:.3f})"
         )

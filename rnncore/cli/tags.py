@@ -31,7 +31,7 @@ from rnncore.models.tagger_model import TaggerModel, TaggerSettings
 from rnncore.training import Trainer, TrainingSettings
 
 EXISTING = click.Path(path_type=Path)
-EPOCHS = 10.0  # where no budget is given
+EPOCHS = 30.0  # where no budget is given
 
 
 @click.command("tags")
@@ -95,9 +95,6 @@ def train_tags(ctx: click.Context, source: Path, held_out: Path | None, **option
     go_on = [*program(), "train", "tags", str(source), *validated, "--resume", "{}"]
     run_training(trainer, go_on, [*program(), "tag", "{}", str(held_out or source)], None, 0,
                  "Let it tag")  # fmt: skip
-    if trainer.validation_curve:
-        right = trainer.validation_curve[-1][-1]
-        click.echo(f"Held-out words with the right tag: {right:.2f} %")
 
 
 def _training_of(contents: files.Contents, path: Path) -> dict[str, Any]:

@@ -41,8 +41,10 @@ class Model(Module):
     """
 
     kind: ClassVar[str]
-    #: The first one decides what is best; its factor turns a loss of `forward` into its unit.
+    #: The factor of the first one turns a loss of `forward` into its unit.
     measures: ClassVar[tuple[Measure, ...]]
+    #: Which of them decides what is best.
+    decisive: ClassVar[int] = 0
     settings: dict[str, Any]
     generator: np.random.Generator
 

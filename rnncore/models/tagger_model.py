@@ -39,7 +39,7 @@ class TaggerSettings:
     word_size: int = setting(100, Whole(), "Numbers of a word's vector.", fixed=True)
     character_size: int = setting(32, Whole(), "Numbers of a character's vector.", fixed=True)
     spelling_size: int = setting(64, Whole(), "Units of a direction of a word.", fixed=True)
-    dropout: float = setting(0.4, Share(), "Share of units zeroed in training.", fixed=True)
+    dropout: float = setting(0.5, Share(), "Share of units zeroed in training.", fixed=True)
     word_dropout: float = setting(
         0.25, Share(), "Share of words that training takes for unknown.", fixed=True
     )
@@ -83,6 +83,7 @@ class TaggerModel(TapedModel):
         Measure("loss", "nats per word"),
         Measure("accuracy", "% right", factor=100.0, lower_is_better=False),
     )
+    decisive = 1  # the loss of rare tags grows long before accuracy falls
 
     def __init__(
         self,

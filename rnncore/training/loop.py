@@ -78,7 +78,7 @@ class Trainer:
     training_curve, validation_curve : list of [step, epochs, seconds, value]
         In the unit of the model's first measure; a validation has all measures, in their order.
     best : float
-        The best validation so far, by the first measure.
+        The best validation so far, by the model's decisive measure.
     interrupted : bool
         Whether the last `run` was ended by Ctrl-C or another signal.
     signal : int or None
@@ -137,7 +137,8 @@ class Trainer:
         self.step = self.position = 0
         self.seconds = 0.0
         self.loss = math.nan
-        self.best = math.inf if model.measures[0].lower_is_better else -math.inf
+        decisive = model.measures[model.decisive]
+        self.best = math.inf if decisive.lower_is_better else -math.inf
         self.training_curve: list[list[float]] = []
         self.validation_curve: list[list[float]] = []
         self.interrupted = False
@@ -324,8 +325,9 @@ class Trainer:
             lower_is_better = self.model.measures[0].lower_is_better
             self.schedule.observe(values[0] if lower_is_better else -values[0])
         self.validation_curve.append([self.step, self.epochs, self.seconds, *values])
-        before, value = self.best, values[0]
-        if self.model.measures[0].better(value, before):
+        decisive = self.model.decisive
+        before, value = self.best, values[decisive]
+        if self.model.measures[decisive].better(value, before):
             self.best = value
             path = self.best_path
             if path is not None and not self._try_to_save(lambda: self._save_good(path)):
