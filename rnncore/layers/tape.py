@@ -220,18 +220,23 @@ class Tape:
         >>> x.gradient
         array([0., 0., 6.])
         """
-        self._refuse_used()
-        wanted = trains or any(isinstance(one, Value) and one.is_wanted for one in inputs)
+        if self._is_used:
+            self._refuse_used()
+        wanted = trains
         for one in inputs:
-            if isinstance(one, Value) and one.tape is not self:
-                raise RuntimeError("a value of another tape cannot be recorded on this one")
-        several = isinstance(results, tuple) and not isinstance(results, Rows)
-        values = tuple(
-            Value(_frozen(result), self, wanted) for result in (results if several else (results,))
-        )
+            if isinstance(one, Value):
+                if one.tape is not self:
+                    raise RuntimeError("a value of another tape cannot be recorded on this one")
+                wanted = wanted or one.is_wanted
+        if isinstance(results, tuple) and not isinstance(results, Rows):
+            values = tuple([Value(_frozen(result), self, wanted) for result in results])
+            if wanted:
+                self._steps.append((values, inputs, back))
+            return values
+        value = Value(_frozen(results), self, wanted)
         if wanted:
-            self._steps.append((values, inputs, back))
-        return values if several else values[0]
+            self._steps.append(((value,), inputs, back))
+        return value
 
     def adds_to(self, module: Module) -> bool:
         """Say whether a backward pass adds to the gradients of a module, or replaces them."""
@@ -287,12 +292,14 @@ class Tape:
         steps, self._steps = self._steps, []
         while steps:
             values, inputs, back = steps.pop()
-            given = [value.gradient for value in values]
-            if all(derivative is None for derivative in given):
-                continue
+            given, reached = [], False
             for value in values:
+                given.append(value.gradient)
+                reached = reached or value.gradient is not None
                 if not value.is_watched:
                     value.gradient = None
+            if not reached:
+                continue
             for one, derivative in zip(inputs, back(*given), strict=True):
                 if derivative is not None and isinstance(one, Value) and one.is_wanted:
                     before = one.gradient
