@@ -265,3 +265,56 @@ def test_real_sentences(data_folder: Path) -> None:
     tagger = Tagger(hidden_size=48, word_size=32, spelling_size=24, epochs=6, learning_rate=8e-3,
                     average=0.9).fit(X[:1500], y[:1500])  # fmt: skip
     assert tagger.score(X[1500:], y[1500:]) > 0.8
+
+
+def test_a_resume_is_of_the_same_sentences_and_settings(files: Path) -> None:
+    begin = ["train", "tags", files / "train.tsv", "--held-out", files / "dev.tsv"]
+    assert run(*begin, *OPTIONS, "--steps", 3, "--output", files / "out").exit_code == 0
+    last = files / "out" / "last.safetensors"
+    for words, match in (
+        ([*begin, "--batch-size", 9], "--batch-size: expected 8"),
+        ([*begin, "--order", 3], "--order: expected 0"),
+        ([*begin, "--hidden-size", 9], "--hidden-size: expected 12"),
+        ([*begin, "--seed", 9], "--seed: expected none"),
+        ([*begin, "--init-from", last], "--init-from: expected none"),
+        (begin[:3], "expected the very data"),
+        ([*begin[:4], files / "train.tsv"], "expected the very data"),
+        ([*begin[:2], files / "dev.tsv"], "expected the very data"),
+        ([*begin, "--steps", 3], "but it is used up"),
+    ):
+        done = run(*words, "--resume", last)
+        assert done.exit_code == 2 and match in done.output, (words, done.output)
+    model = rnncore.load(last)
+    model.save(files / "model")
+    done = run(*begin, "--resume", files / "model", "--output", files / "x")
+    assert done.exit_code == 2 and "is a model alone" in done.output
+
+
+def test_a_new_training_from_a_model_has_random_numbers_of_its_own(files: Path) -> None:
+    begin = ["train", "tags", files / "train.tsv", *OPTIONS, "--steps", 2]
+    assert run(*begin, "--output", files / "first").exit_code == 0
+    found = []
+    for name, seed in (("a", 1), ("b", 2), ("c", 1)):
+        model = files / "first" / "last.safetensors"
+        done = run(*begin, "--init-from", model, "--seed", seed, "--output", files / name)
+        assert done.exit_code == 0, done.output
+        found.append(rnncore.load(files / name / "last.safetensors").flat_params)
+    assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"hidden_size": 10**6}, {"word_size": 10**6}, {"character_size": 10**6},
+        {"spelling_size": 10**6}, {"num_layers": 10**6}, {"directions": "forward"},
+        {"spelling": "none"}, {"cell": "gru"}, {"cell": "what"}, {"vocabularies": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_of_other_sizes_is_refused(tmp_path: Path, forged: dict[str, Any]) -> None:
+    model = fitted(epochs=1).model_
+    description = {**model.describe(), **forged}
+    path = tmp_path / "tagger"
+    rnncore.files.save(path, model.state_dict(), {"kind": "tagger", "model": description})
+    with pytest.raises(rnncore.FileError, match=r"expected a tagger, but .* holds something else"):
+        rnncore.load(path)

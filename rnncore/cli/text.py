@@ -12,19 +12,15 @@ from typing import Any
 
 import click
 
-from rnncore import files, models
+from rnncore import files
+from rnncore.cli.beginning import Beginning, model_of
 from rnncore.cli.options import (
-    check_folder,
     given_options,
-    names_of,
     option,
     options_of,
-    refuse_changes,
-    resumed_settings,
     together,
     training_options,
     values_of,
-    with_budget,
 )
 from rnncore.cli.progress import Show, program, run_training
 from rnncore.data import TextSettings, TextSource, Vocabulary, read_tokens
@@ -52,81 +48,21 @@ def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> 
 
     Folders are read recursively, in sorted order. Ctrl-C saves a checkpoint and ends.
     """
-    resume, init_from = options["resume"], options["init_from"]
-    given = given_options(ctx, options)
-    if resume is not None and init_from is not None:
-        raise ValueError(
-            "--init-from: expected none with --resume, which goes on with the weights of its "
-            "checkpoint; leave one of them out"
-        )
-    begun = resume or init_from
-    model: LanguageModel | None = None
-    contents: files.Contents | None = None
-    if begun is not None:
-        contents = files.load(begun)  # once, for the model and for the training
-        model = _language_model(contents, begun)
-        kept = {name: model.settings[name] for name in names_of(LanguageModelSettings)}
-        refuse_changes(given, kept, f"the {'checkpoint' if resume else 'model'} {str(begun)!r}")
-        if model.vocabulary.is_bytes:
-            options["encoding"] = BYTES
-    text_settings = TextSettings(**values_of(TextSettings, options))
-    if resume is not None and contents is not None:
-        text_settings, settings = _resumed(contents, given, resume)
-    else:
-        settings = TrainingSettings(**with_budget(values_of(TrainingSettings, options)))
-    folder = options["output"] or (resume.parent if resume else Path("rnncore-text"))
-    check_folder(folder, resume, options["overwrite"])
-
-    vocabulary, tokens = _read(sources, model, options["encoding"], begun)
+    beginning = Beginning(given_options(ctx, options), options)
+    model = beginning.model(LanguageModel, LanguageModelSettings, "text")
+    if model is not None and model.vocabulary.is_bytes:
+        options["encoding"] = BYTES
+    cut, settings = beginning.settings(TextSettings)
+    folder = beginning.folder("rnncore-text")
+    vocabulary, tokens = _read(sources, model, options["encoding"], beginning.path)
     if model is None:
         values = values_of(LanguageModelSettings, options)
         model = LanguageModel(vocabulary, seed=options["seed"], **values)
-    elif init_from is not None:
-        _seed(model, options["seed"])
-    trainer = Trainer(model, TextSource(tokens, text_settings), settings, folder)
-    if resume is not None:
-        trainer.restore(resume, contents)
-        if trainer.fraction >= 1.0:
-            raise ValueError(
-                f"budget: expected more than what {str(resume)!r} has behind it (step "
-                f"{trainer.step}, epoch {trainer.epochs:.2f}, {trainer.seconds:.0f} s of "
-                "training), but it is used up; give a larger --epochs, --steps or --seconds"
-            )
+    trainer = Trainer(model, TextSource(tokens, cut), settings, folder)
+    beginning.restore(trainer)
     encoding = ["--encoding", options["encoding"]] if options["encoding"] != "utf-8" else []
     go_on = [*program(), "train", "text", *sources, *encoding, "--resume", "{}"]
     _run(trainer, go_on, options["samples"])
-
-
-def _language_model(contents: files.Contents, path: Path) -> LanguageModel:
-    model = models.from_contents(contents, path)
-    if not isinstance(model, LanguageModel):
-        raise ValueError(
-            f"model file: expected a language model, but {str(path)!r} holds a {model.kind}; give "
-            "a file that `rnncore train text` wrote"
-        )
-    return model
-
-
-def _resumed(
-    contents: files.Contents, given: dict[str, Any], resume: Path
-) -> tuple[TextSettings, TrainingSettings]:
-    training = contents.metadata.get("training")
-    if training is None:
-        raise files.FileError(
-            f"--resume: expected a training checkpoint, but {str(resume)!r} is a model alone; "
-            "give last.safetensors or best.safetensors of a training folder, or begin a new "
-            f"training from its weights with --init-from {resume}"
-        )
-    where = f"the checkpoint {str(resume)!r}"
-    try:
-        cut = training.get("source", training["settings"])
-        cut = {name: cut[name] for name in names_of(TextSettings)}
-        refuse_changes(given, cut, where)
-        return TextSettings(**cut), resumed_settings(given, training, where)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise files.FileError(
-            f"checkpoint: {str(resume)!r} holds no whole training ({error!r}); use another copy"
-        ) from None
 
 
 def _read(
@@ -141,13 +77,6 @@ def _read(
             f"{error}; to resume from {str(begun)!r}, name the very files that it was trained on; "
             "a new training from its weights (--init-from) needs a text of its characters"
         ) from None
-
-
-def _seed(model: LanguageModel, seed: int) -> None:
-    # A new training has random numbers of its own.
-    import numpy as np
-
-    model.generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 @click.command()
@@ -165,7 +94,7 @@ def _seed(model: LanguageModel, seed: int) -> None:
 )
 def sample(model: Path, length: int, temperature: float, prime: str, seed: int | None) -> None:
     """Write text with MODEL, a model file or checkpoint."""
-    loaded = _language_model(files.load(model), model)
+    loaded = model_of(files.load(model), model, LanguageModel, "text")
     for piece in loaded.sample_characters(length, temperature, prime, seed):
         click.echo(piece, nl=False)
         sys.stdout.flush()  # as it is written, into a pipe as well

@@ -92,14 +92,11 @@ class Sentences:
         spelled, _ = distinct.places.padded()
         return TaggedBatch(words, lengths, letters, sizes, spelled)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the numbers."""
-        table = self._table
-        return fingerprint_of(
-            self._words.values, self.lengths, table.sentences.values, table.characters.values,
-            table.characters.lengths,
-        )  # fmt: skip
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return all that tells these sentences from others."""
+        words, characters = self._table.sentences, self._table.characters
+        return [self._words.values, self.lengths, words.values, characters.values,
+                characters.lengths]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +107,8 @@ class TaggedSettings:
     ----------
     batch_size
         Sentences of a batch.
+    order
+        The same one deals the same batches.
 
     Raises
     ------
@@ -118,6 +117,7 @@ class TaggedSettings:
     """
 
     batch_size: int = setting(32, Whole(), "Sentences of a batch.", fixed=True)
+    order: int = setting(0, Whole(0), "Which of the orders that batches may have.", fixed=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -141,6 +141,10 @@ class TaggedBatches:
         """Return False: each sentence stands for itself."""
         return False
 
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return all that tells these sentences from others."""
+        return [*self._sentences.arrays(), self._tags.values]
+
 
 class TaggedSource(TaggedBatches):
     """Tagged sentences to train on, and some held out; see `rnncore.training.Source`.
@@ -155,8 +159,6 @@ class TaggedSource(TaggedBatches):
         Its values can be given by name instead.
     held_out
         Sentences and tags that validations measure.
-    seed
-        Of the order of the batches.
 
     Raises
     ------
@@ -182,16 +184,15 @@ class TaggedSource(TaggedBatches):
         settings: TaggedSettings | None = None,
         *,
         held_out: tuple[Words, Words] | None = None,
-        seed: int = 0,
         **values: Any,
     ) -> None:
         if settings is not None and values:
             raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
         self.tagged_settings = settings or TaggedSettings(**values)
-        size = self.tagged_settings.batch_size
+        size, order = self.tagged_settings.batch_size, self.tagged_settings.order
         check_tagged(sentences, tags)
         numbered, tagged = Sentences(sentences, vocabularies), vocabularies.tags.encode_all(tags)
-        super().__init__(numbered, tagged, SequenceBatches(numbered.lengths, size, seed=seed))
+        super().__init__(numbered, tagged, SequenceBatches(numbered.lengths, size, seed=order))
         self.held_out: TaggedBatches | None = None
         self._held_out_words = 0
         if held_out is not None:
@@ -204,19 +205,17 @@ class TaggedSource(TaggedBatches):
             )  # fmt: skip
         self._count = len(numbered.lengths), int(numbered.lengths.sum())
         self.items_per_batch = max(1, round(self._count[1] / self.per_epoch))
-        self._seed = seed
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {**dataclasses.asdict(self.tagged_settings), "batches_seed": self._seed}
+        return dataclasses.asdict(self.tagged_settings)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of words, spelling and tags."""
-        return fingerprint_of(
-            np.frombuffer(self._sentences.fingerprint.encode(), np.uint8), self._tags.values
-        )
+        """A hash of words, spelling and tags, those held out among them."""
+        arrays = self.arrays()
+        return fingerprint_of(*arrays, *([] if self.held_out is None else self.held_out.arrays()))
 
     def describe(self) -> str:
         """Say how many sentences and words there are."""

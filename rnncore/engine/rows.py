@@ -113,8 +113,10 @@ class Rows(NamedTuple):
         )
 
     @classmethod
-    def of(cls, array: np.ndarray, parts: int = 1, placed: bool = False) -> Rows:
+    def of(
+        cls, array: np.ndarray, parts: int = 1, placed: bool = False, batch: Batch | None = None
+    ) -> Rows:
         """Describe a contiguous array (..., features)."""
         width = array.shape[-1]
         depth, count = width // parts, array.size // width
-        return cls(array.reshape(-1), count, 0, width, depth, parts, depth, placed)
+        return cls(array.reshape(-1), count, 0, width, depth, parts, depth, placed, batch)

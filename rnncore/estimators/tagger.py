@@ -112,8 +112,8 @@ dropout, word_dropout
         settings = TaggerSettings(**{name: getattr(self, name) for name in names})
         model = TaggerModel(TaggerVocabularies.of(X, y), settings, seed=self.seed)
         source = TaggedSource(
-            X, y, model.vocabularies, batch_size=self.batch_size, held_out=validation,
-            seed=self.seed,
+            X, y, model.vocabularies, batch_size=self.batch_size, order=self.seed,
+            held_out=validation,
         )  # fmt: skip
         training = TrainingSettings(
             epochs=self.epochs, learning_rate=self.learning_rate, optimizer="adamw",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.arguments import as_array
-from rnncore.layers.broadcast import like, numbers, sum_to
+from rnncore.layers.broadcast import like, numbers, plain, sum_to
 from rnncore.layers.tape import is_wanted, multiply, raw, tape_of
 
 
@@ -57,7 +57,7 @@ def matmul(a: Any, b: Any) -> Any:
     >>> matmul(np.ones((5, 2, 3)), np.ones((3, 4))).shape
     (5, 2, 4)
     """
-    x, y = raw(a), raw(b)
+    x, y = plain("a", raw(a)), plain("b", raw(b))
     if np.ndim(x) < 2 or np.ndim(y) < 2:
         raise ValueError(
             f"a, b: expected arrays of two axes at least, got shapes {np.shape(x)}, {np.shape(y)}"
@@ -99,7 +99,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
             "subscripts: expected letters for every operand and, after '->', for the result, none "
             f"twice in one, got {subscripts!r}"
         )
-    arrays = [np.asarray(raw(operand)) for operand in operands]
+    arrays = [np.asarray(plain("operands", raw(operand))) for operand in operands]
     result, tape = np.einsum(subscripts, *arrays, optimize=len(arrays) > 1), tape_of(*operands)
     if tape is None:
         return result
@@ -141,7 +141,10 @@ def softmax(x: Any, mask: Any = None, axis: int = -1) -> Any:
     >>> softmax(np.zeros(4), np.array([True, True, False, False])).tolist()
     [0.5, 0.5, 0.0, 0.0]
     """
-    array, tape = np.asarray(raw(x)), tape_of(x)
+    given, tape = raw(x), tape_of(x)
+    if axis not in (-1, 1) or mask is not None:
+        plain("x", given)  # of rows the features alone make a softmax, all of them
+    array = np.asarray(numbers(given))
     kept: Any = True
     if mask is not None:
         kept = as_array("mask", mask)
@@ -152,9 +155,10 @@ def softmax(x: Any, mask: Any = None, axis: int = -1) -> Any:
     exps = np.where(kept, np.exp(np.where(kept, array - largest, 0)), 0)
     y = exps / np.maximum(exps.sum(axis, keepdims=True), np.finfo(array.dtype).tiny)
     if tape is None:
-        return y
+        return like(y, given)
 
     def back(d: Any) -> tuple[Any]:
-        return (y * (d - (d * y).sum(axis, keepdims=True)),)
+        d = numbers(d)
+        return (like(y * (d - (d * y).sum(axis, keepdims=True)), given),)
 
-    return tape.record(y, (x,), back)
+    return tape.record(like(y, given), (x,), back)

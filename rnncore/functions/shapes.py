@@ -11,7 +11,7 @@ from rnncore.arguments import as_array
 from rnncore.engine import kernels
 from rnncore.engine.rows import Rows
 from rnncore.functions.time import batch_of
-from rnncore.layers.broadcast import like, numbers
+from rnncore.layers.broadcast import like, numbers, plain
 from rnncore.layers.tape import is_wanted, raw, tape_of
 
 
@@ -82,7 +82,7 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Any:
     >>> stack([np.zeros(3), np.ones(3)]).shape
     (2, 3)
     """
-    arrays = [numbers(raw(part)) for part in parts]
+    arrays = [plain("parts", raw(part)) for part in parts]
     result, tape = np.stack(arrays, axis), tape_of(*parts)
     if tape is None:
         return result
@@ -91,7 +91,7 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Any:
 
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:
     """Return an array in another shape, in C order."""
-    array, tape = raw(x), tape_of(x)
+    array, tape = plain("x", raw(x)), tape_of(x)
     result = np.array(array.reshape(shape))
     if tape is None:
         return result
@@ -100,7 +100,7 @@ def reshape(x: Any, shape: tuple[int, ...]) -> Any:
 
 def transpose(x: Any, axes: Sequence[int]) -> Any:
     """Return an array with its axes in another order."""
-    array, tape = raw(x), tape_of(x)
+    array, tape = plain("x", raw(x)), tape_of(x)
     result = np.ascontiguousarray(array.transpose(axes))
     if tape is None:
         return result
@@ -122,7 +122,7 @@ def gather(x: Any, index: Any, lengths: Any = None) -> Any:
     >>> gather(np.array([[1.0], [2.0]]), [1, 1, 0]).ravel().tolist()
     [2.0, 2.0, 1.0]
     """
-    table, tape = raw(x), tape_of(x)
+    table, tape = plain("x", raw(x)), tape_of(x)
     places = as_array("index", index)
     if places.dtype.kind not in "iu" or np.ndim(table) != 2:
         raise TypeError(
@@ -142,7 +142,7 @@ def gather(x: Any, index: Any, lengths: Any = None) -> Any:
         )
     result: Any = table[places]
     if batch is not None:
-        result = Rows.of(result)._replace(batch=batch)
+        result = Rows.of(result, batch=batch)
     if tape is None:
         return result
     places = np.array(places, np.intp).reshape(-1)

@@ -9,6 +9,7 @@ import numpy as np
 from rnncore.engine.batch import Batch
 from rnncore.engine.rows import Rows
 from rnncore.functions.products import einsum
+from rnncore.layers.broadcast import plain
 from rnncore.layers.form import check_lengths
 from rnncore.layers.tape import raw, tape_of
 
@@ -22,7 +23,7 @@ def pack(x: Any, lengths: Any) -> Any:
     >>> rows.length, rows.features, unpack(rows).sum()
     (4, 4, np.float64(16.0))
     """
-    array, tape = raw(x), tape_of(x)
+    array, tape = plain("x", raw(x)), tape_of(x)
     if np.ndim(array) != 3 or array.dtype.kind != "f":
         raise ValueError(
             f"x: expected floating-point numbers (T, B, features), got shape {np.shape(array)}"
@@ -42,7 +43,7 @@ def packed(array: np.ndarray, batch: Batch) -> Rows:
     out = np.empty((batch.rows, array.shape[2]), array.dtype)
     if batch.rows:
         batch.gather(out, array)
-    return Rows.of(out)._replace(batch=batch)
+    return Rows.of(out, batch=batch)
 
 
 def unpack(rows: Any) -> Any:

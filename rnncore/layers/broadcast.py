@@ -14,11 +14,20 @@ def numbers(array: Any) -> Any:
     return array.array() if isinstance(array, Rows) else array
 
 
+def plain(name: str, array: Any) -> Any:
+    """Return an array as it is; refuse rows, which have no axis of time."""
+    if isinstance(array, Rows):
+        raise TypeError(
+            f"{name}: expected an array, got rows; unpack() makes one (T, B, features)"
+        )
+    return array
+
+
 def like(array: Any, model: Any) -> Any:
     """Return an array (rows, features) as rows of the batch of a model, if that is rows."""
     if not isinstance(model, Rows):
         return array
-    return Rows.of(np.ascontiguousarray(array))._replace(batch=model.batch)
+    return Rows.of(np.ascontiguousarray(array), batch=model.batch)
 
 
 def sum_to(gradient: Any, model: Any) -> Any:

@@ -91,7 +91,7 @@ class Embedding(Module):
     def _look_up(self, tokens: np.ndarray, batch: Batch | None) -> Any:
         with self._guard.weights:
             vectors = self._params["weight"][tokens]
-        return vectors if batch is None else Rows.of(vectors)._replace(batch=batch)
+        return vectors if batch is None else Rows.of(vectors, batch=batch)
 
     def forward(self, tokens: Any, lengths: Any = None, *, keep: bool = False) -> Any:
         """Do the same and keep what backward needs; with `keep` return it as a second value."""

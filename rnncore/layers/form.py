@@ -178,8 +178,7 @@ def check_gradient(
             )
         dy.check("dy")
         if dy.parts != directions:  # the engine reads a part for each direction
-            rows = Rows.of(np.ascontiguousarray(dy.array()), directions)
-            return rows._replace(batch=batch)
+            return Rows.of(np.ascontiguousarray(dy.array()), directions, batch=batch)
         return dy
     wanted: Any
     if form.kind == "rows":

@@ -19,13 +19,11 @@ from rnncore.layers.dropout import Dropout
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_stream import LanguageStream
-from rnncore.models.model import Measure, Model
+from rnncore.models.model import CELLS, Measure, Model, blank_generator
 from rnncore.settings import Choice, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
-
-CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,7 +383,7 @@ class LanguageModel(Model):
         for name, size in sizes.items():
             if settings[name] != size:
                 raise ValueError(f"{name} is {settings[name]!r}, its weights have {size}")
-        generator = _blank()
+        generator = blank_generator()
         model = cls(vocabulary, **settings, seed=generator)
         model.load_state_dict(tensors)
         generator.blank = False
@@ -399,18 +397,3 @@ class LanguageModelPass(Kept):
     dropout: Any
     head: Any
     dlogits: Any
-
-
-def _blank() -> Any:
-    # Initial weights that are replaced at once need not be drawn: a generator that gives zeros
-    # until `blank` is False. numpy.random is imported at its first use.
-    class Blank(np.random.Generator):
-        blank = True
-
-        def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-            return np.zeros(()) if self.blank else super().uniform(low, high, size)
-
-        def standard_normal(self, size: Any = None, *rest: Any, **more: Any) -> Any:
-            return np.zeros(()) if self.blank else super().standard_normal(size, *rest, **more)
-
-    return Blank(np.random.PCG64())

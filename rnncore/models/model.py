@@ -7,9 +7,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from rnncore import engine, files
+from rnncore import engine, files, layers
 from rnncore.engine.threads import team_size
 from rnncore.layers.module import Module
+
+#: The layers that settings name.
+CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
 
 
 class Measure(NamedTuple):
@@ -119,3 +122,19 @@ class Model(Module):
 def kind_of(metadata: dict[str, Any]) -> str:
     """Return the kind of model that a file holds; the first files named none."""
     return str(metadata.get("kind", "language model"))
+
+
+def blank_generator() -> Any:
+    """Return a generator that gives zeros until its `blank` is False, for weights from a file."""
+    # Initial weights that are replaced at once need not be drawn: a generator that gives zeros
+    # until `blank` is False. numpy.random is imported at its first use.
+    class Blank(np.random.Generator):
+        blank = True
+
+        def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+            return np.zeros(()) if self.blank else super().uniform(low, high, size)
+
+        def standard_normal(self, size: Any = None, *rest: Any, **more: Any) -> Any:
+            return np.zeros(()) if self.blank else super().standard_normal(size, *rest, **more)
+
+    return Blank(np.random.PCG64())

@@ -16,11 +16,9 @@ from rnncore.data.vocabulary import Vocabulary
 from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value, recording
 from rnncore.losses import cross_entropy, cross_entropy_sum
-from rnncore.models.model import Measure
+from rnncore.models.model import CELLS, Measure, blank_generator
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, setting
-
-CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +116,10 @@ class TaggerModel(TapedModel):
         self.dropout = layers.Dropout(s.dropout, seed=g)
         self.head = layers.Linear((1 + both) * s.hidden_size, len(vocabularies.tags), seed=g)
         # Vectors of unit variance would drown what the spelling says.
-        for table in (self.words, *([self.characters] if self.spelling is not None else [])):
-            with table.writable_params() as params:
-                params["weight"] *= np.float32(0.1 if table is self.words else 0.3)
+        with self.writable_params() as params:
+            params["words.weight"] *= np.float32(0.1)
+            if self.spelling is not None:
+                params["characters.weight"] *= np.float32(0.3)
 
     def logits(self, batch: TaggedBatch) -> Any:
         """Return rows of one number a tag for each word; a value while a tape is open."""
@@ -174,16 +173,24 @@ class TaggerModel(TapedModel):
             WordVocabulary.from_json(known["tags"]),
         )  # fmt: skip
         # Arrays without bytes may claim any size.
-        sizes = {
-            "words.weight": (len(vocabularies.words), settings["word_size"]),
-            "head.bias": (len(vocabularies.tags),),
-            "context.weight_hh_l0": tensors["context.weight_hh_l0"].shape,
+        columns = {
+            "words.weight": settings["word_size"],
+            "context.weight_hh_l0": settings["hidden_size"],
         }
-        rows = {"lstm": 4, "gru": 3, "rnn": 1}[settings["cell"]] * settings["hidden_size"]
-        sizes["context.weight_hh_l0"] = rows, settings["hidden_size"]
-        for name, shape in sizes.items():
-            if tensors[name].shape != shape:
-                raise ValueError(f"{name} is {tensors[name].shape}, not {shape}")
-        model = cls(vocabularies, TaggerSettings(**settings), seed=0)
+        if settings["spelling"] != "none":
+            columns["characters.weight"] = settings["character_size"]
+            columns["spelling.weight_hh_l0"] = settings["spelling_size"]
+        rows = {"words.weight": len(vocabularies.words), "head.bias": len(vocabularies.tags)}
+        sizes = [(name, -1, size) for name, size in columns.items()]
+        sizes += [(name, 0, size) for name, size in rows.items()]
+        for name, axis, size in sizes:
+            if tensors[name].shape[axis] != size:
+                raise ValueError(f"{name} is {tensors[name].shape}, not {size} on axis {axis}")
+        there = sum(name.startswith("context.weight_hh_l") for name in tensors)
+        if there != settings["num_layers"] * (1 + (settings["directions"] == "both")):
+            raise ValueError(f"context has {there} weight_hh, not num_layers times directions")
+        generator = blank_generator()
+        model = cls(vocabularies, TaggerSettings(**settings), seed=generator)
         model.load_state_dict(tensors)
+        generator.blank = False
         return model
