@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import python
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -45,10 +46,7 @@ stop.set(); thread.join()
 layer.state_dict()
 print("failed", failed, refused)
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.strip() == "failed 0 7", done.stderr
+    assert python(script).strip() == "failed 0 7"
 
 
 @posix
@@ -74,10 +72,7 @@ stop.set()
 for thread in threads: thread.join()
 print("failed", failed)
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.strip() == "failed 0", done.stderr
+    assert python(script).strip() == "failed 0"
 
 
 @posix

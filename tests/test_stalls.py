@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import python
 
 import rnncore
 from rnncore.engine import threads
@@ -18,15 +19,6 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 needs_two = pytest.mark.skipif(threads.processors() < 2, reason="needs two processors")
 
 BUSY = [sys.executable, "-c", "while True: pass"]
-
-
-def python(script: str, **environment: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **environment}, text=True,
-        capture_output=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 @needs_linux
@@ -93,7 +85,7 @@ for _ in range(5):
     used += time.process_time() - before
 print(used)
 """
-    assert float(python(script)[0]) < 0.02
+    assert float(python(script)) < 0.02
 
 
 def test_no_more_threads_than_processors() -> None:
@@ -107,7 +99,7 @@ print(layer.explain(20, 300))  # before a call, which may find a processor busy
 rnncore.show_config()
 layer(x)
 """
-    lines = python(script)
+    lines = python(script).splitlines()
     most = min(64, threads.processors())
     assert lines[0] == f"{most} 64"
     said = [line for line in lines if line.startswith("threads ")]
@@ -175,7 +167,7 @@ if child == 0:
 print(before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     environment = {"RNNCORE_NUM_THREADS": ""}
-    assert python(script, **environment) == [f"{threads.processors()} 1"]
+    assert python(script, **environment) == f"{threads.processors()} 1\n"
 
 
 def test_a_number_set_by_another_thread_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:

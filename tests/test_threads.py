@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from cases import Case, infer, make_given, make_layer, run
 from conftest import BUILDS
+from processes import python
 
 import rnncore
 from rnncore.engine import stack, workspace
@@ -120,16 +121,6 @@ rnncore.set_num_threads(3); layer(x)
 print(alone, len(os.listdir("/proc/self/task")) - before)
 """
     assert python(script).split() == ["0", "2"]
-
-
-def python(script: str, **environment: str) -> str:
-    """Run a script in a process of its own; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **environment}, text=True,
-        capture_output=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # Many Python threads at once

@@ -174,8 +174,8 @@ def test_validation_does_not_change_the_training() -> None:
     assert np.array_equal(*weights)
 
 
-def test_state_is_carried_and_reset_where_the_text_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make(epochs=2)
+def states_of(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """Return a list that gets the states before and after each batch of a training."""
     calls: list[tuple[Any, Any]] = []
     forward = trainer.model.forward
 
@@ -185,6 +185,12 @@ def test_state_is_carried_and_reset_where_the_text_wraps(monkeypatch: pytest.Mon
         return loss, after
 
     monkeypatch.setattr(trainer.model, "forward", record)
+    return calls
+
+
+def test_state_is_carried_and_reset_where_the_text_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(epochs=2)
+    calls = states_of(trainer, monkeypatch)
     trainer.run()
     n = trainer.source.per_epoch
     assert [i for i, (before, _) in enumerate(calls) if before is None] == [0, n]
@@ -568,15 +574,7 @@ def test_the_state_is_carried_through_the_batches_of_a_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer = make(epochs=2, accumulate=4)  # 27 batches an epoch: a step goes over its end
-    calls: list[tuple[Any, Any]] = []
-    forward = trainer.model.forward
-
-    def record(tokens: Any, targets: Any, state: Any) -> Any:
-        loss, after = forward(tokens, targets, state)
-        calls.append((state, after))
-        return loss, after
-
-    monkeypatch.setattr(trainer.model, "forward", record)
+    calls = states_of(trainer, monkeypatch)
     trainer.run()
     assert (trainer.step, trainer.position, len(calls)) == (14, 56, 56)  # the last step is whole
     fresh = [i for i, (before, _) in enumerate(calls) if before is None]
