@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 #: Written into every file; a reader refuses any other.
 FORMAT_VERSION = 1
 
+#: How names begin of tensors that a checkpoint has beside the model's.
+OF_TRAINING = ("optimizer.", "carried_state.", "average.")
+
 LARGEST_HEADER = 100_000_000  # bytes, as in the safetensors format
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",

@@ -436,6 +436,47 @@ def test_weights_that_change_before_backward() -> None:
         tape.backward(loss)
 
 
+def test_a_backward_beside_steps_is_whole_or_refused() -> None:
+    first, second = (rnncore.Linear(I, I, dtype=np.float64, seed=k) for k in range(2))
+    net = rnncore.Sequential(first, second)
+    x = normal(B, I)
+    with rnncore.Tape(net) as tape:
+        loss = squares(net(x))
+    with first.changing_weights() as flat:  # the last to be gone back through
+        flat[...] *= 2
+    net.flat_grads[...] = 7
+    with pytest.raises(RuntimeError, match="since they were recorded"):
+        tape.backward(loss)
+    assert (net.flat_grads == 7).all()
+    optimizer, stop, refused = rnncore.SGD(net, lr=0.0), threading.Event(), 0
+    with rnncore.Tape(net) as tape:
+        loss = squares(net(x))
+    tape.backward(loss)
+    whole = net.flat_grads.copy()
+
+    def steps() -> None:
+        while not stop.is_set():
+            optimizer.step()
+
+    thread = threading.Thread(target=steps)
+    thread.start()
+    try:
+        for _ in range(300):
+            net.flat_grads[...] = 0
+            with rnncore.Tape(net) as tape:
+                loss = squares(net(x))
+            try:
+                tape.backward(loss)
+                assert np.array_equal(net.flat_grads, whole)
+            except RuntimeError:
+                refused += 1
+                assert not net.flat_grads.any()
+    finally:
+        stop.set()
+        thread.join()
+    assert refused
+
+
 def test_a_part_that_takes_no_part_is_named() -> None:
     parts = {name: rnncore.Linear(I, I, dtype=np.float64, seed=0) for name in ("used", "spare")}
     net = rnncore.Module(children=parts, dtype=np.float64)
@@ -554,6 +595,20 @@ def test_attributes_are_parts() -> None:
     outer.net = net  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="itself a part"):
         net.more = rnncore.Linear(1, 1)  # type: ignore[attr-defined]
+
+
+def test_the_dtype_of_a_module() -> None:
+    double = {"dtype": np.float64, "seed": 0}
+    assert rnncore.Sequential(rnncore.Linear(2, 2, **double)).dtype == np.float64
+    assert rnncore.Module(children={"a": rnncore.Linear(2, 2, **double)}).dtype == np.float64
+    net = rnncore.Module(dtype=np.float32)
+    with pytest.raises(ValueError, match="dtype: expected float32 in a, got float64"):
+        net.a = rnncore.Linear(2, 2, **double)  # type: ignore[attr-defined]
+    net = rnncore.Module(dtype=np.float64)
+    with pytest.raises(ValueError, match="dtype: expected float64 in a, got float32"):
+        net.a = rnncore.Linear(2, 2)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="dtype: expected float64 in 1, got float32"):
+        rnncore.Sequential(rnncore.Linear(2, 2, **double), rnncore.Linear(2, 2))
 
 
 def test_a_module_that_forgets_super() -> None:

@@ -57,6 +57,10 @@ class Rows(NamedTuple):
         """Of the numbers."""
         return self.flat.dtype
 
+    def is_of(self, batch: Batch | None) -> bool:
+        """Whether these are rows of this batch, or of one with the same lengths."""
+        return batch is not None and batch.is_like(self.batch)
+
     def check(self, name: str) -> None:
         """Refuse rows that reach beyond their array, as only made by hand they do."""
         end = self.first + self.length * self.stride

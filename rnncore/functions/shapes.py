@@ -10,8 +10,8 @@ import numpy as np
 from rnncore.arguments import as_array
 from rnncore.engine import kernels
 from rnncore.engine.rows import Rows
-from rnncore.functions.time import batch_of
 from rnncore.layers.broadcast import like, numbers, plain
+from rnncore.layers.form import batch_of
 from rnncore.layers.tape import is_wanted, raw, tape_of
 
 
@@ -29,7 +29,7 @@ def concatenate(parts: Sequence[Any], axis: int = -1) -> Any:
     rows = [array for array in arrays if isinstance(array, Rows)]
     if rows and (
         len(rows) < len(arrays) or axis not in (-1, 1)
-        or any(one.batch is None or not one.batch.is_like(rows[0].batch) for one in rows)
+        or not all(one.is_of(rows[0].batch) for one in rows)
     ):  # fmt: skip
         raise ValueError("parts: expected arrays alone, or rows of one batch along their features")
     array = np.concatenate([numbers(array) for array in arrays], axis)

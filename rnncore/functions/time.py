@@ -10,7 +10,7 @@ from rnncore.engine.batch import Batch
 from rnncore.engine.rows import Rows
 from rnncore.functions.products import einsum
 from rnncore.layers.broadcast import plain
-from rnncore.layers.form import check_lengths
+from rnncore.layers.form import batch_of, check_lengths
 from rnncore.layers.tape import raw, tape_of
 
 
@@ -31,11 +31,6 @@ def pack(x: Any, lengths: Any) -> Any:
     batch = batch_of(array.shape[0], array.shape[1], lengths)
     rows = packed(np.ascontiguousarray(array), batch)
     return rows if tape is None else tape.record(rows, (x,), lambda d: (d.unpack(),))
-
-
-def batch_of(steps: int, size: int, lengths: Any) -> Batch:
-    """Return the batch of sequences of these lengths."""
-    return Batch.of(steps, size, check_lengths(lengths, steps, size, "time first"))
 
 
 def packed(array: np.ndarray, batch: Batch) -> Rows:

@@ -49,9 +49,8 @@ def common_rows(*operands: Any) -> Any:
     if not rows:
         return None
     for one in rows:
-        assert one.batch is not None
-        if not one.batch.is_like(rows[0].batch):
-            raise ValueError("expected rows of one batch, got those of several")
+        if not one.is_of(rows[0].batch):
+            raise ValueError("expected rows of one batch, got those of several, or of none")
     for one in operands:
         if not isinstance(one, Rows) and np.ndim(one) > 1:
             raise ValueError(

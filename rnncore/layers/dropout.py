@@ -90,7 +90,7 @@ class Dropout(Module):
         if not isinstance(dy, Rows):
             dy = as_real("dy", dy, self.dtype)
         came = _shape(dy)
-        if isinstance(dy, Rows) and dy.batch is not kept.batch:
+        if isinstance(dy, Rows) and not (dy.batch is kept.batch or dy.is_of(kept.batch)):
             raise ValueError("dy: expected rows of the batch of x, got another's")
         if came != kept.shape:
             raise ValueError(f"dy: expected the shape of y, {kept.shape}, got {came}")

@@ -20,7 +20,7 @@ from rnncore.arguments import (
 )
 from rnncore.engine.batch import Batch
 from rnncore.engine.rows import Rows
-from rnncore.layers.form import check_lengths
+from rnncore.layers.form import batch_of
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.recording import record_embedding
@@ -85,7 +85,7 @@ class Embedding(Module):
         if array.ndim != 2:
             raise ValueError(f"tokens: expected (T, B) beside lengths, got shape {array.shape}")
         steps, size = array.shape
-        batch = Batch.of(steps, size, check_lengths(lengths, steps, size, "time first"))
+        batch = batch_of(steps, size, lengths)
         return check_tokens("tokens", batch.tokens(array), self.num_embeddings), batch
 
     def _look_up(self, tokens: np.ndarray, batch: Batch | None) -> Any:
@@ -130,7 +130,7 @@ class Embedding(Module):
             tokens = kept.tokens
             if isinstance(dy, Rows):
                 dy.check("dy")
-                if kept.batch is None or not kept.batch.is_like(dy.batch):
+                if not dy.is_of(kept.batch):
                     raise ValueError("dy: expected rows of the batch of the tokens, got others")
                 dy = dy.array()
             dy = as_real("dy", dy, self.dtype)

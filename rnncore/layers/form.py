@@ -169,7 +169,7 @@ def check_gradient(
 ) -> np.ndarray | Rows:
     """Return dL/dy as (T, B, features) or as rows, or say why it does not fit y."""
     if isinstance(dy, Rows):
-        if not batch.is_like(dy.batch):
+        if not dy.is_of(batch):
             raise ValueError("dy: expected rows of the batch of the forward pass, got another's")
         if dy.features != features or dy.dtype != dtype:
             raise ValueError(
@@ -207,6 +207,11 @@ def _check_features(
             f"{x.shape[-1]} (shape {x.shape}); the last axis holds the features"
         )
     return x
+
+
+def batch_of(steps: int, size: int, lengths: Any) -> Batch:
+    """Return the batch of `size` sequences of these lengths, `steps` at most."""
+    return Batch.of(steps, size, check_lengths(lengths, steps, size, "time first"))
 
 
 def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray:

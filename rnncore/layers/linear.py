@@ -240,7 +240,7 @@ class Linear(Module):
                 raise TypeError(f"dy: expected {expected}, as x was, got {type(dy).__name__}")
             if isinstance(dy, Rows):
                 given = self._check_rows("dy", dy, self.out_features)
-                if given.batch is not x.batch or given.length != count:
+                if given.length != count or not (given.batch is x.batch or given.is_of(x.batch)):
                     raise ValueError("dy: expected rows of the batch of x, got another's")
             else:
                 rows, came = self._check("dy", dy, self.out_features)

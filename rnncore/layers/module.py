@@ -31,7 +31,7 @@ class Module(Parts):
         Name and module of each part; a part's parameters become `name.parameter` here, and move
         into the buffers of the whole. So a module is part of one other at most.
     dtype
-        float32 or float64, the same for all parts.
+        float32 or float64, the same for all parts. None: that of the first part, or float32.
 
     Attributes
     ----------
@@ -41,9 +41,10 @@ class Module(Parts):
 
     Notes
     -----
-    One thread may train a module, or part of it, while others run it: each call sees the weights of
-    one moment. Arrays that were taken from a module before it became part of another hold NaN
-    afterwards, since its numbers have moved.
+    One thread may train a module, or part of it, while others run it: each call of a layer sees the
+    weights of one moment. A module of your own calls its layers one after another, each at its
+    moment; a language model takes all at once. Arrays that were taken from a module before it
+    became part of another hold NaN afterwards, since its numbers have moved.
 
     Examples
     --------
@@ -67,9 +68,10 @@ class Module(Parts):
         self,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         children: Mapping[str, Module] | None = None,
-        dtype: DTypeLike = np.float32,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self.dtype = check_dtype(dtype)
+        self._takes_dtype = dtype is None  # that of the first part
+        self.dtype = check_dtype(np.float32 if dtype is None else dtype)
         for name, shape in dict(shapes or {}).items():
             if not isinstance(shape, tuple):
                 raise TypeError(
@@ -84,6 +86,7 @@ class Module(Parts):
         self._children = dict(children or {})
         self._is_part = False
         for name, child in self._children.items():
+            self._take_dtype(child)
             self._check_part(name, child)
             if sum(other is child for other in self._children.values()) > 1:
                 raise ValueError(f"{name}: expected each part once, got one twice")

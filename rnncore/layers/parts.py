@@ -17,6 +17,7 @@ class Parts:
     _flat: np.ndarray
     _own_size: int
     _is_part: bool
+    _takes_dtype: bool
     _frozen = False  # its own parameters; its parts have a mark each
 
     def _set_up(self) -> None:
@@ -46,12 +47,16 @@ class Parts:
                 f"{name}: a module keeps its parts, and takes no more once it is itself a part; "
                 "make a new one"
             )
-        if not (self._shapes or self._children) and isinstance(part, Parts):
-            self.dtype = part.dtype
+        self._take_dtype(part)
         self._check_part(name, part)
         self._children[name] = part
         self._set_up()
         part._is_part = True
+
+    def _take_dtype(self, part: Any) -> None:
+        if self._takes_dtype and not self._shapes and isinstance(part, Parts):
+            self.dtype = part.dtype
+        self._takes_dtype = False
 
     def _check_part(self, name: str, part: Any) -> None:
         if not isinstance(part, Parts):

@@ -6,6 +6,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -148,6 +149,7 @@ class Tape:
         self._steps: list[tuple[tuple[Value, ...], tuple[Any, ...], Callable[..., Any]]] = []
         self._is_used = False
         self._accumulates = False
+        self._versions = self._versions_now()
         self._touched: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -155,6 +157,7 @@ class Tape:
         if _active.tape is not None:
             raise RuntimeError("a tape is open on this thread already; close it first")
         self._refuse_used()
+        self._versions = self._versions_now()
         _active.tape = self
         return self
 
@@ -166,6 +169,9 @@ class Tape:
     ) -> None:
         """Close it; it can still go back."""
         _active.tape = None
+
+    def _versions_now(self) -> list[int]:
+        return [] if self._module is None else [m._version for _, m in self._module.named_modules()]
 
     def _refuse_used(self) -> None:
         if self._is_used:
@@ -259,7 +265,8 @@ class Tape:
         Raises
         ------
         RuntimeError
-            If the tape has served a backward, or the weights have changed since.
+            If the tape has served a backward, or the weights have changed since. With a module
+            nothing is changed then, and its weights stay as they are until backward is done.
         FloatingPointError
             If the loss is not a number or infinite; no gradient is changed then.
         TypeError, ValueError
@@ -287,8 +294,18 @@ class Tape:
                 f"gradient: expected the shape of the loss, {loss.shape}, got "
                 f"{np.shape(numbers(gradient))}"
             )
-        self._is_used, self._accumulates = True, accumulate
-        loss.gradient = gradient
+        with nullcontext() if self._module is None else self._module._guard.gradients:
+            if self._versions != self._versions_now():
+                raise RuntimeError(
+                    "backward: the weights have changed since they were recorded; call backward "
+                    "first, then change them"
+                )
+            self._is_used, self._accumulates = True, accumulate
+            loss.gradient = gradient
+            self._go_back()
+            self._look_for_the_untouched()
+
+    def _go_back(self) -> None:
         steps, self._steps = self._steps, []
         while steps:
             values, inputs, back = steps.pop()
@@ -304,7 +321,6 @@ class Tape:
                 if derivative is not None and isinstance(one, Value) and one.is_wanted:
                     before = one.gradient
                     one.gradient = derivative if before is None else _sum(before, derivative)
-        self._look_for_the_untouched()
 
     def _look_for_the_untouched(self) -> None:
         if self._module is None:

@@ -103,7 +103,7 @@ def _of_rows(logits: Rows, targets: Any, out: Rows | None) -> tuple[float, Rows]
         out = logits.like(np.zeros((logits.length, logits.stride), logits.dtype))
     elif (
         not isinstance(out, Rows) or out.dtype != logits.dtype or out[1:8] != logits[1:8]
-        or out.batch is not logits.batch
+        or not out.is_of(logits.batch)
     ):  # fmt: skip
         raise ValueError("out: expected rows like those of logits, got others; leave it out")
     elif not logits.spare and np.may_share_memory(out.flat, logits.flat):

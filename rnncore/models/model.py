@@ -109,7 +109,7 @@ class Model(Module):
             parameters = {
                 name: array
                 for name, array in tensors.items()
-                if not name.startswith(("optimizer.", "carried_state.", "average."))
+                if not name.startswith(files.OF_TRAINING)
             }
             return cls.from_description(dict(metadata["model"]), parameters)
         except (

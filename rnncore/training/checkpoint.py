@@ -13,8 +13,6 @@ from rnncore.training.schedules import ReduceOnPlateau
 if TYPE_CHECKING:
     from rnncore.training.loop import Trainer
 
-OTHERS = ("optimizer.", "carried_state.", "average.")  # tensors beside the model's weights
-
 
 def contents(trainer: Trainer) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the tensors and the metadata of a checkpoint."""
@@ -90,7 +88,7 @@ def take(
         if trainer.average is not None:
             trainer.average.swap_out()
         trainer.model.load_state_dict(
-            {key: array for key, array in tensors.items() if not key.startswith(OTHERS)}
+            {key: array for key, array in tensors.items() if not key.startswith(files.OF_TRAINING)}
         )
         _take_average(trainer, raw, updates)
     except BaseException:

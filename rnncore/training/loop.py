@@ -321,13 +321,12 @@ class Trainer:
         if self.signal is not None:  # cut short, so not the mean over all of it
             return
         self._validation_due = False
+        decisive = self.model.measures[self.model.decisive]
+        before, value = self.best, values[self.model.decisive]
         if isinstance(self.schedule, ReduceOnPlateau):
-            lower_is_better = self.model.measures[0].lower_is_better
-            self.schedule.observe(values[0] if lower_is_better else -values[0])
+            self.schedule.observe(value if decisive.lower_is_better else -value)
         self.validation_curve.append([self.step, self.epochs, self.seconds, *values])
-        decisive = self.model.decisive
-        before, value = self.best, values[decisive]
-        if self.model.measures[decisive].better(value, before):
+        if decisive.better(value, before):
             self.best = value
             path = self.best_path
             if path is not None and not self._try_to_save(lambda: self._save_good(path)):
