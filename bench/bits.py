@@ -193,10 +193,13 @@ def run_linear(case: dict[str, Any], rng: np.random.Generator, seed: int) -> lis
 
 def run_model(case: dict[str, Any], rng: np.random.Generator, seed: int) -> list[Any]:
     import rnncore
+    from rnncore import models
     from rnncore.data import Vocabulary
 
+    # Trees before it was renamed have it by its first name.
+    network = models.LanguageNetwork if hasattr(models, "LanguageNetwork") else models.LanguageModel
     text = "".join(chr(97 + k) for k in rng.integers(0, 26, 2000))
-    model = rnncore.LanguageModel(
+    model = network(
         Vocabulary(text), hidden_size=min(case["hidden"][0], 65), num_layers=len(case["hidden"]),
         cell=case["kind"], embedding_size=None if case["source"] == "one-hot" else 9,
         dropout=0.2 if case["state"] else 0.0, dtype=case["dtype"], seed=seed,

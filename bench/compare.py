@@ -137,10 +137,13 @@ def adam() -> Callable[[], Any]:
 
 def characters(layers: int, H: int, B: int, T: int) -> Callable[[], Any]:
     import rnncore
+    from rnncore import models
     from rnncore.data import Vocabulary
 
+    # Trees before it was renamed have it by its first name.
+    network = models.LanguageNetwork if hasattr(models, "LanguageNetwork") else models.LanguageModel
     text = "".join(map(chr, range(32, 127)))
-    model = rnncore.LanguageModel(Vocabulary(text), hidden_size=H, num_layers=layers, seed=0)
+    model = network(Vocabulary(text), hidden_size=H, num_layers=layers, seed=0)
     tokens = np.random.default_rng(0).integers(0, len(text), (T + 1, B))
     optimizer = rnncore.Adam(model, lr=1e-4)
 

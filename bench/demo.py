@@ -24,8 +24,8 @@ import numpy as np
 from remote import Remote
 from workloads import Array
 
-from rnncore import LanguageModel
 from rnncore.data import TextSource, Vocabulary, read_text
+from rnncore.models import LanguageNetwork
 from rnncore.training import Trainer, TrainingSettings
 from rnncore.training.settings import SCHEDULES
 
@@ -50,7 +50,7 @@ class Rnncore:
     def __init__(self, budget: dict[str, Any]) -> None:
         pattern = os.path.join(glob.escape(sysconfig.get_path("stdlib")), "[!_]*.py")
         text = read_text(pattern)
-        self.model = LanguageModel(Vocabulary(text), HIDDEN_SIZE, NUM_LAYERS, seed=0)
+        self.model = LanguageNetwork(Vocabulary(text), HIDDEN_SIZE, NUM_LAYERS, seed=0)
         self.tokens = self.model.vocabulary.encode(text)
         self.settings = TrainingSettings(**SETTINGS, **budget)
         self.source = TextSource(self.tokens, batch_size=32)

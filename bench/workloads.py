@@ -19,6 +19,7 @@ import numpy as np
 
 import rnncore
 from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from cases import BENCHMARKS, CHARACTER_MODELS, Case, make_given, make_layer
@@ -163,10 +164,10 @@ class Data:
     def make_linear(self) -> rnncore.Linear:
         return rnncore.Linear(self.case.I, self.case.H, seed=0)
 
-    def make_model(self) -> rnncore.LanguageModel:
+    def make_model(self) -> LanguageNetwork:
         vocabulary = Vocabulary("\n" + "".join(map(chr, range(32, 127))))
         assert len(vocabulary) == CHARACTERS
-        return rnncore.LanguageModel(
+        return LanguageNetwork(
             vocabulary, self.case.H, self.case.layers, embedding_size=self.case.I, seed=0
         )
 

@@ -14,8 +14,8 @@ Training
     `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules, averages of weights, sources
     and the training loop are in `rnncore.training`.
 Models
-    `LanguageModel` writes text, `Tagger` tags words; vocabularies and readers are in
-    `rnncore.data`.
+    `Tagger` tags words; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies
+    and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -63,12 +63,12 @@ if TYPE_CHECKING:
         quantile_loss,
         softmax_cross_entropy,
     )
-    from rnncore.models import LanguageModel, load
+    from rnncore.models import load
     from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
+    "FileError", "GradientError", "Linear", "Loss", "Module", "RMSprop",
     "Recurrent", "Rows", "Sequential", "Tagger", "Tape", "Value", "__version__",
     "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm", "count_stalls",
     "cross_entropy", "ctc_loss", "functions", "gaussian_nll_loss", "get_num_threads",
@@ -86,7 +86,7 @@ _LATER = {
         "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "quantile_loss",
         "softmax_cross_entropy",
     ),
-    "rnncore.models": ("LanguageModel", "load"),
+    "rnncore.models": ("load",),
     "rnncore.training": ("SGD", "Adam", "AdamW", "RMSprop", "clip_grad_norm"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}

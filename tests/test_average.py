@@ -13,7 +13,7 @@ from test_training import make
 
 import rnncore
 from rnncore import engine, files
-from rnncore.models import LanguageModel
+from rnncore.models import LanguageNetwork
 from rnncore.training import Adam, Average, Callback, Trainer
 
 
@@ -183,7 +183,7 @@ def test_steps_go_their_way_and_validations_and_files_have_the_mean(tmp_path: Pa
     held_out = trainer.source.held_out
     assert held_out is not None
     assert trainer.evaluate(held_out) == trainer.validation_curve[-1][3:]
-    loaded = LanguageModel.load(tmp_path / "last.safetensors")
+    loaded = LanguageNetwork.load(tmp_path / "last.safetensors")
     assert loaded.flat_params.tobytes() == trainer.model.flat_params.tobytes()
     assert trainer.average is not None
     with_raw = files.load(tmp_path / "last.safetensors")[0]["average.raw"]
@@ -195,7 +195,7 @@ def test_steps_go_their_way_and_validations_and_files_have_the_mean(tmp_path: Pa
 def test_best_is_of_the_averaged_weights(tmp_path: Path) -> None:
     trainer = make(tmp_path, steps=40, validations=4, average=0.9, learning_rate=0.1)
     trainer.run()
-    best = LanguageModel.load(tmp_path / "best.safetensors")
+    best = LanguageNetwork.load(tmp_path / "best.safetensors")
     held_out = trainer.source.held_out
     assert held_out is not None
     again = Trainer(best, trainer.source, trainer.settings)

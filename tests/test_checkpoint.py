@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from rnncore import files
 from rnncore.data import TextSource, Vocabulary
-from rnncore.models import LanguageModel
+from rnncore.models import LanguageNetwork
 from rnncore.training import Callback, ReduceOnPlateau, Trainer, TrainingSettings
 
 TENSORS = {
@@ -105,7 +105,7 @@ def test_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whole_files_that_are_no_language_model(tmp_path: Path) -> None:
     path = tmp_path / "m"
-    model = LanguageModel(Vocabulary(TEXT), hidden_size=4, seed=0)
+    model = LanguageNetwork(Vocabulary(TEXT), hidden_size=4, seed=0)
     tensors, metadata = model.state_dict(), {"model": model.describe()}
     one_less = {name: tensor for name, tensor in tensors.items() if name != "head.bias"}
     for other_tensors, other_metadata in (
@@ -116,7 +116,7 @@ def test_whole_files_that_are_no_language_model(tmp_path: Path) -> None:
     ):
         files.save(path, other_tensors, other_metadata)
         with pytest.raises(files.FileError, match="expected a language model"):
-            LanguageModel.load(path)
+            LanguageNetwork.load(path)
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
@@ -181,13 +181,13 @@ def test_synced_before_the_rename_and_the_folder_after(
     assert files.load(target)[1] == METADATA
 
 
-def source(model: LanguageModel, text: str) -> TextSource:
+def source(model: LanguageNetwork, text: str) -> TextSource:
     return TextSource(model.vocabulary.encode(text), batch_size=4, sequence_length=30)
 
 
 def trained(steps: int, folder: Path | None, model: dict[str, Any], **settings: Any) -> Trainer:
     """Return a trainer of a tiny model, 11 chunks an epoch, so that 17 steps wrap."""
-    language_model = LanguageModel(Vocabulary(TEXT), hidden_size=8, seed=3, **model)
+    language_model = LanguageNetwork(Vocabulary(TEXT), hidden_size=8, seed=3, **model)
     trainer = Trainer(
         language_model,
         source(language_model, TEXT),
@@ -271,7 +271,8 @@ def test_a_checkpoint_is_a_model_file_too(tmp_path: Path) -> None:
     trainer = trained(3, None, {"dropout": 0.2, "embedding_size": 4})
     trainer.save(tmp_path / "checkpoint")
     trainer.model.save(tmp_path / "model")
-    written = {LanguageModel.load(tmp_path / n).sample(50, seed=1) for n in ("checkpoint", "model")}
+    names = ("checkpoint", "model")
+    written = {LanguageNetwork.load(tmp_path / n).sample(50, seed=1) for n in names}
     assert written == {trainer.model.sample(50, seed=1)}
 
 
@@ -287,7 +288,7 @@ def test_a_checkpoint_as_the_first_ones_were_resumes(tmp_path: Path) -> None:
     files.save(tmp_path / "old", tensors, metadata)
     settings = TrainingSettings.of_checkpoint(training["settings"])
     assert settings == first.settings
-    model = LanguageModel.load(tmp_path / "old")
+    model = LanguageNetwork.load(tmp_path / "old")
     resumed = Trainer(model, source(model, TEXT), settings)
     resumed.restore(tmp_path / "old")
     go(resumed, 25)

@@ -17,7 +17,7 @@ import pytest
 
 from rnncore import files
 from rnncore.data import TextSettings
-from rnncore.models.language_model import LanguageModelSettings
+from rnncore.models.language_network import LanguageSettings
 from rnncore.training import TrainingSettings
 
 DATA = Path(os.environ.get("RNNCORE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -263,7 +263,7 @@ def test_sample_prints_as_it_writes(folder: Path) -> None:
 
 def test_every_setting_is_an_option_with_its_default() -> None:
     shown = re.sub(r"\s+", " ", run("train", "text", "--help").stdout)
-    for kind in (LanguageModelSettings, TextSettings, TrainingSettings):
+    for kind in (LanguageSettings, TextSettings, TrainingSettings):
         for field in dataclasses.fields(kind):
             option = f"--{field.name.replace('_', '-')} "
             assert option in shown

@@ -21,7 +21,7 @@ import rnncore
 from rnncore import files
 from rnncore.cli import main
 from rnncore.data import TextSource, Vocabulary
-from rnncore.models import LanguageModel
+from rnncore.models import LanguageNetwork
 from rnncore.training import Trainer, TrainingSettings
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind.\n" * 20
@@ -29,12 +29,12 @@ CUT = {"batch_size": 4, "sequence_length": 20}
 
 
 @pytest.fixture
-def model() -> LanguageModel:
-    return LanguageModel(Vocabulary(TEXT), hidden_size=6, num_layers=1, embedding_size=3, seed=0)
+def model() -> LanguageNetwork:
+    return LanguageNetwork(Vocabulary(TEXT), hidden_size=6, num_layers=1, embedding_size=3, seed=0)
 
 
 @pytest.fixture
-def checkpoint(model: LanguageModel, tmp_path: Path) -> Path:
+def checkpoint(model: LanguageNetwork, tmp_path: Path) -> Path:
     source = TextSource(model.vocabulary.encode(TEXT), **CUT)
     trainer = Trainer(model, source, TrainingSettings(steps=3), tmp_path)
     trainer.run()
@@ -42,25 +42,25 @@ def checkpoint(model: LanguageModel, tmp_path: Path) -> Path:
 
 
 def test_load_returns_the_model_of_the_kind_in_the_file(
-    model: LanguageModel, checkpoint: Path, tmp_path: Path
+    model: LanguageNetwork, checkpoint: Path, tmp_path: Path
 ) -> None:
     model.save(tmp_path / "model")
     for path in (tmp_path / "model", checkpoint):
         assert files.load(path).metadata["kind"] == "language model"
         loaded = rnncore.load(path)
-        assert isinstance(loaded, LanguageModel)
+        assert isinstance(loaded, LanguageNetwork)
         assert loaded.flat_params.tobytes() == model.flat_params.tobytes()
     # the first files named no kind
     files.save(tmp_path / "old", model.state_dict(), {"model": model.describe()})
-    assert isinstance(rnncore.load(tmp_path / "old"), LanguageModel)
+    assert isinstance(rnncore.load(tmp_path / "old"), LanguageNetwork)
     files.save(tmp_path / "other", {}, {"kind": "painter", "model": {}})
     with pytest.raises(rnncore.FileError, match=r"tagger\), but .*other' holds a 'paint"):
         rnncore.load(tmp_path / "other")
     with pytest.raises(rnncore.FileError, match=r"expected a language model, but .* a 'painter'"):
-        LanguageModel.load(tmp_path / "other")
+        LanguageNetwork.load(tmp_path / "other")
 
 
-def test_loading_imports_no_training_code(model: LanguageModel, tmp_path: Path) -> None:
+def test_loading_imports_no_training_code(model: LanguageNetwork, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     script = (
         f"import sys, rnncore; rnncore.load({str(tmp_path / 'm')!r}).sample(3)\n"
@@ -71,18 +71,18 @@ def test_loading_imports_no_training_code(model: LanguageModel, tmp_path: Path) 
 
 
 def test_loading_draws_no_weights_and_leaves_a_working_generator(
-    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.save(tmp_path / "m")
     before: list[Any] = []
-    load = LanguageModel.load_state_dict
+    load = LanguageNetwork.load_state_dict
 
-    def remember(self: LanguageModel, state: Any) -> None:
+    def remember(self: LanguageNetwork, state: Any) -> None:
         before.append(self.state_dict())
         load(self, state)
 
-    monkeypatch.setattr(LanguageModel, "load_state_dict", remember)
-    loaded = LanguageModel.load(tmp_path / "m")
+    monkeypatch.setattr(LanguageNetwork, "load_state_dict", remember)
+    loaded = LanguageNetwork.load(tmp_path / "m")
     assert len(before) == 1
     assert not any(before[0][name].any() for name in ("head.weight", "rnn.weight_hh_l0"))
     assert loaded.generator.uniform(size=3).any()
@@ -197,7 +197,7 @@ def test_forged_contents_with_a_right_checksum(checkpoint: Path, tmp_path: Path)
     assert refused > 100
 
 
-def test_arrays_without_bytes_may_claim_any_size(model: LanguageModel, tmp_path: Path) -> None:
+def test_arrays_without_bytes_may_claim_any_size(model: LanguageNetwork, tmp_path: Path) -> None:
     tensors = model.state_dict() | {"head.weight": np.zeros((0, 2**40), np.float32)}
     forge(tmp_path / "m", tensors, {"model": {**model.describe(), "hidden_size": 2**40}})
     with pytest.raises(files.FileError, match="has 0 rows"):

@@ -13,6 +13,7 @@ from finite_differences import assert_gradients_close, numerical_gradients, of_m
 
 import rnncore
 from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 RNG = np.random.default_rng
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
@@ -103,8 +104,8 @@ def test_step_by_step_is_the_whole(kind: str) -> None:
 
 def all_modules() -> dict[str, tuple[Any, Callable[[int], Any]]]:
     text = "abcdefgh" * 20
-    model = rnncore.LanguageModel(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
-    return {**modules(), "LanguageModel": (model, lambda seed: RNG(seed).integers(0, 8, (T, B)))}
+    model = LanguageNetwork(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
+    return {**modules(), "LanguageNetwork": (model, lambda seed: RNG(seed).integers(0, 8, (T, B)))}
 
 
 def call(module: Any, x: Any, **options: Any) -> Any:

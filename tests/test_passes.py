@@ -17,6 +17,7 @@ import pytest
 
 import rnncore
 from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 RNG = np.random.default_rng
 KINDS = (rnncore.RNN, rnncore.LSTM, rnncore.GRU)
@@ -33,8 +34,8 @@ def all_of(state: Any) -> np.ndarray:
     return np.concatenate([np.ravel(part) for part in parts])
 
 
-def language_model(**options: Any) -> rnncore.LanguageModel:
-    return rnncore.LanguageModel(Vocabulary("abcdefgh"), hidden_size=8, seed=0, **options)
+def language_model(**options: Any) -> LanguageNetwork:
+    return LanguageNetwork(Vocabulary("abcdefgh"), hidden_size=8, seed=0, **options)
 
 
 # Rows

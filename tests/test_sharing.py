@@ -15,6 +15,7 @@ import pytest
 
 import rnncore
 from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 T, B, I, H = 6, 2, 5, 24  # noqa: E741
 
@@ -24,7 +25,7 @@ def features(seed: int = 0) -> np.ndarray:
 
 
 def language_model() -> Any:
-    return rnncore.LanguageModel(Vocabulary("abcdefgh"), hidden_size=24, num_layers=1, seed=0)
+    return LanguageNetwork(Vocabulary("abcdefgh"), hidden_size=24, num_layers=1, seed=0)
 
 
 TOKENS = np.random.default_rng(0).integers(0, 8, (T, B))

@@ -15,7 +15,8 @@ from rnncore.cli import main
 from rnncore.data import read_conllu
 from rnncore.data.tagged import Sentences, TaggedSource, TaggerVocabularies
 from rnncore.estimators import NotFittedError, Tagger
-from rnncore.models.tagger_model import TaggerModel
+from rnncore.models import LanguageNetwork
+from rnncore.models.tagger_network import TaggerNetwork
 
 NAMES = ["Ann", "Bob", "Cleo", "Dan"]
 VERBS = ["sees", "hears", "calls", "meets"]
@@ -75,7 +76,7 @@ def test_probabilities() -> None:
 
 def test_the_gradients_of_the_whole() -> None:
     sentences, tags = made_up(5)
-    model = TaggerModel(TaggerVocabularies.of(sentences, tags), hidden_size=3, word_size=4,
+    model = TaggerNetwork(TaggerVocabularies.of(sentences, tags), hidden_size=3, word_size=4,
                         character_size=3, spelling_size=2, dropout=0.0, word_dropout=0.0,
                         seed=0)  # fmt: skip
     batch = TaggedSource(sentences, tags, model.vocabularies).batch(0)
@@ -103,8 +104,8 @@ def test_a_file_holds_it(tmp_path: Path) -> None:
         assert again.predict(sentences) == tagger.predict(sentences)
         assert again.hidden_size == 12
     model = rnncore.load(path)
-    assert isinstance(model, TaggerModel) and model.kind == "tagger"
-    rnncore.LanguageModel(rnncore.data.Vocabulary("ab"), hidden_size=4).save(path)
+    assert isinstance(model, TaggerNetwork) and model.kind == "tagger"
+    LanguageNetwork(rnncore.data.Vocabulary("ab"), hidden_size=4).save(path)
     with pytest.raises(rnncore.FileError, match="expected a tagger"):
         Tagger.load(path)
     assert tagger.score(sentences, tags) == tagger.score(sentences, tags)
@@ -240,7 +241,7 @@ def test_errors_of_the_commands(files: Path) -> None:
     (files / "none.tsv").write_text("Ann\t_\n")
     (files / "strange.tsv").write_text("Ann\tNEW\n")
     text = files / "text.safetensors"
-    rnncore.LanguageModel(rnncore.data.Vocabulary("ab"), hidden_size=4).save(text)
+    LanguageNetwork(rnncore.data.Vocabulary("ab"), hidden_size=4).save(text)
     for words, match in (
         (["train", "tags", files / "missing"], "missing"),
         (["train", "tags", files / "bad.conllu"], "bad.conllu"),

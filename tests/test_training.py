@@ -15,7 +15,7 @@ import pytest
 from rnncore import files
 from rnncore.cli.progress import _Progress
 from rnncore.data import TextChunks, TextSource, Vocabulary
-from rnncore.models import LanguageModel, Measure, Model
+from rnncore.models import LanguageNetwork, Measure, Model
 from rnncore.training import (
     Callback,
     NonFiniteError,
@@ -91,7 +91,7 @@ def test_bad_training_settings(settings: dict[str, Any]) -> None:
 
 
 def test_bad_arguments_of_a_trainer() -> None:
-    model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
+    model = LanguageNetwork(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
     tokens = model.vocabulary.encode(TEXT)
     with pytest.raises(TypeError, match=r"settings: .* got NoneType"):
         Trainer(model, TextSource(tokens), None)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ CUT = ("batch_size", "sequence_length", "validation_fraction")
 
 
 def make(folder: Path | None = None, *callbacks: Callback, **settings: Any) -> Trainer:
-    model = LanguageModel(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
+    model = LanguageNetwork(Vocabulary(TEXT), hidden_size=16, num_layers=1, seed=0)
     cut = {"batch_size": 4, "sequence_length": 25}
     cut |= {name: settings.pop(name) for name in CUT if name in settings}
     settings = {"learning_rate": 0.02, **settings}
@@ -259,7 +259,7 @@ def test_what_is_not_finite_stops_before_anything_is_changed(
     tensors, metadata = files.load(tmp_path / "last.safetensors")
     assert metadata["training"]["step"] == 3
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
-    LanguageModel.load(tmp_path / "last.safetensors")
+    LanguageNetwork.load(tmp_path / "last.safetensors")
 
 
 def test_checkpoints_last_and_best(tmp_path: Path) -> None:
@@ -549,7 +549,7 @@ def test_accumulated_batches_are_one_step_of_their_mean() -> None:
 
     ends = []
     for count, accumulate in ((4, 1), (2, 2), (1, 4)):
-        model = LanguageModel(Vocabulary("abcde"), hidden_size=8, dtype="float64", seed=0)
+        model = LanguageNetwork(Vocabulary("abcde"), hidden_size=8, dtype="float64", seed=0)
         settings = TrainingSettings(
             steps=5, accumulate=accumulate, optimizer="sgd", learning_rate=0.5, clip_norm=0.05
         )

@@ -23,7 +23,7 @@ from rnncore.data.conllu import format_conllu, read_conllu, write_conllu
 from rnncore.data.sentence import Sentence
 from rnncore.data.tagged import TaggedSettings, TaggedSource, TaggerVocabularies, Words
 from rnncore.estimators.tagger import Tagger
-from rnncore.models.tagger_model import TaggerModel, TaggerSettings
+from rnncore.models.tagger_network import TaggerNetwork, TaggerSettings
 from rnncore.training import Trainer, TrainingSettings
 
 EXISTING = click.Path(path_type=Path)
@@ -45,14 +45,14 @@ def train_tags(ctx: click.Context, source: Path, held_out: Path | None, **option
     Sentences are apart by blank lines. Ctrl-C saves a checkpoint and ends.
     """
     beginning = Beginning(given_options(ctx, options), options)
-    model = beginning.model(TaggerModel, TaggerSettings, "tags")
+    model = beginning.model(TaggerNetwork, TaggerSettings, "tags")
     cut, settings = beginning.settings(TaggedSettings, EPOCHS)
     folder = beginning.folder("rnncore-tags")
     words, tags = _read(source)
     others = None if held_out is None else _read(held_out)
     if model is None:
         made = TaggerSettings(**values_of(TaggerSettings, options))
-        model = TaggerModel(TaggerVocabularies.of(words, tags), made, seed=options["seed"])
+        model = TaggerNetwork(TaggerVocabularies.of(words, tags), made, seed=options["seed"])
     data = TaggedSource(words, tags, model.vocabularies, cut, held_out=others)
     trainer = Trainer(model, data, settings, folder)
     beginning.restore(trainer)
@@ -93,7 +93,7 @@ def tag(model: Path, source: Path, output: Path | None, score: bool) -> None:
     if score and output is not None:
         raise ValueError("--output: expected none with --score, which writes nothing")
     tagger = Tagger()
-    tagger.model_ = model_of(files.load(model), model, TaggerModel, "tags")
+    tagger.model_ = model_of(files.load(model), model, TaggerNetwork, "tags")
     if score:
         words, tags = _read(source)
         count = sum(map(len, words))

@@ -25,14 +25,14 @@ from rnncore.cli.options import (
 from rnncore.cli.progress import Show, program, run_training
 from rnncore.data import TextSettings, TextSource, Vocabulary, read_tokens
 from rnncore.data.vocabulary import BYTES
-from rnncore.models.language_model import LanguageModel, LanguageModelSettings
+from rnncore.models.language_network import LanguageNetwork, LanguageSettings
 from rnncore.settings import Positive
 from rnncore.training import Trainer, TrainingSettings
 
 
 @click.command("text")
 @click.argument("sources", nargs=-1, required=True, metavar="FILE...")
-@options_of(LanguageModelSettings, TextSettings, TrainingSettings)
+@options_of(LanguageSettings, TextSettings, TrainingSettings)
 @together(
     option("--samples", default=3, type=click.IntRange(min=0), help="Shown on the way."),
     option(
@@ -49,15 +49,15 @@ def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> 
     Folders are read recursively, in sorted order. Ctrl-C saves a checkpoint and ends.
     """
     beginning = Beginning(given_options(ctx, options), options)
-    model = beginning.model(LanguageModel, LanguageModelSettings, "text")
+    model = beginning.model(LanguageNetwork, LanguageSettings, "text")
     if model is not None and model.vocabulary.is_bytes:
         options["encoding"] = BYTES
     cut, settings = beginning.settings(TextSettings)
     folder = beginning.folder("rnncore-text")
     vocabulary, tokens = _read(sources, model, options["encoding"], beginning.path)
     if model is None:
-        values = values_of(LanguageModelSettings, options)
-        model = LanguageModel(vocabulary, seed=options["seed"], **values)
+        values = values_of(LanguageSettings, options)
+        model = LanguageNetwork(vocabulary, seed=options["seed"], **values)
     trainer = Trainer(model, TextSource(tokens, cut), settings, folder)
     beginning.restore(trainer)
     encoding = ["--encoding", options["encoding"]] if options["encoding"] != "utf-8" else []
@@ -66,7 +66,7 @@ def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> 
 
 
 def _read(
-    sources: tuple[str, ...], model: LanguageModel | None, encoding: str, begun: Path | None
+    sources: tuple[str, ...], model: LanguageNetwork | None, encoding: str, begun: Path | None
 ) -> tuple[Vocabulary, Any]:
     try:
         return read_tokens(sources, None if model is None else model.vocabulary, encoding)
@@ -94,7 +94,7 @@ def _read(
 )
 def sample(model: Path, length: int, temperature: float, prime: str, seed: int | None) -> None:
     """Write text with MODEL, a model file or checkpoint."""
-    loaded = model_of(files.load(model), model, LanguageModel, "text")
+    loaded = model_of(files.load(model), model, LanguageNetwork, "text")
     for piece in loaded.sample_characters(length, temperature, prime, seed):
         click.echo(piece, nl=False)
         sys.stdout.flush()  # as it is written, into a pipe as well
@@ -123,7 +123,7 @@ def demo(seconds: float, output: Path) -> None:
     pattern = os.path.join(glob.escape(sysconfig.get_path("stdlib")), "[!_]*.py")
     vocabulary, tokens = read_tokens(pattern)
     click.echo(f"The text: Python's standard library, {pattern}")
-    model = LanguageModel(vocabulary, hidden_size=128, num_layers=2, seed=0)
+    model = LanguageNetwork(vocabulary, hidden_size=128, num_layers=2, seed=0)
     settings = TrainingSettings(
         seconds=seconds, learning_rate=8e-3, validations=max(1, round(seconds / 10))
     )
@@ -134,7 +134,7 @@ def demo(seconds: float, output: Path) -> None:
 
 def _run(trainer: Trainer, go_on: list[str], samples: int, prime: str = "") -> None:
     model = trainer.model
-    assert isinstance(model, LanguageModel)
+    assert isinstance(model, LanguageNetwork)
     click.echo(f"{trainer.source.describe()}; {len(model.vocabulary)} distinct")
     click.echo(
         f"{model.settings['cell']} {model.settings['num_layers']} x "
@@ -144,7 +144,7 @@ def _run(trainer: Trainer, go_on: list[str], samples: int, prime: str = "") -> N
     run_training(trainer, go_on, use, _sampler(model, prime) if samples else None, samples)
 
 
-def _sampler(model: LanguageModel, prime: str) -> Show:
+def _sampler(model: LanguageNetwork, prime: str) -> Show:
     def show(trainer: Trainer, write: Callable[[str], object]) -> None:
         text = model.sample(300, temperature=0.7, prime=prime, seed=0)
         write(f"\n--- a sample at step {trainer.step} ---\n{text}\n---\n")

@@ -14,7 +14,7 @@ from rnncore.arguments import check_size
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.tagged import Sentences, TaggedSource, TaggerVocabularies, Words, check_tagged
 from rnncore.estimators.estimator import Estimator
-from rnncore.models.tagger_model import TaggerModel, TaggerSettings
+from rnncore.models.tagger_network import TaggerNetwork, TaggerSettings
 from rnncore.training import Callback, Trainer, TrainingSettings
 
 WORDS_PER_BATCH = 4096  # of predictions, padding counted
@@ -27,7 +27,7 @@ class Tagger(Estimator):
     ----------
     hidden_size, num_layers, cell, directions, spelling, word_size, character_size, spelling_size, \
 dropout, word_dropout
-        See `TaggerModel`.
+        See `TaggerNetwork`.
     epochs, learning_rate, batch_size, weight_decay, average
         Of the training; see `TrainingSettings`. The learning rate falls to 0 along a cosine.
     folder
@@ -37,7 +37,7 @@ dropout, word_dropout
 
     Attributes
     ----------
-    model_ : TaggerModel
+    model_ : TaggerNetwork
     tags_ : tuple of str
         In the order of the columns of `predict_proba`.
     validation_curve_ : list of [step, epochs, seconds, nats per word, percent right]
@@ -54,7 +54,7 @@ dropout, word_dropout
     1.0
     """
 
-    model_class = TaggerModel
+    model_class = TaggerNetwork
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ dropout, word_dropout
         check_tagged(X, y)
         names = [field.name for field in dataclasses.fields(TaggerSettings)]
         settings = TaggerSettings(**{name: getattr(self, name) for name in names})
-        model = TaggerModel(TaggerVocabularies.of(X, y), settings, seed=self.seed)
+        model = TaggerNetwork(TaggerVocabularies.of(X, y), settings, seed=self.seed)
         source = TaggedSource(
             X, y, model.vocabularies, batch_size=self.batch_size, order=self.seed,
             held_out=validation,

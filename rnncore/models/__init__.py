@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import Any
 
 from rnncore import files
-from rnncore.models.language_model import LanguageModel
+from rnncore.models.language_network import LanguageNetwork
 from rnncore.models.model import Measure, Model, kind_of
 
-__all__ = ["KINDS", "LanguageModel", "Measure", "Model", "from_contents", "load"]
+__all__ = ["KINDS", "LanguageNetwork", "Measure", "Model", "from_contents", "load"]
 
 #: The kind that a file names: module and class, imported when a file asks for it.
 KINDS = {
-    "language model": ("rnncore.models.language_model", "LanguageModel"),
-    "tagger": ("rnncore.models.tagger_model", "TaggerModel"),
+    "language model": ("rnncore.models.language_network", "LanguageNetwork"),
+    "tagger": ("rnncore.models.tagger_network", "TaggerNetwork"),
 }
 
 
@@ -31,9 +31,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     --------
     >>> import pathlib, tempfile, rnncore
     >>> from rnncore.data import Vocabulary
+    >>> from rnncore.models import LanguageNetwork
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "model.safetensors")
-    ...     rnncore.LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0).save(path)
+    ...     LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0).save(path)
     ...     rnncore.load(path).kind
     'language model'
     """

@@ -18,7 +18,8 @@ class LanguageStream:
     --------
     >>> import numpy as np, rnncore
     >>> from rnncore.data import Vocabulary
-    >>> model = rnncore.LanguageModel(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
+    >>> from rnncore.models import LanguageNetwork
+    >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
     >>> stream = model.stream()
     >>> logits = [stream.step(token) for token in (0, 1, 2)]
     >>> tokens = np.array([[0], [1], [2]])

@@ -61,7 +61,7 @@ class Trainer:
     Parameters
     ----------
     model
-        Such as a `LanguageModel`; `rnncore.models.Model` says what it has.
+        Such as a `LanguageNetwork`; `rnncore.models.Model` says what it has.
     source
         Such as `rnncore.data.TextSource`; `Source` says what it has.
     settings
@@ -94,10 +94,10 @@ class Trainer:
     Examples
     --------
     >>> from rnncore.data import TextSource, Vocabulary
-    >>> from rnncore.models import LanguageModel
+    >>> from rnncore.models import LanguageNetwork
     >>> from rnncore.training import Trainer, TrainingSettings
     >>> text = "the quick brown fox jumps over the lazy dog. " * 50
-    >>> model = LanguageModel(Vocabulary(text), hidden_size=16, num_layers=1, seed=0)
+    >>> model = LanguageNetwork(Vocabulary(text), hidden_size=16, num_layers=1, seed=0)
     >>> source = TextSource(model.vocabulary.encode(text), batch_size=4, sequence_length=20)
     >>> trainer = Trainer(model, source, TrainingSettings(steps=30, learning_rate=0.02))
     >>> trainer.run()

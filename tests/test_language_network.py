@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rnncore.data import Vocabulary
-from rnncore.models import LanguageModel
-from rnncore.models.language_model import LanguageStream
+from rnncore.models import LanguageNetwork
+from rnncore.models.language_network import LanguageStream
 
 TEXT = "a rose is a rose is a rose,\n"
 SETTINGS = [
@@ -21,16 +21,16 @@ SETTINGS = [
 ]
 
 
-def make(**settings: Any) -> LanguageModel:
-    return LanguageModel(Vocabulary(TEXT), **{"hidden_size": 6, "seed": 5, **settings})
+def make(**settings: Any) -> LanguageNetwork:
+    return LanguageNetwork(Vocabulary(TEXT), **{"hidden_size": 6, "seed": 5, **settings})
 
 
-def chunk(model: LanguageModel, T: int = 5, B: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def chunk(model: LanguageNetwork, T: int = 5, B: int = 3) -> tuple[np.ndarray, np.ndarray]:
     tokens = np.random.default_rng(1).integers(0, len(model.vocabulary), (T + 1, B), np.int32)
     return tokens[:-1], tokens[1:]
 
 
-def carried(model: LanguageModel) -> Any:
+def carried(model: LanguageNetwork) -> Any:
     """Return a state that is not zero."""
     return model.evaluate(*chunk(model))[1]
 
@@ -245,7 +245,7 @@ class TestSample:
     def test_without_prime_it_starts_as_after_a_line_end(self) -> None:
         model = make()
         assert model.sample(30, seed=1) == model.sample(30, prime="\n", seed=1)[1:]
-        assert len(LanguageModel(Vocabulary("xyz"), hidden_size=4).sample(5)) == 5
+        assert len(LanguageNetwork(Vocabulary("xyz"), hidden_size=4).sample(5)) == 5
 
     def test_a_learnt_text_is_written(self) -> None:
         from rnncore.training import Adam
@@ -261,7 +261,7 @@ class TestSample:
         assert model.sample(len(TEXT), temperature=0, prime="\n") == "\n" + TEXT
 
     def test_bytes(self) -> None:
-        model = LanguageModel(Vocabulary("fünf".encode()), hidden_size=4, seed=0)
+        model = LanguageNetwork(Vocabulary("fünf".encode()), hidden_size=4, seed=0)
         assert model.sample(3, prime="ü").startswith("ü")
 
     def test_bad_input(self) -> None:
@@ -279,7 +279,7 @@ class TestSample:
 def test_save_and_load(tmp_path: Path, settings: dict[str, Any]) -> None:
     model = make(dropout=0.1, dtype=np.float64, **settings)
     model.save(tmp_path / "model.safetensors")
-    loaded = LanguageModel.load(tmp_path / "model.safetensors")
+    loaded = LanguageNetwork.load(tmp_path / "model.safetensors")
     assert loaded.settings == model.settings
     assert loaded.vocabulary == model.vocabulary
     assert loaded.flat_params.tobytes() == model.flat_params.tobytes()
@@ -345,12 +345,12 @@ def test_bad_settings_name_the_argument(settings: dict[str, Any]) -> None:
 
 def test_arguments_that_do_not_fit(tmp_path) -> None:
     with pytest.raises(TypeError, match=r"vocabulary: .* got str"):
-        LanguageModel("abc")
+        LanguageNetwork("abc")
     with pytest.raises(ValueError, match=r"embedding_size: .* got 0"):
-        LanguageModel(Vocabulary("abc"), embedding_size=0)
+        LanguageNetwork(Vocabulary("abc"), embedding_size=0)
     with pytest.raises(ValueError, match=r"hidden_size: .* got \[3, 4\]"):
-        LanguageModel(Vocabulary("abc"), hidden_size=[3, 4])
-    model = LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0)
+        LanguageNetwork(Vocabulary("abc"), hidden_size=[3, 4])
+    model = LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0)
     with pytest.raises(ValueError, match=r"length: .* got 1.5"):
         model.sample(1.5)
     with pytest.raises(TypeError, match=r"tokens: .* float64"):
@@ -381,7 +381,7 @@ def test_sampling_from_weights_that_are_not_finite(weight: str, temperature: flo
 
 @pytest.mark.parametrize("alphabet", [TEXT, TEXT.encode() + "f\u00fc\r".encode()])
 def test_characters_come_one_by_one(alphabet: str | bytes) -> None:
-    model = LanguageModel(Vocabulary(alphabet), hidden_size=6, seed=5)
+    model = LanguageNetwork(Vocabulary(alphabet), hidden_size=6, seed=5)
     pieces = model.sample_characters(40, prime="a rose", seed=1)
     assert next(pieces) == "a rose"
     assert len(next(pieces)) <= 1

@@ -27,8 +27,8 @@ State = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModelSettings:
-    """Defaults, rules and help of what a `LanguageModel` is made with."""
+class LanguageSettings:
+    """Defaults, rules and help of what a `LanguageNetwork` is made with."""
 
     hidden_size: int = setting(128, Whole(), "Units of a layer.", fixed=True)
     num_layers: int = setting(2, Whole(), "Recurrent layers.", fixed=True)
@@ -43,10 +43,10 @@ class LanguageModelSettings:
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
 
 
-_DEFAULT = LanguageModelSettings()
+_DEFAULT = LanguageSettings()
 
 
-class LanguageModel(Model):
+class LanguageNetwork(Model):
     """Predicts each character of a text from all characters before it.
 
     ``h_t = rnn(x_t, h_{t-1});  p(x_{t+1}) = softmax(W_yh dropout(h_t) + b_y)``
@@ -80,8 +80,9 @@ class LanguageModel(Model):
     --------
     >>> import numpy as np, rnncore
     >>> from rnncore.data import Vocabulary
+    >>> from rnncore.models import LanguageNetwork
     >>> text = "to be or not to be "
-    >>> model = rnncore.LanguageModel(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
+    >>> model = LanguageNetwork(Vocabulary(text), hidden_size=8, num_layers=1, seed=0)
     >>> tokens = model.vocabulary.encode(text)[:, None]  # T = 19 steps of B = 1 stream
     >>> loss, state = model.forward(tokens[:-1], tokens[1:])
     >>> model.backward()
@@ -176,7 +177,7 @@ class LanguageModel(Model):
         if not keep:
             remember(self, None)  # its buffers serve this pass
         with self._guard.weights:  # both of one moment
-            kept = LanguageModelPass(self)
+            kept = LanguagePass(self)
             # Everything between the layers stays in rows of the engine.
             rnn = self.rnn.ready(
                 tokens, state, tokens=True, embedding=self.embedding, rows=True, keep=True
@@ -191,7 +192,7 @@ class LanguageModel(Model):
         remember(self, kept)
         return loss, state
 
-    def backward(self, *, accumulate: bool = True, kept: LanguageModelPass | None = None) -> None:
+    def backward(self, *, accumulate: bool = True, kept: LanguagePass | None = None) -> None:
         """Compute the gradients of a `forward`, into `grads`.
 
         Parameters
@@ -209,7 +210,7 @@ class LanguageModel(Model):
         """
         accumulate = check_flag("accumulate", accumulate)
         with self._guard.gradients:
-            kept = find(self, kept, LanguageModelPass)
+            kept = find(self, kept, LanguagePass)
             for part in (kept.rnn, kept.dropout, kept.head):
                 part.check()
             rnn, dropout, head, dlogits = kept.rnn, kept.dropout, kept.head, kept.dlogits
@@ -293,7 +294,8 @@ class LanguageModel(Model):
         --------
         >>> import rnncore
         >>> from rnncore.data import Vocabulary
-        >>> model = rnncore.LanguageModel(Vocabulary("abc"), hidden_size=4, seed=0)
+        >>> from rnncore.models import LanguageNetwork
+        >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0)
         >>> len(list(model.sample_characters(5, prime="ab", seed=0)))
         6
         """
@@ -390,7 +392,7 @@ class LanguageModel(Model):
         return model
 
 
-class LanguageModelPass(Kept):
+class LanguagePass(Kept):
     """What a language model keeps: the passes of its parts, and the gradient of the loss."""
 
     rnn: Any

@@ -46,7 +46,7 @@ class TaggerSettings:
         check_settings(self)
 
 
-class TaggerModel(TapedModel):
+class TaggerNetwork(TapedModel):
     """Gives each word of a sentence a tag.
 
     ``x_t = [E_w(word_t), last states of bi-rnn(E_c(characters of word_t))]``
@@ -70,7 +70,7 @@ class TaggerModel(TapedModel):
     --------
     >>> from rnncore.data.tagged import Sentences, TaggerVocabularies
     >>> sentences, tags = [["A", "dog"], ["Dogs"]], [["DET", "NOUN"], ["NOUN"]]
-    >>> model = TaggerModel(TaggerVocabularies.of(sentences, tags), hidden_size=8, seed=0)
+    >>> model = TaggerNetwork(TaggerVocabularies.of(sentences, tags), hidden_size=8, seed=0)
     >>> batch = Sentences(sentences, model.vocabularies).batch(np.array([0, 1]))
     >>> model.logits(batch).features
     2
