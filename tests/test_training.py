@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import json
 import math
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,22 @@ import numpy as np
 import pytest
 
 from rnncore import files
-from rnncore.cli.progress import _Progress
 from rnncore.data import TextChunks, TextSource, Vocabulary
 from rnncore.models import LanguageNetwork, Measure, Model
 from rnncore.training import (
     Callback,
+    JsonLines,
+    KeepBest,
     NonFiniteError,
+    Progress,
     ReduceOnPlateau,
+    TensorBoard,
     Trainer,
     TrainingSettings,
     constant,
     cosine,
     exponential,
+    plot_curves,
 )
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind. " * 40
@@ -481,11 +488,12 @@ def test_a_plateau_of_a_score_that_should_rise(monkeypatch: pytest.MonkeyPatch) 
 
 def test_progress_counts_all_batches_of_a_step() -> None:
     trainer = make(steps=9, accumulate=3)
-    progress = _Progress(trainer, None, 0)
+    progress = Progress()
+    progress.on_begin(trainer)
     trainer.step, trainer.position, trainer.seconds, trainer.loss = 2, 6, 2.0, 1.0
     progress.on_step(trainer)
     assert progress.bar.desc.startswith("300 chars/s")  # 2 steps of 3 batches of 4 x 25, in 2 s
-    progress.close()
+    progress.on_end(trainer)
 
 
 def test_a_validation_that_a_signal_cut_short_is_made_up_for(tmp_path: Path) -> None:
@@ -622,3 +630,125 @@ def test_a_model_that_is_frozen_as_a_whole_is_refused() -> None:
     trainer.run()
     assert np.array_equal(trainer.model.rnn.flat_params, before[0])
     assert not np.array_equal(trainer.model.head.flat_params, before[1])
+
+
+# Early stopping, the best weights, logs
+
+def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float], **options: Any) -> Trainer:
+    """Return a trainer that validates after each step, with these results."""
+    trainer = make(steps=len(losses) - 1, validations=len(losses) - 1, **options)
+    found = iter(losses)
+    monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(found)])
+    return trainer
+
+
+def test_early_stopping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    losses = [5.0, 4.0, 3.0, 3.5, 3.0, 2.0, 2.5, 2.6, 2.7, 1.0, 0.5]
+    trainer = scripted(monkeypatch, losses, early_stopping=3)
+    best = KeepBest()
+    weights: list[np.ndarray] = []
+
+    class Weights(Callback):
+        def on_validation(self, trainer: Trainer) -> None:
+            weights.append(trainer.model.flat_params.copy())
+
+    trainer.callbacks = (best, Weights())
+    trainer.run()
+    assert trainer.step == 8 and trainer.stopped_early and trainer.is_done
+    assert trainer.best == 2.0 and not trainer.is_best
+    best.restore(trainer)
+    assert np.array_equal(trainer.model.flat_params, weights[5])
+    assert not np.array_equal(weights[5], weights[-1])
+    trainer.save(tmp_path / "checkpoint")
+    for wait, done in ((3, True), (4, False)):  # the curve of the file decides
+        again = make(steps=10, validations=10, early_stopping=wait)
+        again.restore(tmp_path / "checkpoint")
+        assert again.stopped_early is done
+    assert not scripted(monkeypatch, losses).stopped_early
+    with pytest.raises(ValueError, match="by which early_stopping goes"):
+        Trainer(trainer.model, TextSource(trainer.model.vocabulary.encode(TEXT), batch_size=4,
+                sequence_length=25, validation_fraction=0.0),
+                TrainingSettings(steps=1, early_stopping=1))  # fmt: skip
+
+
+def test_a_log_of_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("of another training\n")
+    whole = make(tmp_path, JsonLines(path), steps=120, validations=4)
+    whole.run()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    trained = [line for line in lines if "training_loss" in line]
+    assert [line["step"] for line in trained] == [50, 100, 120]
+    values = [row[3] for row in whole.training_curve]
+    assert [line["training_loss"] for line in trained] == values
+    assert all(line["chars_per_second"] > 0 and line["learning_rate"] >= 0 for line in trained)
+    held_out = [line for line in lines if "held_out_loss" in line]
+    assert [[line["step"], line["held_out_loss"]] for line in held_out] == [
+        row[::3] for row in whole.validation_curve
+    ]
+    # One that goes on continues it: no step stands there twice, and no half line.
+    first = make(tmp_path / "a", JsonLines(path), steps=120, validations=4)
+    first.settings = dataclasses.replace(first.settings, steps=60)
+    first.run()
+    with path.open("a") as file:
+        file.write('{"step": 77, "training_loss": 1.0}\n{"step": 7')
+    second = make(None, JsonLines(path), steps=120, validations=4)
+    second.restore(tmp_path / "a" / "last.safetensors")
+    second.run()
+    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    assert steps == sorted(steps) and 77 not in steps and steps[-1] == 120
+    assert len(set(steps)) == len(steps) - steps.count(60) - steps.count(120) + 2
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "log.jsonl")
+    trainer = make(None, log, steps=3, validations=1)
+
+    class Break(Callback):
+        def on_begin(self, trainer: Trainer) -> None:
+            log.path = tmp_path / "no" / "log.jsonl"
+
+    trainer.callbacks = (log, Break())
+    with pytest.warns(RuntimeWarning, match="the log was not written .*training goes on"):
+        trainer.run()
+    assert trainer.step == 3
+
+
+def test_a_log_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match="pip install tensorboardX"):
+        make(None, TensorBoard(tmp_path), steps=1).run()
+    monkeypatch.undo()
+    pytest.importorskip("tensorboardX")
+    make(None, TensorBoard(tmp_path), steps=60, validations=2).run()
+    [written] = tmp_path.glob("events.*")
+    content = written.read_bytes()
+    assert b"training_loss" in content and b"held_out_loss" in content
+
+
+def test_all_hear_of_the_end() -> None:
+    heard = []
+
+    class Listen(Callback):
+        def on_begin(self, trainer: Trainer) -> None:
+            heard.append("begin")
+
+        def on_step(self, trainer: Trainer) -> None:
+            raise RuntimeError("broken")
+
+        def on_end(self, trainer: Trainer) -> None:
+            heard.append("end")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        make(None, Listen(), steps=1).run()
+    assert heard == ["begin", "end"]
+
+
+def test_a_picture_of_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        plot_curves(tmp_path / "loss.png", [], [], "bits")
+    monkeypatch.undo()
+    pytest.importorskip("matplotlib")
+    plot_curves(tmp_path / "loss.png", [[1, 0.1, 1.0, 2.0]], [], "bits")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -111,7 +111,12 @@ class Beginning:
         if self._resume is None:
             return
         trainer.restore(self._resume, self._contents)
-        if trainer.fraction >= 1.0:
+        if trainer.stopped_early:
+            raise ValueError(
+                f"--early-stopping: expected a training to go on with, but that of "
+                f"{str(self._resume)!r} has stopped early; give a larger --early-stopping"
+            )
+        if trainer.is_done:
             raise ValueError(
                 f"budget: expected more than what {str(self._resume)!r} has behind it (step "
                 f"{trainer.step}, epoch {trainer.epochs:.2f}, {trainer.seconds:.0f} s of "

@@ -25,7 +25,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # `rnncore sample ... | head`: click ends quietly
             raise
-        except (ValueError, TypeError, OSError, MemoryError, ArithmeticError) as error:
+        except (
+            ValueError, TypeError, OSError, MemoryError, ArithmeticError, ImportError
+        ) as error:  # fmt: skip
             if os.environ.get("RNNCORE_DEBUG"):
                 raise
             kind = click.ClickException if isinstance(error, NonFiniteError) else _BadInput

@@ -136,9 +136,10 @@ def training_options(folder: str) -> Decorator:
         option(
             "--output",
             type=click.Path(file_okay=False, path_type=Path),
-            help="Folder for last.safetensors, best.safetensors and loss.png.  "
+            help="Folder for last.safetensors, best.safetensors, log.jsonl and loss.png.  "
             f"[default: {folder}, or the checkpoint's folder]",
         ),
+        option("--tensorboard", is_flag=True, help="Log for TensorBoard as well, in that folder."),
         option("--overwrite", is_flag=True, help="Replace a training that is in the folder."),
         option(
             "--resume",

@@ -63,8 +63,8 @@ def train_tags(ctx: click.Context, source: Path, held_out: Path | None, **option
     )
     validated = [] if held_out is None else ["--held-out", str(held_out)]
     go_on = [*program(), "train", "tags", str(source), *validated, "--resume", "{}"]
-    run_training(trainer, go_on, [*program(), "tag", "{}", str(held_out or source)], None, 0,
-                 "Let it tag")  # fmt: skip
+    use = [*program(), "tag", "{}", str(held_out or source)]
+    run_training(trainer, go_on, use, None, 0, "Let it tag", options["tensorboard"])
 
 
 def _read(path: Path) -> tuple[Words, Words]:

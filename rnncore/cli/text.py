@@ -62,7 +62,7 @@ def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> 
     beginning.restore(trainer)
     encoding = ["--encoding", options["encoding"]] if options["encoding"] != "utf-8" else []
     go_on = [*program(), "train", "text", *sources, *encoding, "--resume", "{}"]
-    _run(trainer, go_on, options["samples"])
+    _run(trainer, go_on, options["samples"], tensorboard=options["tensorboard"])
 
 
 def _read(
@@ -132,7 +132,9 @@ def demo(seconds: float, output: Path) -> None:
     _run(trainer, go_on, 3, prime="def ")
 
 
-def _run(trainer: Trainer, go_on: list[str], samples: int, prime: str = "") -> None:
+def _run(
+    trainer: Trainer, go_on: list[str], samples: int, prime: str = "", tensorboard: bool = False
+) -> None:
     model = trainer.model
     assert isinstance(model, LanguageNetwork)
     click.echo(f"{trainer.source.describe()}; {len(model.vocabulary)} distinct")
@@ -141,7 +143,8 @@ def _run(trainer: Trainer, go_on: list[str], samples: int, prime: str = "") -> N
         f"{model.settings['hidden_size']}, {model.flat_params.size:,} parameters"
     )
     use = [*program(), "sample", "{}", "--length", "500", *(["--prime", prime] if prime else [])]
-    run_training(trainer, go_on, use, _sampler(model, prime) if samples else None, samples)
+    show = _sampler(model, prime) if samples else None
+    run_training(trainer, go_on, use, show, samples, tensorboard=tensorboard)
 
 
 def _sampler(model: LanguageNetwork, prime: str) -> Show:

@@ -1,11 +1,14 @@
-"""Optimizers, learning-rate schedules, sources, the training loop."""
+"""Optimizers, learning-rate schedules, sources, the training loop and who listens to it."""
 
 from rnncore.training.average import Average
+from rnncore.training.callbacks import Callback, JsonLines, KeepBest, TensorBoard
 from rnncore.training.clipping import clip_grad_norm
 from rnncore.training.groups import Group
-from rnncore.training.loop import Callback, NonFiniteError, Trainer
+from rnncore.training.loop import NonFiniteError, Trainer
 from rnncore.training.optimizer import Optimizer
 from rnncore.training.optimizers import SGD, Adam, AdamW, RMSprop
+from rnncore.training.plot import plot_curves
+from rnncore.training.progress import Progress
 from rnncore.training.schedules import (
     ReduceOnPlateau,
     Schedule,
@@ -26,12 +29,16 @@ __all__ = [
     "Batches",
     "Callback",
     "Group",
+    "JsonLines",
+    "KeepBest",
     "NonFiniteError",
     "Optimizer",
+    "Progress",
     "RMSprop",
     "ReduceOnPlateau",
     "Schedule",
     "Source",
+    "TensorBoard",
     "Trainer",
     "TrainingSettings",
     "clip_grad_norm",
@@ -39,5 +46,6 @@ __all__ = [
     "cosine",
     "exponential",
     "one_cycle",
+    "plot_curves",
     "warm_up",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 from rnncore import files
 from rnncore.training import checkpoint
 from rnncore.training.average import Average
+from rnncore.training.callbacks import Callback
 from rnncore.training.clipping import clip_grad_norm
 from rnncore.training.schedules import ReduceOnPlateau
 from rnncore.training.settings import SCHEDULES, TrainingSettings
@@ -31,16 +32,6 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, kill, a terminal that is c
 
 class NonFiniteError(ArithmeticError):
     """The loss or a gradient is infinite or not a number; the weights are still the old ones."""
-
-
-class Callback:
-    """Told of what happens in a training; override what you need."""
-
-    def on_step(self, trainer: Trainer) -> None:
-        """Hear of a step; ``trainer.loss`` is its loss."""
-
-    def on_validation(self, trainer: Trainer) -> None:
-        """Hear of a validation; ``trainer.validation_curve[-1]`` is its result."""
 
 
 class Trainer:
@@ -79,6 +70,8 @@ class Trainer:
         In the unit of the model's first measure; a validation has all measures, in their order.
     best : float
         The best validation so far, by the model's decisive measure.
+    is_best : bool
+        Whether that is the last one.
     interrupted : bool
         Whether the last `run` was ended by Ctrl-C or another signal.
     signal : int or None
@@ -89,7 +82,7 @@ class Trainer:
     Raises
     ------
     ValueError
-        If the schedule needs validations and the source holds out nothing.
+        If the schedule or early stopping needs validations and the source holds out nothing.
 
     Examples
     --------
@@ -127,11 +120,17 @@ class Trainer:
         self.callbacks = callbacks
         self.optimizer = settings.make_optimizer(model)
         self.schedule = SCHEDULES[settings.schedule](settings)
-        if isinstance(self.schedule, ReduceOnPlateau) and source.held_out is None:
-            raise ValueError(
-                f"source: expected held-out data, by which the schedule {settings.schedule!r} "
-                "goes, got none; hold some out, or choose another schedule"
-            )
+        if source.held_out is None:
+            if isinstance(self.schedule, ReduceOnPlateau):
+                raise ValueError(
+                    f"source: expected held-out data, by which the schedule {settings.schedule!r} "
+                    "goes, got none; hold some out, or choose another schedule"
+                )
+            if settings.early_stopping is not None:
+                raise ValueError(
+                    "source: expected held-out data, by which early_stopping goes, got none; hold "
+                    "some out, or leave early_stopping out"
+                )
         self.average = None if settings.average is None else Average(model, settings.average)
         self.state: Any = None
         self.step = self.position = 0
@@ -139,6 +138,7 @@ class Trainer:
         self.loss = math.nan
         decisive = model.measures[model.decisive]
         self.best = math.inf if decisive.lower_is_better else -math.inf
+        self.is_best = False
         self.training_curve: list[list[float]] = []
         self.validation_curve: list[list[float]] = []
         self.interrupted = False
@@ -158,6 +158,27 @@ class Trainer:
         return self.settings.fraction_used(self.epochs, self.step, self.seconds)
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether the last `early_stopping` validations were no better than one before them."""
+        wait = self.settings.early_stopping
+        if wait is None or not self.validation_curve:
+            return False
+        values = [row[3 + self.model.decisive] for row in self.validation_curve]
+        lower_is_better = self.model.measures[self.model.decisive].lower_is_better
+        best = min(values) if lower_is_better else max(values)
+        return len(values) - 1 - values.index(best) >= wait
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `run` would do nothing more."""
+        return self.fraction >= 1.0 or self.stopped_early
+
+    @property
+    def items_per_step(self) -> int:
+        """How many of the source's items a step learns from."""
+        return self.source.items_per_batch * self.settings.accumulate
+
+    @property
     def last_path(self) -> Path | None:
         """The newest checkpoint."""
         return self.folder and self.folder / "last.safetensors"
@@ -168,7 +189,7 @@ class Trainer:
         return self.folder and self.folder / "best.safetensors"
 
     def run(self) -> None:
-        """Train until the budget is used up, or a signal ends it with a checkpoint.
+        """Train until the budget is used up, early stopping or a signal ends it.
 
         Ctrl-C, SIGTERM and SIGHUP let the step end first. A checkpoint on the way that cannot be
         written (a full disk) is a warning, and the next one is tried; the first and the last must
@@ -193,10 +214,14 @@ class Trainer:
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with self._interruptible():
+                for callback in self.callbacks:
+                    callback.on_begin(self)
                 self._run()
         finally:
             if self.average is not None:
                 self.average.swap_in()
+            for callback in self.callbacks:
+                callback.on_end(self)
         self.interrupted = self.signal is not None
 
     def _run(self) -> None:
@@ -205,7 +230,7 @@ class Trainer:
         self._save_last()
         saved_at = time.monotonic()
         validations_done = math.floor(self.fraction * self.settings.validations)
-        while self.fraction < 1.0 and self.signal is None:
+        while not self.is_done and self.signal is None:
             self._train_step()
             for callback in self.callbacks:
                 callback.on_step(self)
@@ -326,11 +351,12 @@ class Trainer:
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule.observe(value if decisive.lower_is_better else -value)
         self.validation_curve.append([self.step, self.epochs, self.seconds, *values])
-        if decisive.better(value, before):
+        self.is_best = decisive.better(value, before)
+        if self.is_best:
             self.best = value
             path = self.best_path
             if path is not None and not self._try_to_save(lambda: self._save_good(path)):
-                self.best = before  # the file still is of the one before
+                self.best, self.is_best = before, False  # the file still is of the one before
         for callback in self.callbacks:
             callback.on_validation(self)
 

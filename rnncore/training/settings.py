@@ -58,8 +58,8 @@ class TrainingSettings:
     """How to train; written into every checkpoint.
 
     The training ends with the first of the budgets `epochs`, `steps` and `seconds` (of training
-    alone, without validation and saving) that is used up; all count from the very beginning,
-    also after a resume.
+    alone, without validation and saving) that is used up, or with `early_stopping`; all count from
+    the very beginning, also after a resume.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ class TrainingSettings:
         may go beyond `epochs`.
     average
         The decay of an average of the weights, which is what is validated and saved; None: none.
+    early_stopping
+        End when so many validations in a row were not better than the best one; None: never.
     clip_norm
         The largest norm of all gradients together; infinity for no clipping.
     validations
@@ -138,6 +140,9 @@ class TrainingSettings:
     accumulate: int = setting(1, Whole(), "Batches whose mean gradient makes a step.")
     average: float | None = setting(
         None, Share(), "Decay of an average of the weights, which is saved.", fixed=True
+    )
+    early_stopping: int | None = setting(
+        None, Whole(), "Validations without progress that end the training.  [default: none]"
     )
     clip_norm: float = setting(5.0, Positive(infinite=True), "Largest norm of the gradient.")
     validations: int = setting(20, Whole(), "How often, over the budget.")

@@ -1,0 +1,46 @@
+"""The picture of a training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+
+def plot_curves(
+    path: str | os.PathLike[str],
+    training: Sequence[Sequence[float]],
+    validation: Sequence[Sequence[float]],
+    unit: str,
+) -> None:
+    """Draw a training over its seconds into a PNG.
+
+    Parameters
+    ----------
+    path
+    training, validation
+        Rows of (step, epochs, seconds, value, ...), as a `Trainer` has them.
+    unit
+        Of the values.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "matplotlib: expected to be installed for pictures; `pip install matplotlib`"
+        ) from None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for curve, label in ((training, "training"), (validation, "held out")):
+        if curve:
+            axes.plot([p[2] for p in curve], [p[3] for p in curve], ".-", ms=3, label=label)
+    axes.set(xlabel="seconds of training", ylabel=unit)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120, format="png")
