@@ -124,9 +124,8 @@ def test_the_habits_of_estimators() -> None:
     Tagger(hidden_size=-1)  # nothing is looked at before fit
     with pytest.raises(ValueError, match="hidden_size"):
         Tagger(hidden_size=-1).fit(*made_up(3))
-    one, two = fitted(epochs=1), fitted(epochs=1)
-    assert np.array_equal(one.model_.flat_params, two.model_.flat_params)
-    assert not np.array_equal(one.model_.flat_params, fitted(epochs=1, seed=1).model_.flat_params)
+    one, two, other = (fitted(epochs=1, seed=k).network_.flat_params for k in (0, 0, 1))
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
 def test_scikit_learn_takes_it() -> None:
@@ -313,7 +312,7 @@ def test_a_new_training_from_a_model_has_random_numbers_of_its_own(files: Path) 
     ids=str,
 )  # fmt: skip
 def test_a_file_of_other_sizes_is_refused(tmp_path: Path, forged: dict[str, Any]) -> None:
-    model = fitted(epochs=1).model_
+    model = fitted(epochs=1).network_
     description = {**model.describe(), **forged}
     path = tmp_path / "tagger"
     rnncore.files.save(path, model.state_dict(), {"kind": "tagger", "model": description})

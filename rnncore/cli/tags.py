@@ -21,7 +21,8 @@ from rnncore.cli.options import (
 from rnncore.cli.progress import program, run_training
 from rnncore.data.conllu import format_conllu, read_conllu, write_conllu
 from rnncore.data.sentence import Sentence
-from rnncore.data.tagged import TaggedSettings, TaggedSource, TaggerVocabularies, Words
+from rnncore.data.sequence_source import SequenceSettings
+from rnncore.data.tagged import TaggedSource, TaggerVocabularies, read_tagged
 from rnncore.estimators.tagger import Tagger
 from rnncore.models.tagger_network import TaggerNetwork, TaggerSettings
 from rnncore.training import Trainer, TrainingSettings
@@ -34,7 +35,7 @@ EPOCHS = 30.0  # where no budget is given
 @click.argument("source", metavar="FILE", type=EXISTING)
 @option("--held-out", type=EXISTING, metavar="FILE", help="Sentences that validations measure.")
 @options_of(
-    TaggerSettings, TaggedSettings, TrainingSettings, optimizer="adamw", weight_decay=1e-2,
+    TaggerSettings, SequenceSettings, TrainingSettings, optimizer="adamw", weight_decay=1e-2,
     average=0.998, clip_norm=1.0, epochs=EPOCHS,
 )  # fmt: skip
 @training_options("rnncore-tags")
@@ -46,10 +47,10 @@ def train_tags(ctx: click.Context, source: Path, held_out: Path | None, **option
     """
     beginning = Beginning(given_options(ctx, options), options)
     model = beginning.model(TaggerNetwork, TaggerSettings, "tags")
-    cut, settings = beginning.settings(TaggedSettings, EPOCHS)
+    cut, settings = beginning.settings(SequenceSettings, EPOCHS)
     folder = beginning.folder("rnncore-tags")
-    words, tags = _read(source)
-    others = None if held_out is None else _read(held_out)
+    words, tags = read_tagged(source)
+    others = None if held_out is None else read_tagged(held_out)
     if model is None:
         made = TaggerSettings(**values_of(TaggerSettings, options))
         model = TaggerNetwork(TaggerVocabularies.of(words, tags), made, seed=options["seed"])
@@ -67,17 +68,6 @@ def train_tags(ctx: click.Context, source: Path, held_out: Path | None, **option
     run_training(trainer, go_on, use, None, 0, "Let it tag", options["tensorboard"])
 
 
-def _read(path: Path) -> tuple[Words, Words]:
-    sentences = read_conllu(path)
-    missing = [n for n, sentence in enumerate(sentences, 1) if "_" in sentence.tags]
-    if missing:
-        raise ValueError(
-            f"{str(path)!r}: expected a tag for each word, but sentence {missing[0]} has words "
-            "without one; tag it or take it out"
-        )
-    return [s.words for s in sentences], [s.tags for s in sentences]
-
-
 @click.command()
 @click.argument("model", type=EXISTING)
 @click.argument("source", metavar="FILE", type=EXISTING)
@@ -92,10 +82,9 @@ def tag(model: Path, source: Path, output: Path | None, score: bool) -> None:
     """
     if score and output is not None:
         raise ValueError("--output: expected none with --score, which writes nothing")
-    tagger = Tagger()
-    tagger.model_ = model_of(files.load(model), model, TaggerNetwork, "tags")
+    tagger = Tagger.of_network(model_of(files.load(model), model, TaggerNetwork, "tags"))
     if score:
-        words, tags = _read(source)
+        words, tags = read_tagged(source)
         count = sum(map(len, words))
         click.echo(f"{100 * tagger.score(words, tags):.2f} % of {count:,} words")
         return

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.batches import SequenceBatches
-from rnncore.data.fingerprint import fingerprint_of
-from rnncore.data.ragged import Ragged
+from rnncore.data.conllu import read_conllu
+from rnncore.data.sequence_source import SequenceSettings, SequenceSource
 from rnncore.data.spelling import WordTable
 from rnncore.data.vocabulary import Vocabulary
 from rnncore.data.words import WordVocabulary
-from rnncore.settings import Whole, check_settings, setting
 
 Words = Sequence[Sequence[str]]
 
@@ -99,55 +96,38 @@ class Sentences:
                 characters.lengths]  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class TaggedSettings:
-    """How tagged sentences are cut into batches.
+class TaggedExamples:
+    """Tagged sentences as numbers.
 
     Parameters
     ----------
-    batch_size
-        Sentences of a batch.
-    order
-        The same one deals the same batches.
+    sentences, tags
+        Lists of words, and of as many tags.
+    vocabularies
 
     Raises
     ------
-    ValueError
-        If a value is out of its range.
+    TypeError, ValueError
+        If sentences and tags are not alike, a sentence is empty, or a tag is not known.
     """
 
-    batch_size: int = setting(32, Whole(), "Sentences of a batch.", fixed=True)
-    order: int = setting(0, Whole(0), "Which of the orders that batches may have.", fixed=True)
+    def __init__(self, sentences: Words, tags: Words, vocabularies: TaggerVocabularies) -> None:
+        check_tagged(sentences, tags)
+        self._sentences = Sentences(sentences, vocabularies)
+        self._tags = vocabularies.tags.encode_all(tags)
+        self.lengths = self._sentences.lengths
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-class TaggedBatches:
-    """Numbered batches of tagged sentences of like length, tags last; see `SequenceBatches`."""
-
-    def __init__(
-        self, sentences: Sentences, tags: Ragged, batches: SequenceBatches
-    ) -> None:
-        self._sentences, self._tags, self._batches = sentences, tags, batches
-        self.per_epoch = batches.per_epoch
-
-    def batch(self, number: int) -> tuple[Any, ...]:
+    def batch(self, indices: NDArray[np.intp]) -> tuple[Any, ...]:
         """Return the five arrays of a `TaggedBatch`, and tags (T, B), -1 beyond each sentence."""
-        indices = self._batches.indices(number)
         return *self._sentences.batch(indices), self._tags.take(indices).padded(-1)[0]
-
-    def continues(self, number: int) -> bool:
-        """Return False: each sentence stands for itself."""
-        return False
 
     def arrays(self) -> list[NDArray[Any]]:
         """Return all that tells these sentences from others."""
         return [*self._sentences.arrays(), self._tags.values]
 
 
-class TaggedSource(TaggedBatches):
-    """Tagged sentences to train on, and some held out; see `rnncore.training.Source`.
+class TaggedSource(SequenceSource):
+    """Tagged sentences to train on, and some held out.
 
     Parameters
     ----------
@@ -163,8 +143,7 @@ class TaggedSource(TaggedBatches):
     Raises
     ------
     TypeError, ValueError
-        If sentences and tags are not alike, there are none, a sentence is empty, or a tag is one
-        that the model does not know.
+        See `TaggedExamples`; or if there are no sentences.
 
     Examples
     --------
@@ -174,55 +153,39 @@ class TaggedSource(TaggedBatches):
     [(2, 2), (2,), (4, 3), (3,), (2, 2), (2, 2)]
     """
 
-    item = "words"
-
     def __init__(
         self,
         sentences: Words,
         tags: Words,
         vocabularies: TaggerVocabularies,
-        settings: TaggedSettings | None = None,
+        settings: SequenceSettings | None = None,
         *,
         held_out: tuple[Words, Words] | None = None,
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        self.tagged_settings = settings or TaggedSettings(**values)
-        size, order = self.tagged_settings.batch_size, self.tagged_settings.order
-        check_tagged(sentences, tags)
-        numbered, tagged = Sentences(sentences, vocabularies), vocabularies.tags.encode_all(tags)
-        super().__init__(numbered, tagged, SequenceBatches(numbered.lengths, size, seed=order))
-        self.held_out: TaggedBatches | None = None
-        self._held_out_words = 0
-        if held_out is not None:
-            check_tagged(*held_out)
-            others = Sentences(held_out[0], vocabularies)
-            self._held_out_words = int(others.lengths.sum())
-            self.held_out = TaggedBatches(
-                others, vocabularies.tags.encode_all(held_out[1]),
-                SequenceBatches(others.lengths, size, shuffle=False),
-            )  # fmt: skip
-        self._count = len(numbered.lengths), int(numbered.lengths.sum())
-        self.items_per_batch = max(1, round(self._count[1] / self.per_epoch))
+        others = None if held_out is None else TaggedExamples(*held_out, vocabularies)
+        super().__init__(
+            TaggedExamples(sentences, tags, vocabularies), settings, held_out=others, item="words",
+            name="sentences", **values,
+        )  # fmt: skip
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return dataclasses.asdict(self.tagged_settings)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of words, spelling and tags, those held out among them."""
-        arrays = self.arrays()
-        return fingerprint_of(*arrays, *([] if self.held_out is None else self.held_out.arrays()))
+def read_tagged(path: str | os.PathLike[str]) -> tuple[Words, Words]:
+    """Return the words and the tags of a file's sentences; see `read_conllu`.
 
-    def describe(self) -> str:
-        """Say how many sentences and words there are."""
-        text = f"{self._count[0]:,} sentences of {self._count[1]:,} words"
-        if self._held_out_words:
-            text += f"; {self._held_out_words:,} words held out"
-        return text
+    Raises
+    ------
+    ValueError
+        If the file is malformed, or a word has no tag.
+    """
+    sentences = read_conllu(path)
+    missing = [n for n, sentence in enumerate(sentences, 1) if "_" in sentence.tags]
+    if missing:
+        raise ValueError(
+            f"{os.fspath(path)!r}: expected a tag for each word, but sentence {missing[0]} has "
+            "words without one; tag it or take it out"
+        )
+    return [s.words for s in sentences], [s.tags for s in sentences]
 
 
 def check_tagged(sentences: Words, tags: Words) -> None:

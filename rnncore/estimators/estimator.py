@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
+import signal
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from rnncore import files
 from rnncore.models.model import Model
+from rnncore.settings import Share
+from rnncore.training import (
+    Callback,
+    KeepBest,
+    Progress,
+    Source,
+    Trainer,
+    TrainingSettings,
+    plot_curves,
+)
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -18,11 +33,17 @@ class Estimator:
     """An object whose parameters are those of its `__init__`, which does nothing but keep them.
 
     `fit` learns from data into attributes that end in an underscore, and returns the estimator. So
-    scikit-learn's `clone`, `cross_val_score` and `GridSearchCV` take it.
+    scikit-learn's `clone`, `cross_val_score`, `GridSearchCV` and pipelines take it.
+
+    A subclass names its network's class, and its `fit` makes a network and a source of batches for
+    `_train`. Parameters called as a field of `TrainingSettings` say how it trains.
     """
 
-    model_class: ClassVar[type[Model]]
-    model_: Any
+    network_class: ClassVar[type[Model]]
+    #: How scikit-learn deals with it: "classifier", "regressor" or None.
+    estimator_type: ClassVar[str | None] = None
+    # What estimators train with, where they have no parameter of that name.
+    _training: ClassVar[dict[str, Any]] = {"optimizer": "adamw", "clip_norm": 1.0}
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
@@ -56,40 +77,111 @@ class Estimator:
         changed = [
             f"{name}={value!r}"
             for name, value in self.get_params().items()
-            if value != defaults[name].default
+            if repr(value) != repr(defaults[name].default)
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` or `load` has been called."""
-        return hasattr(self, "model_")
+        return hasattr(self, "network_")
 
-    def _model(self) -> Any:
-        if not hasattr(self, "model_"):
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what this is."""
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        kind = self.estimator_type
+        return Tags(
+            estimator_type=kind,
+            target_tags=TargetTags(required=True, multi_output=kind == "regressor"),
+            classifier_tags=ClassifierTags() if kind == "classifier" else None,
+            regressor_tags=RegressorTags(poor_score=True) if kind == "regressor" else None,
+            input_tags=InputTags(three_d_array=True),
+            non_deterministic=False,
+        )
+
+    def _train(self, network: Model, source: Source, callbacks: Sequence[Callback]) -> None:
+        best = KeepBest()
+        shown = [Progress()] if self._value("verbose", False) else []
+        folder = self._value("folder", None)
+        settings = self._training_settings()
+        trainer = Trainer(network, source, settings, folder, [best, *shown, *callbacks])
+        trainer.run()
+        best.restore(trainer)
+        self.network_ = network
+        self.training_curve_ = trainer.training_curve
+        self.validation_curve_ = trainer.validation_curve
+        # What has been learned so far is there, and who interrupted is obeyed.
+        if trainer.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if trainer.signal is not None:
+            raise SystemExit(128 + trainer.signal)
+
+    def _training_settings(self) -> TrainingSettings:
+        names = {field.name for field in dataclasses.fields(TrainingSettings)}
+        values = {name: value for name, value in self.get_params().items() if name in names}
+        epochs = values.get("epochs")
+        often = {"validations": max(1, round(epochs))} if isinstance(epochs, int | float) else {}
+        return TrainingSettings(**(self._training | often | values))
+
+    def _value(self, name: str, default: Any) -> Any:
+        return getattr(self, name, default)
+
+    def _hold_out(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of so many sequences to train on and which to validate on, by the seed."""
+        share = self._value("validation_fraction", 0.0)
+        Share().check("validation_fraction", share)
+        held_out = round(share * count)
+        order = np.random.default_rng(self._value("seed", 0)).permutation(count)
+        if share and not 0 < held_out < count:
+            raise ValueError(
+                f"validation_fraction: expected a share that leaves some of {count} sequences on "
+                f"both sides, got {share}"
+            )
+        return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+    def _network(self) -> Any:
+        if not hasattr(self, "network_"):
             raise NotFittedError(
                 f"this {type(self).__name__} is not fitted yet; call fit with data, or load a file"
             )
-        return self.model_
+        return self.network_
+
+    def plot_curves(self, path: str | os.PathLike[str]) -> None:
+        """Draw training and validation losses over time into a PNG.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        NotFittedError
+            If there has been no training: a file has no curves.
+        """
+        network = self._network()
+        if not hasattr(self, "training_curve_"):
+            raise NotFittedError("plot_curves: expected a training, but this was loaded; call fit")
+        unit = network.measures[0].unit
+        plot_curves(path, self.training_curve_, self.validation_curve_, unit)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to a file, as `rnncore.load` reads it too."""
-        self._model().save(path)
+        """Write the fitted network to a file, as `rnncore.load` reads it too."""
+        self._network().save(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Return a fitted estimator with the model of a file.
+        """Return a fitted estimator with the network of a file.
 
         Raises
         ------
         FileError
-            If the file holds no whole model of this kind.
+            If the file holds no whole network of this kind.
         """
-        estimator = cls()
-        model = cls.model_class.from_contents(files.load(path), path)
-        estimator._take(model)
-        return estimator
+        return cls.of_network(cls.network_class.from_contents(files.load(path), path))
 
-    def _take(self, model: Any) -> None:
-        self.model_ = model
-        for name in set(self._parameter_names()) & set(model.settings):
-            setattr(self, name, model.settings[name])
+    @classmethod
+    def of_network(cls, network: Any) -> Self:
+        """Return a fitted estimator with this network."""
+        estimator = cls()
+        estimator.network_ = network
+        for name in set(cls._parameter_names()) & set(network.settings):
+            setattr(estimator, name, network.settings[name])
+        return estimator

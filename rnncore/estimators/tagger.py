@@ -12,11 +12,22 @@ from numpy.typing import NDArray
 
 from rnncore.arguments import check_size
 from rnncore.data.batches import SequenceBatches
-from rnncore.data.tagged import Sentences, TaggedSource, TaggerVocabularies, Words, check_tagged
+from rnncore.data.conllu import read_conllu
+from rnncore.data.sequences import sequences_of
+from rnncore.data.tagged import (
+    Sentences,
+    TaggedSource,
+    TaggerVocabularies,
+    Words,
+    check_tagged,
+    read_tagged,
+)
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.tagger_network import TaggerNetwork, TaggerSettings
-from rnncore.training import Callback, Trainer, TrainingSettings
+from rnncore.training import Callback
 
+#: Sentences: lists of words, pandas' Series of them, or the path of a file.
+Given = Any
 WORDS_PER_BATCH = 4096  # of predictions, padding counted
 
 
@@ -28,20 +39,26 @@ class Tagger(Estimator):
     hidden_size, num_layers, cell, directions, spelling, word_size, character_size, spelling_size, \
 dropout, word_dropout
         See `TaggerNetwork`.
-    epochs, learning_rate, batch_size, weight_decay, average
-        Of the training; see `TrainingSettings`. The learning rate falls to 0 along a cosine.
+    epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping
+        Of the training; see `TrainingSettings`. The learning rate falls to 0 along a cosine. Each
+        epoch ends with a validation, where there is something to validate on.
+    validation_fraction
+        The share of the sentences that `fit` validates on, where it is given no others.
     folder
-        For checkpoints and resuming; None keeps none.
+        For checkpoints; None keeps none.
+    verbose
+        Whether to show how the training goes.
     seed
         For everything that is drawn.
 
     Attributes
     ----------
-    model_ : TaggerNetwork
+    network_ : TaggerNetwork
+        With the weights of the best validation, or the last ones where there was none.
     tags_ : tuple of str
         In the order of the columns of `predict_proba`.
+    training_curve_ : list of [step, epochs, seconds, nats per word]
     validation_curve_ : list of [step, epochs, seconds, nats per word, percent right]
-        Where `fit` was given sentences to validate on.
 
     Examples
     --------
@@ -54,7 +71,7 @@ dropout, word_dropout
     1.0
     """
 
-    model_class = TaggerNetwork
+    network_class = TaggerNetwork
 
     def __init__(
         self,
@@ -68,27 +85,32 @@ dropout, word_dropout
         spelling_size: int = 64,
         dropout: float = 0.5,
         word_dropout: float = 0.25,
-        epochs: float = 30,
+        epochs: float | None = 30,
+        seconds: float | None = None,
         learning_rate: float = 2e-3,
         batch_size: int = 32,
         weight_decay: float = 1e-2,
-        average: float = 0.998,
+        average: float | None = 0.998,
+        early_stopping: int | None = None,
+        validation_fraction: float = 0.0,
         folder: str | os.PathLike[str] | None = None,
+        verbose: bool = False,
         seed: int = 0,
     ) -> None:
         self.hidden_size, self.num_layers, self.cell = hidden_size, num_layers, cell
         self.directions, self.spelling, self.word_size = directions, spelling, word_size
         self.character_size, self.spelling_size = character_size, spelling_size
         self.dropout, self.word_dropout = dropout, word_dropout
-        self.epochs, self.learning_rate, self.batch_size = epochs, learning_rate, batch_size
-        self.weight_decay, self.average = weight_decay, average
-        self.folder, self.seed = folder, seed
+        self.epochs, self.seconds, self.learning_rate = epochs, seconds, learning_rate
+        self.batch_size, self.weight_decay, self.average = batch_size, weight_decay, average
+        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
+        self.folder, self.verbose, self.seed = folder, verbose, seed
 
     def fit(
         self,
-        X: Words,
-        y: Words,
-        validation: tuple[Words, Words] | None = None,
+        X: Given,
+        y: Any = None,
+        validation: Any = None,
         callbacks: Sequence[Callback] = (),
     ) -> Self:
         """Learn from sentences and their tags.
@@ -96,9 +118,11 @@ dropout, word_dropout
         Parameters
         ----------
         X, y
-            Lists of words, and of as many tags.
+            Lists of words, and of as many tags; or Series of pandas, a word a row, whose index has
+            two levels: sentence and word. Or X is the path of a file as `read_conllu` reads it,
+            with the tags in it.
         validation
-            Sentences and tags that are measured on the way.
+            Other sentences and tags, ``(X, y)``, or a file, that are measured on the way.
         callbacks
             Told of steps and validations; see `rnncore.training.Callback`.
 
@@ -106,36 +130,42 @@ dropout, word_dropout
         ------
         TypeError, ValueError
             If X and y are not alike, a sentence is empty, or a parameter is out of its range.
+        KeyboardInterrupt
+            After Ctrl-C, when the step is done; what was learned so far is kept.
         """
-        check_tagged(X, y)
+        words, tags = _tagged(X, y)
         names = [field.name for field in dataclasses.fields(TaggerSettings)]
         settings = TaggerSettings(**{name: getattr(self, name) for name in names})
-        model = TaggerNetwork(TaggerVocabularies.of(X, y), settings, seed=self.seed)
+        held_out = None
+        if validation is not None:
+            is_file = isinstance(validation, str | os.PathLike)
+            held_out = _tagged(validation, None) if is_file else _tagged(*validation)
+        elif self.validation_fraction:
+            check_tagged(words, tags)
+            kept, others = self._hold_out(len(words))
+            held_out = [words[k] for k in others], [tags[k] for k in others]
+            words, tags = [words[k] for k in kept], [tags[k] for k in kept]
+        check_tagged(words, tags)
+        network = TaggerNetwork(TaggerVocabularies.of(words, tags), settings, seed=self.seed)
         source = TaggedSource(
-            X, y, model.vocabularies, batch_size=self.batch_size, order=self.seed,
-            held_out=validation,
+            words, tags, network.vocabularies, batch_size=self.batch_size, order=self.seed,
+            held_out=held_out,
         )  # fmt: skip
-        training = TrainingSettings(
-            epochs=self.epochs, learning_rate=self.learning_rate, optimizer="adamw",
-            weight_decay=self.weight_decay, average=self.average, clip_norm=1.0,
-            validations=max(1, round(self.epochs)),
-        )  # fmt: skip
-        trainer = Trainer(model, source, training, self.folder, callbacks)
-        trainer.run()
-        self.model_, self.validation_curve_ = model, trainer.validation_curve
+        self._train(network, source, callbacks)
         return self
 
     @property
     def tags_(self) -> tuple[str, ...]:
         """The tags, in the order of the columns of `predict_proba`."""
-        tags: tuple[str, ...] = self._model().vocabularies.tags.words
+        tags: tuple[str, ...] = self._network().vocabularies.tags.words
         return tags
 
-    def predict_proba(self, X: Words) -> list[NDArray[Any]]:
+    def predict_proba(self, X: Given) -> list[NDArray[Any]]:
         """Return the probabilities of the tags of each word: arrays (T, tags), one a sentence."""
-        model = self._model()
-        numbered = Sentences(X, model.vocabularies)
-        found: list[Any] = [np.zeros((0, len(self.tags_)), model.dtype)] * len(X)
+        network = self._network()
+        sentences = _words(X)
+        numbered = Sentences(sentences, network.vocabularies)
+        found: list[Any] = [np.zeros((0, len(self.tags_)), network.dtype)] * len(sentences)
         full = np.flatnonzero(numbered.lengths)
         if not full.size:
             return found
@@ -143,26 +173,46 @@ dropout, word_dropout
         batches = SequenceBatches(lengths, tokens_per_batch=WORDS_PER_BATCH, shuffle=False)
         for number in range(batches.per_epoch):
             indices = full[batches.indices(number)]
-            probabilities = model.probabilities(numbered.batch(indices))
+            probabilities = network.probabilities(numbered.batch(indices))
             for column, index in enumerate(indices):
                 found[index] = probabilities[: numbered.lengths[index], column]
         return found
 
-    def predict(self, X: Words) -> list[list[str]]:
+    def predict(self, X: Given) -> list[list[str]]:
         """Return the likeliest tag of each word."""
         tags = self.tags_
         return [[tags[k] for k in array.argmax(1)] for array in self.predict_proba(X)]
 
-    def score(self, X: Words, y: Words) -> float:
+    def score(self, X: Given, y: Any = None) -> float:
         """Return the share of words whose tag is right; one that was never learned is wrong.
+
+        X and y as in `fit`.
 
         Raises
         ------
         ValueError
             If X and y are not alike.
         """
-        check_tagged(X, y)
-        pairs = zip(self.predict(X), y, strict=True)
+        words, tags = _tagged(X, y)
+        check_tagged(words, tags)
+        pairs = zip(self.predict(words), tags, strict=True)
         right = [a == b for found, labels in pairs for a, b in zip(found, labels, strict=True)]
         check_size("X", len(right))
         return float(np.mean(right))
+
+
+def _words(X: Given) -> Words:
+    if isinstance(X, str | os.PathLike):
+        return [sentence.words for sentence in read_conllu(X)]
+    sentences = sequences_of("X", X)
+    return [one.tolist() if isinstance(one, np.ndarray) else one for one in sentences]
+
+
+def _tagged(X: Given, y: Any) -> tuple[Words, Words]:
+    if isinstance(X, str | os.PathLike):
+        if y is not None:
+            raise TypeError("y: expected none beside a file, which has the tags; leave y out")
+        return read_tagged(X)
+    if y is None:
+        raise ValueError("y: requires y, the tags of each sentence, but the target y is None")
+    return _words(X), _words(y)
