@@ -14,7 +14,8 @@ Training
     `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules, averages of weights, sources
     and the training loop are in `rnncore.training`.
 Models
-    `Tagger` tags words; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies
+    `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words, with
+    scikit-learn's habits; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies
     and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
@@ -48,7 +49,7 @@ from rnncore.layers import (
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
-    from rnncore.estimators import Tagger
+    from rnncore.estimators import SequenceClassifier, SequenceRegressor, Tagger
     from rnncore.files import FileError
     from rnncore.gradients import GradientError, check_gradients
     from rnncore.losses import (
@@ -68,17 +69,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "GradientError", "Linear", "Loss", "Module", "RMSprop",
-    "Recurrent", "Rows", "Sequential", "Tagger", "Tape", "Value", "__version__",
-    "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm", "count_stalls",
-    "cross_entropy", "ctc_loss", "functions", "gaussian_nll_loss", "get_num_threads",
-    "huber_loss", "l1_loss", "load", "mse_loss", "quantile_loss", "set_num_threads",
-    "show_config", "softmax_cross_entropy",
+    "FileError", "GradientError", "Linear", "Loss", "Module", "RMSprop", "Recurrent", "Rows",
+    "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape", "Value",
+    "__version__", "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm",
+    "count_stalls", "cross_entropy", "ctc_loss", "functions", "gaussian_nll_loss",
+    "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss", "quantile_loss",
+    "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
     "rnncore.cells": ("Cell", "Custom"),
-    "rnncore.estimators": ("Tagger",),
+    "rnncore.estimators": ("SequenceClassifier", "SequenceRegressor", "Tagger"),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),
     "rnncore.losses": (

@@ -116,7 +116,7 @@ def test_the_habits_of_estimators() -> None:
     assert tagger.get_params()["hidden_size"] == 3 and repr(tagger) == "Tagger(hidden_size=3)"
     assert Tagger(**tagger.get_params()).get_params() == tagger.get_params()
     assert tagger.set_params(seed=4) is tagger and tagger.seed == 4
-    with pytest.raises(ValueError, match="sead: expected a parameter of Tagger, one of hidden"):
+    with pytest.raises(ValueError, match="sead: expected a parameter of Tagger, one of epochs"):
         tagger.set_params(sead=4)
     for ask in (lambda: tagger.predict([["a"]]), lambda: tagger.tags_, lambda: tagger.save("x")):
         with pytest.raises(NotFittedError, match="call fit with data"):

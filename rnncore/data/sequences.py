@@ -41,6 +41,8 @@ def sequences_of(name: str, given: Any) -> list[Any]:
         given = given.to_numpy()
         if given.ndim == 1:
             return list(given)
+    elif hasattr(given, "__array__") and not isinstance(given, np.ndarray):
+        given = np.asarray(given)
     if hasattr(given, "toarray"):  # sparse matrices of SciPy have no length
         raise TypeError(f"{name}: expected a list of sequences or an array, got a sparse one")
     if isinstance(given, str | bytes | os.PathLike | dict) or not hasattr(given, "__len__"):
@@ -51,7 +53,7 @@ def sequences_of(name: str, given: Any) -> list[Any]:
     if isinstance(given, np.ndarray) and given.ndim < 2 and given.dtype != object:
         raise ValueError(
             f"{name}: expected sequences, an array (N, T) or (N, T, features), got shape "
-            f"{given.shape}; for one sequence alone give [{name}]"
+            f"{given.shape}. Reshape your data: for one sequence alone give [{name}]"
         )
     return list(given)
 
@@ -107,7 +109,7 @@ def numbers_of(
             if array.dtype == object:
                 array = array.astype(np.float64)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{where}, got {type(sequence).__name__} ({error})") from None
+            raise type(error)(f"{where}, got {type(sequence).__name__} ({error})") from None
         if array.dtype.kind == "c":
             raise ValueError(f"{where}. Complex data not supported; give its parts as features")
         if array.dtype.kind not in "fiub":
@@ -127,7 +129,7 @@ def numbers_of(
             raise ValueError(
                 f"{where} with {features} features, as the others have, got {array.shape[1]}"
             )
-        array = array.astype(dtype)
+        array = array.astype(dtype, order="C")
         if not np.isfinite(array).all():
             step = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
             raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import signal
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from rnncore import files
+from rnncore.arguments import check_seed, is_number
 from rnncore.models.model import Model
 from rnncore.settings import Share
 from rnncore.training import (
@@ -29,15 +29,51 @@ class NotFittedError(ValueError, AttributeError):
     """An estimator was asked before `fit`; both kinds of error, as in scikit-learn."""
 
 
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Estimator:
-    """An object whose parameters are those of its `__init__`, which does nothing but keep them.
+    """An object whose parameters are its fields, which `__init__` keeps without looking at them.
 
     `fit` learns from data into attributes that end in an underscore, and returns the estimator. So
     scikit-learn's `clone`, `cross_val_score`, `GridSearchCV` and pipelines take it.
 
     A subclass names its network's class, and its `fit` makes a network and a source of batches for
-    `_train`. Parameters called as a field of `TrainingSettings` say how it trains.
+    `_train`. Fields called as one of `TrainingSettings` say how it trains.
+
+    Parameters
+    ----------
+    epochs, seconds, learning_rate, weight_decay, average, early_stopping
+        Of the training; see `TrainingSettings`. The learning rate falls to 0 along a cosine. Each
+        epoch ends with a validation, where there is something to validate on.
+    batch_size
+        Sequences whose mean gradient makes a step.
+    validation_fraction
+        The share of the sequences that `fit` validates on, where it is given no others.
+    folder
+        For checkpoints; None keeps none.
+    verbose
+        Whether to show how the training goes.
+    seed
+        For everything that is drawn.
+
+    Attributes
+    ----------
+    network_
+        With the weights of the best validation, or the last ones where there was none.
+    training_curve_, validation_curve_ : list of [step, epochs, seconds, value, ...]
+        See `Trainer`.
     """
+
+    epochs: float | None = 30
+    seconds: float | None = None
+    learning_rate: float = 2e-3
+    batch_size: int = 32
+    weight_decay: float = 1e-2
+    average: float | None = None
+    early_stopping: int | None = None
+    validation_fraction: float = 0.0
+    folder: str | os.PathLike[str] | None = None
+    verbose: bool = False
+    seed: int = 0
 
     network_class: ClassVar[type[Model]]
     #: How scikit-learn deals with it: "classifier", "regressor" or None.
@@ -47,7 +83,7 @@ class Estimator:
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        return [field.name for field in dataclasses.fields(cls)]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name."""
@@ -73,11 +109,10 @@ class Estimator:
 
     def __repr__(self) -> str:
         """Return the parameters that are not the defaults."""
-        defaults = inspect.signature(type(self).__init__).parameters
         changed = [
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if repr(value) != repr(defaults[name].default)
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if repr(getattr(self, field.name)) != repr(field.default)
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
@@ -101,10 +136,9 @@ class Estimator:
 
     def _train(self, network: Model, source: Source, callbacks: Sequence[Callback]) -> None:
         best = KeepBest()
-        shown = [Progress()] if self._value("verbose", False) else []
-        folder = self._value("folder", None)
-        settings = self._training_settings()
-        trainer = Trainer(network, source, settings, folder, [best, *shown, *callbacks])
+        shown = [Progress()] if self.verbose else []
+        listening = [best, *shown, *callbacks]
+        trainer = Trainer(network, source, self._training_settings(), self.folder, listening)
         trainer.run()
         best.restore(trainer)
         self.network_ = network
@@ -119,19 +153,16 @@ class Estimator:
     def _training_settings(self) -> TrainingSettings:
         names = {field.name for field in dataclasses.fields(TrainingSettings)}
         values = {name: value for name, value in self.get_params().items() if name in names}
-        epochs = values.get("epochs")
-        often = {"validations": max(1, round(epochs))} if isinstance(epochs, int | float) else {}
+        epochs = self.epochs if is_number(self.epochs) else None
+        often = {} if epochs is None else {"validations": max(1, round(epochs))}
         return TrainingSettings(**(self._training | often | values))
-
-    def _value(self, name: str, default: Any) -> Any:
-        return getattr(self, name, default)
 
     def _hold_out(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return which of so many sequences to train on and which to validate on, by the seed."""
-        share = self._value("validation_fraction", 0.0)
+        share = self.validation_fraction
         Share().check("validation_fraction", share)
         held_out = round(share * count)
-        order = np.random.default_rng(self._value("seed", 0)).permutation(count)
+        order = check_seed(self.seed).permutation(count)
         if share and not 0 < held_out < count:
             raise ValueError(
                 f"validation_fraction: expected a share that leaves some of {count} sequences on "

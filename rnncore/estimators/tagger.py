@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.arguments import check_size
-from rnncore.data.batches import SequenceBatches
 from rnncore.data.conllu import read_conllu
 from rnncore.data.sequences import sequences_of
 from rnncore.data.tagged import (
@@ -22,15 +21,16 @@ from rnncore.data.tagged import (
     check_tagged,
     read_tagged,
 )
+from rnncore.estimators.by_length import by_length
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.tagger_network import TaggerNetwork, TaggerSettings
 from rnncore.training import Callback
 
 #: Sentences: lists of words, pandas' Series of them, or the path of a file.
 Given = Any
-WORDS_PER_BATCH = 4096  # of predictions, padding counted
 
 
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Tagger(Estimator):
     """Gives each word of a sentence a tag, such as its part of speech.
 
@@ -39,17 +39,9 @@ class Tagger(Estimator):
     hidden_size, num_layers, cell, directions, spelling, word_size, character_size, spelling_size, \
 dropout, word_dropout
         See `TaggerNetwork`.
-    epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping
-        Of the training; see `TrainingSettings`. The learning rate falls to 0 along a cosine. Each
-        epoch ends with a validation, where there is something to validate on.
-    validation_fraction
-        The share of the sentences that `fit` validates on, where it is given no others.
-    folder
-        For checkpoints; None keeps none.
-    verbose
-        Whether to show how the training goes.
-    seed
-        For everything that is drawn.
+    epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, \
+validation_fraction, folder, verbose, seed
+        See `Estimator`.
 
     Attributes
     ----------
@@ -73,38 +65,17 @@ dropout, word_dropout
 
     network_class = TaggerNetwork
 
-    def __init__(
-        self,
-        hidden_size: int = 200,
-        num_layers: int = 1,
-        cell: str = "lstm",
-        directions: str = "both",
-        spelling: str = "characters",
-        word_size: int = 100,
-        character_size: int = 32,
-        spelling_size: int = 64,
-        dropout: float = 0.5,
-        word_dropout: float = 0.25,
-        epochs: float | None = 30,
-        seconds: float | None = None,
-        learning_rate: float = 2e-3,
-        batch_size: int = 32,
-        weight_decay: float = 1e-2,
-        average: float | None = 0.998,
-        early_stopping: int | None = None,
-        validation_fraction: float = 0.0,
-        folder: str | os.PathLike[str] | None = None,
-        verbose: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.hidden_size, self.num_layers, self.cell = hidden_size, num_layers, cell
-        self.directions, self.spelling, self.word_size = directions, spelling, word_size
-        self.character_size, self.spelling_size = character_size, spelling_size
-        self.dropout, self.word_dropout = dropout, word_dropout
-        self.epochs, self.seconds, self.learning_rate = epochs, seconds, learning_rate
-        self.batch_size, self.weight_decay, self.average = batch_size, weight_decay, average
-        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
-        self.folder, self.verbose, self.seed = folder, verbose, seed
+    hidden_size: int = 200
+    num_layers: int = 1
+    cell: str = "lstm"
+    directions: str = "both"
+    spelling: str = "characters"
+    word_size: int = 100
+    character_size: int = 32
+    spelling_size: int = 64
+    dropout: float = 0.5
+    word_dropout: float = 0.25
+    average: float | None = 0.998
 
     def fit(
         self,
@@ -167,15 +138,13 @@ dropout, word_dropout
         numbered = Sentences(sentences, network.vocabularies)
         found: list[Any] = [np.zeros((0, len(self.tags_)), network.dtype)] * len(sentences)
         full = np.flatnonzero(numbered.lengths)
-        if not full.size:
-            return found
-        lengths = numbered.lengths[full]
-        batches = SequenceBatches(lengths, tokens_per_batch=WORDS_PER_BATCH, shuffle=False)
-        for number in range(batches.per_epoch):
-            indices = full[batches.indices(number)]
-            probabilities = network.probabilities(numbered.batch(indices))
-            for column, index in enumerate(indices):
-                found[index] = probabilities[: numbered.lengths[index], column]
+        if full.size:
+            some = by_length(
+                numbered.lengths[full],
+                lambda indices: network.probabilities(numbered.batch(full[indices])), True,
+            )  # fmt: skip
+            for index, array in zip(full, some, strict=True):
+                found[index] = array
         return found
 
     def predict(self, X: Given) -> list[list[str]]:
