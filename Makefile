@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ENGINE := $(shell find src_cython -type f) setup.py pyproject.toml
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-.PHONY: demo test install bench lint sanitize sanitize-threads clean
+.PHONY: demo test install bench results lint sanitize sanitize-threads clean
 
 demo: install
 	$(BIN)/rnncore demo
@@ -26,6 +26,10 @@ $(VENV)/installed: $(ENGINE)
 bench: install
 	$(BIN)/pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m pytest bench
+
+# DATA is a folder with the data sets that docs/results.md names.
+results: install
+	$(BIN)/python examples/results.py $(DATA)
 
 lint: install
 	$(BIN)/pip install --quiet --editable ".[dev]"

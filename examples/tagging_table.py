@@ -1,8 +1,8 @@
 """What each part of the tagger is worth: train it without, three seeds each, and print a table.
 
-    python examples/tagging_table.py shared/data/tagging/ud-english-ewt results.jsonl
+    python examples/tagging_table.py shared/data/tagging/ud-english-ewt [results.jsonl]
 
-Each result is added to the file as it is found: a run that was stopped goes on where it was.
+With a file each result is added to it as it is found: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MODELS: dict[str, dict[str, object]] = {
 }
 
 
-def main(folder: Path, results: Path) -> None:
+def main(folder: Path, results: Path | None = None) -> None:
     """Train all models, then print the table."""
     files = {name: read_conllu(folder / f"{name}.conllu") for name in ("train", "dev", "test")}
     data = {name: ([s.words for s in all_], [s.tags for s in all_]) for name, all_ in files.items()}
-    lines = results.read_text().splitlines() if results.exists() else []
+    lines = results.read_text().splitlines() if results and results.exists() else []
     found = {(one["model"], one["seed"]): one for one in map(json.loads, lines)}
     for seed in SEEDS:
         for name, settings in MODELS.items():
@@ -39,8 +39,9 @@ def main(folder: Path, results: Path) -> None:
             tagger = Tagger(epochs=EPOCHS, seed=seed).set_params(**settings).fit(*data["train"])
             scores = {part: tagger.score(*data[part]) for part in ("dev", "test")}
             found[name, seed] = {"model": name, "seed": seed, **scores}
-            with results.open("a") as file:
-                print(json.dumps(found[name, seed]), file=file)
+            if results:
+                with results.open("a") as file:
+                    print(json.dumps(found[name, seed]), file=file)
     print("| model | dev, % right | test, % right |\n|---|---:|---:|")
     for name in MODELS:
         parts = ([100 * found[name, seed][part] for seed in SEEDS] for part in ("dev", "test"))
@@ -48,4 +49,4 @@ def main(folder: Path, results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))

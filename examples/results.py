@@ -1,0 +1,79 @@
+"""Run the examples on real data and write what they say into docs/results.md.
+
+    python examples/results.py DATA [--only NAME]
+
+DATA is a folder with the data sets that docs/results.md names. Each result replaces the one of the
+same name on the page, with its command, the date and the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import rnncore
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+
+
+class Result(NamedTuple):
+    """A command whose output is a result; ``{data}`` in it is the folder of the data."""
+
+    title: str
+    command: str
+
+
+RESULTS = {
+    "tagging": Result("Parts of speech: what each part is worth",
+                      "python examples/tagging_table.py {data}/tagging/ud-english-ewt"),
+}  # fmt: skip
+
+
+def machine() -> str:
+    """Return the processor and how many of it there are."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    name = found[1] if found else platform.processor() or platform.machine()
+    build = rnncore.engine.chosen_build()
+    return f"{name}, {rnncore.get_num_threads()} threads, build {build}"
+
+
+def section(name: str, data: str) -> str:
+    """Run a result's command and return its part of the page."""
+    result, start = RESULTS[name], time.monotonic()
+    words = shlex.split(result.command.format(data=shlex.quote(data)))
+    words[0] = sys.executable if words[0] == "python" else words[0]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    minutes = (time.monotonic() - start) / 60
+    shown = result.command.format(data="DATA")
+    return (
+        f"## {result.title}\n\n`{shown}`\n\n{date.today()}, {machine()}, {minutes:.0f} minutes:\n\n"
+        f"{done.stdout.strip()}\n"
+    )
+
+
+def put(name: str, text: str) -> None:
+    """Replace what stands on the page under this name, or add it."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    page = PAGE.read_text()
+    before, _, rest = page.partition(begin)
+    after = rest.partition(end)[2] if rest else ""
+    PAGE.write_text(f"{before.rstrip()}\n\n{begin}{text}{end}{after}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", choices=list(RESULTS), help="this one alone")
+    given = parser.parse_args()
+    for name in [given.only] if given.only else RESULTS:
+        put(name, section(name, str(given.data.resolve())))
