@@ -43,7 +43,7 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
     name = found[1] if found else platform.processor() or platform.machine()
-    build = rnncore.engine.chosen_build()
+    build, _ = rnncore.engine.chosen_build()
     return f"{name}, {rnncore.get_num_threads()} threads, build {build}"
 
 
