@@ -128,6 +128,52 @@ def test_the_habits_of_estimators() -> None:
     assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
+def test_a_stream_tags_word_by_word() -> None:
+    tagger = fitted(directions="forward", num_layers=2, epochs=2)
+    stream, [sentence] = tagger.stream(), made_up(1, seed=5)[0]
+    [whole] = tagger.predict_proba([sentence])
+    np.testing.assert_allclose([stream.step(w) for w in sentence], whole, rtol=1e-5, atol=1e-7)
+    stream.reset()
+    first = stream.process(sentence[:2])
+    twin = stream.copy()
+    for each in (stream, twin):
+        rest = each.process(sentence[2:])
+        np.testing.assert_allclose(np.concatenate([first, rest]), whole, rtol=1e-5, atol=1e-7)
+    assert stream.process([]).shape == (0, len(tagger.tags_))
+    with pytest.raises(ValueError, match="reads both ways and needs the end of a sentence"):
+        fitted(epochs=1).stream()
+
+
+def test_sentences_from_files_and_tables(files: Path) -> None:
+    from_file = Tagger(**{**SMALL, "epochs": 2}).fit(files / "train.tsv")
+    from_lists = Tagger(**{**SMALL, "epochs": 2}).fit(*made_up(60))
+    assert np.array_equal(from_file.network_.flat_params, from_lists.network_.flat_params)
+    sentences, tags = made_up(60, 1)
+    assert from_file.predict(str(files / "dev.tsv")) == from_lists.predict(sentences)
+    assert from_file.score(files / "dev.tsv") == from_lists.score(sentences, tags)
+    with pytest.raises(TypeError, match="y: expected none beside a file"):
+        from_file.score(files / "dev.tsv", tags)
+    with pytest.raises(ValueError, match="y: requires y"):
+        from_file.score(sentences)
+    pandas = pytest.importorskip("pandas")
+    train_words, train_tags = made_up(60)
+    index = [(k, t) for k, words in enumerate(train_words) for t in range(len(words))]
+    columns = {"word": np.concatenate(train_words), "tag": np.concatenate(train_tags)}
+    table = pandas.DataFrame(columns, index=pandas.MultiIndex.from_tuples(index))
+    from_table = Tagger(**{**SMALL, "epochs": 2}).fit(table["word"], table["tag"])
+    assert np.array_equal(from_table.network_.flat_params, from_lists.network_.flat_params)
+
+
+def test_it_stops_early_with_the_best_weights(files: Path) -> None:
+    options = {**SMALL, "epochs": 40, "early_stopping": 3}
+    stopped = Tagger(**options).fit(files / "train.tsv", validation=files / "dev.tsv")
+    shares = [row[4] for row in stopped.validation_curve_]
+    assert len(shares) == np.argmax(shares) + 4 < 41
+    assert stopped.score(files / "dev.tsv") * 100 == pytest.approx(max(shares))
+    part = Tagger(**{**SMALL, "epochs": 3, "validation_fraction": 0.2}).fit(files / "train.tsv")
+    assert len(part.validation_curve_) == 4
+
+
 def test_scikit_learn_takes_it() -> None:
     sklearn = pytest.importorskip("sklearn")
     from sklearn.model_selection import GridSearchCV, cross_val_score

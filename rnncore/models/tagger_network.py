@@ -17,6 +17,7 @@ from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value, recording
 from rnncore.losses import cross_entropy, cross_entropy_sum
 from rnncore.models.model import CELLS, Measure, blank_generator
+from rnncore.models.tagger_stream import TaggerStream
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, setting
 
@@ -121,8 +122,8 @@ class TaggerNetwork(TapedModel):
             if self.spelling is not None:
                 params["characters.weight"] *= np.float32(0.3)
 
-    def logits(self, batch: TaggedBatch) -> Any:
-        """Return rows of one number a tag for each word; a value while a tape is open."""
+    def vectors(self, batch: TaggedBatch) -> Any:
+        """Return rows of what is known of each word by itself."""
         words, lengths = batch.words, batch.lengths
         if recording() is not None:
             unknown = self.vocabularies.words.unknown
@@ -134,7 +135,11 @@ class TaggerNetwork(TapedModel):
             h = last[0] if isinstance(last, tuple) else last
             spelled = F.concatenate([h[0], h[1]])
             x = F.concatenate([x, F.gather(spelled, batch.spelled, lengths)])
-        y, _ = self.context(self.dropout(x), rows=True)
+        return x
+
+    def logits(self, batch: TaggedBatch) -> Any:
+        """Return rows of one number a tag for each word; a value while a tape is open."""
+        y, _ = self.context(self.dropout(self.vectors(batch)), rows=True)
         return self.head(self.dropout(y))
 
     def loss(self, *batch: Any) -> Value:
@@ -157,6 +162,10 @@ class TaggerNetwork(TapedModel):
         inside = np.arange(len(array))[:, None] < batch.lengths
         found: NDArray[Any] = F.softmax(array) * inside[:, :, None]
         return found
+
+    def stream(self) -> TaggerStream:
+        """Return a stream, fed word by word; see `TaggerStream`."""
+        return TaggerStream(self)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings and the vocabularies as `json` can write them."""
