@@ -1,0 +1,75 @@
+"""The examples run, on tiny data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SENTENCES = [
+    ("I like that duck", "PRON VERB DET NOUN"), ("I know that", "PRON VERB PRON"),
+    ("ducks like it", "NOUN VERB PRON"), ("that is not bad", "PRON AUX PART ADJ"),
+]  # fmt: skip
+
+
+def run(name: str, *arguments: object, folder: Path) -> str:
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def treebank(tmp_path: Path) -> Path:
+    for name in ("train", "dev", "test"):
+        lines = []
+        for words, tags in SENTENCES * 3:
+            for n, (word, tag) in enumerate(zip(words.split(), tags.split(), strict=True), 1):
+                lines.append(f"{n}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_")
+            lines.append("")
+        (tmp_path / f"{name}.conllu").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_tagging(treebank: Path) -> None:
+    pytest.importorskip("matplotlib")
+    said = run("tagging.py", treebank, 2, folder=treebank)
+    assert "of the words of test.conllu" in said and "I like that" in said
+    for name in ("context.png", "confusion.png"):
+        assert (treebank / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_taggers(treebank: Path, monkeypatch: pytest.MonkeyPatch,
+                              capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import tagging_table
+
+    monkeypatch.setattr(tagging_table, "EPOCHS", 1)
+    monkeypatch.setattr(tagging_table, "SEEDS", (0, 1))
+    kept = treebank / "kept.jsonl"
+    tagging_table.main(treebank, kept)
+    table = capsys.readouterr().out
+    assert len(kept.read_text().splitlines()) == 12 and table.count(" ± ") == 12
+    tagging_table.main(treebank, kept)  # nothing is trained again
+    assert capsys.readouterr().out == table
+
+
+def test_results_replace_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import results
+
+    page = tmp_path / "results.md"
+    page.write_text("# Results\n")
+    monkeypatch.setattr(results, "PAGE", page)
+    command = "python -c \"import sys; print('found', sys.argv[1])\" {data}"
+    for name in ("one", "two"):
+        monkeypatch.setitem(results.RESULTS, name, results.Result(f"Result {name}", command))
+        results.put(name, results.section(name, "a folder"))
+    assert page.read_text().count("found a folder") == 2
+    results.put("one", "new\n")
+    text = page.read_text()
+    assert text.count("found a folder") == 1 and text.index("new") < text.index("Result two")
+    assert text.startswith("# Results\n\n<!-- one -->\nnew\n<!-- /one -->\n")
