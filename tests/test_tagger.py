@@ -140,7 +140,7 @@ def test_a_stream_tags_word_by_word() -> None:
         rest = each.process(sentence[2:])
         np.testing.assert_allclose(np.concatenate([first, rest]), whole, rtol=1e-5, atol=1e-7)
     assert stream.process([]).shape == (0, len(tagger.tags_))
-    with pytest.raises(ValueError, match="reads both ways and needs the end of a sentence"):
+    with pytest.raises(ValueError, match="reads both ways and needs the end of a sequence"):
         fitted(epochs=1).stream()
 
 

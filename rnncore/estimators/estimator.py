@@ -177,6 +177,18 @@ class Estimator:
             )
         return self.network_
 
+    def stream(self) -> Any:
+        """Return a stream with weights of its own: it is fed step by step, and answers each time.
+
+        Raises
+        ------
+        ValueError
+            If the network reads both ways.
+        NotFittedError
+            Before `fit`.
+        """
+        return self._network().stream()
+
     def plot_curves(self, path: str | os.PathLike[str]) -> None:
         """Draw training and validation losses over time into a PNG.
 

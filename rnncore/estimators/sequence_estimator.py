@@ -18,7 +18,6 @@ from rnncore.data.sequences import sequences_of
 from rnncore.estimators.by_length import by_length
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.sequence_network import NetworkSettings, SequenceBatch, SequenceNetwork
-from rnncore.models.sequence_stream import SequenceStream
 from rnncore.training import Callback
 
 
@@ -148,16 +147,3 @@ class SequenceEstimator(Estimator):
             return found
 
         return by_length(x.lengths, predict, network.settings["pooling"] == "none")
-
-    def stream(self) -> SequenceStream:
-        """Return a stream: it reads step by step, and says each time what it makes of them.
-
-        Raises
-        ------
-        ValueError
-            If the network reads both ways.
-        NotFittedError
-            Before `fit`.
-        """
-        stream: SequenceStream = self._network().stream()
-        return stream

@@ -24,7 +24,6 @@ from rnncore.data.tagged import (
 from rnncore.estimators.by_length import by_length
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.tagger_network import TaggerNetwork, TaggerSettings
-from rnncore.models.tagger_stream import TaggerStream
 from rnncore.training import Callback
 
 #: Sentences: lists of words, pandas' Series of them, or the path of a file.
@@ -152,19 +151,6 @@ validation_fraction, folder, verbose, seed
         """Return the likeliest tag of each word."""
         tags = self.tags_
         return [[tags[k] for k in array.argmax(1)] for array in self.predict_proba(X)]
-
-    def stream(self) -> TaggerStream:
-        """Return a stream: it says of each word what it is, from the words before it.
-
-        Raises
-        ------
-        ValueError
-            If the network reads both ways.
-        NotFittedError
-            Before `fit`.
-        """
-        stream: TaggerStream = self._network().stream()
-        return stream
 
     def score(self, X: Given, y: Any = None) -> float:
         """Return the share of words whose tag is right; one that was never learned is wrong.

@@ -119,6 +119,15 @@ class Model(Module):
             raise files.FileError(f"{expected} something else ({error})") from None
 
 
+def check_reads_forward(settings: dict[str, Any]) -> None:
+    """Refuse a stream of a network that reads both ways."""
+    if settings["directions"] == "both":
+        raise ValueError(
+            "stream: expected a network that reads forward, but this one reads both ways and needs "
+            "the end of a sequence; fit one with directions='forward'"
+        )
+
+
 def kind_of(metadata: dict[str, Any]) -> str:
     """Return the kind of model that a file holds; the first files named none."""
     return str(metadata.get("kind", "language model"))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.data.inputs import Symbols
+from rnncore.models.model import check_reads_forward
 
 if TYPE_CHECKING:
     from rnncore.models.sequence_network import SequenceNetwork
@@ -39,11 +40,7 @@ class SequenceStream:
     """
 
     def __init__(self, network: SequenceNetwork) -> None:
-        if network.settings["directions"] == "both":
-            raise ValueError(
-                "stream: expected a network that reads forward, but this one reads both ways and "
-                "needs the end of a sequence; fit one with directions='forward'"
-            )
+        check_reads_forward(network.settings)
         self._inputs, self._pooling = network.inputs, network.settings["pooling"]
         self._dtype = network.dtype
         with network._guard.weights:  # all of one moment

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rnncore import functions as F
 from rnncore.data.tagged import Sentences
 from rnncore.layers.linear import Linear
+from rnncore.models.model import check_reads_forward
 
 if TYPE_CHECKING:
     from rnncore.models.tagger_network import TaggerNetwork
@@ -37,11 +38,7 @@ class TaggerStream:
     """
 
     def __init__(self, network: TaggerNetwork) -> None:
-        if network.settings["directions"] == "both":
-            raise ValueError(
-                "stream: expected a tagger that reads forward, but this one reads both ways and "
-                "needs the end of a sentence; fit one with directions='forward'"
-            )
+        check_reads_forward(network.settings)
         self._network = copy.deepcopy(network)
         self._context: Any = self._network.context.stream()
         self._head: Linear = self._network.head
