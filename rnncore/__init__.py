@@ -14,9 +14,9 @@ Training
     `clip_grad_norm`, `SGD`, `Adam`, `AdamW`, `RMSprop`; schedules, averages of weights, sources
     and the training loop are in `rnncore.training`.
 Models
-    `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words, with
-    scikit-learn's habits; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies
-    and readers.
+    `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words,
+    `LanguageModel` learns a text and writes, with scikit-learn's habits; `rnncore.models` has the
+    networks themselves, `rnncore.data` vocabularies and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -49,7 +49,13 @@ from rnncore.layers import (
 
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
-    from rnncore.estimators import SequenceClassifier, SequenceRegressor, Tagger
+    from rnncore.estimators import (
+        LanguageModel,
+        SequenceClassifier,
+        SequenceRegressor,
+        Tagger,
+        load,
+    )
     from rnncore.files import FileError
     from rnncore.gradients import GradientError, check_gradients
     from rnncore.losses import (
@@ -64,22 +70,23 @@ if TYPE_CHECKING:
         quantile_loss,
         softmax_cross_entropy,
     )
-    from rnncore.models import load
     from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "GradientError", "Linear", "Loss", "Module", "RMSprop", "Recurrent", "Rows",
-    "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape", "Value",
-    "__version__", "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm",
-    "count_stalls", "cross_entropy", "ctc_loss", "functions", "gaussian_nll_loss",
-    "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss", "quantile_loss",
-    "set_num_threads", "show_config", "softmax_cross_entropy",
+    "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
+    "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape",
+    "Value", "__version__", "binary_cross_entropy_with_logits", "check_gradients",
+    "clip_grad_norm", "count_stalls", "cross_entropy", "ctc_loss", "functions",
+    "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
+    "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
     "rnncore.cells": ("Cell", "Custom"),
-    "rnncore.estimators": ("SequenceClassifier", "SequenceRegressor", "Tagger"),
+    "rnncore.estimators": (
+        "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger", "load",
+    ),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),
     "rnncore.losses": (
@@ -87,7 +94,6 @@ _LATER = {
         "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "quantile_loss",
         "softmax_cross_entropy",
     ),
-    "rnncore.models": ("load",),
     "rnncore.training": ("SGD", "Adam", "AdamW", "RMSprop", "clip_grad_norm"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}

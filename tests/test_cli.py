@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rnncore import files
-from rnncore.data import TextSettings
+from rnncore.data import TextSettings, UnitSettings
 from rnncore.models.language_network import LanguageSettings
 from rnncore.training import TrainingSettings
 
@@ -138,11 +138,65 @@ def test_a_training_is_not_replaced_by_accident(folder: Path, text_file: Path) -
 
 def test_bytes_as_the_alphabet(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes("grün und schön\n".encode("latin-1") * 30)
-    refuse("train", "text", tmp_path / "a", match="--encoding latin-1.*--encoding bytes")
-    arguments = ("train", "text", tmp_path / "a", *SMALL, "--encoding", "bytes")
-    run(*arguments, "--steps", 2, "--output", tmp_path / "out")
-    run("sample", tmp_path / "out" / "last.safetensors", "--prime", "gr")
-    run(*arguments[:3], "--resume", tmp_path / "out" / "last.safetensors", "--steps", 3)
+    refuse("train", "text", tmp_path / "a", match="--encoding latin-1.*--unit bytes")
+    arguments = ("train", "text", tmp_path / "a", *SMALL)
+    refuse(*arguments, "--encoding", "bytes", match="encoding: .*got 'bytes'.*--unit bytes")
+    arguments = (*arguments, "--unit", "bytes")
+    refuse(*arguments, "--encoding", "latin-1", match="encoding: expected none .* got 'latin-1'")
+    done = run(*arguments, "--steps", 2, "--output", tmp_path / "out")
+    assert "450 bytes; the last 22 held out" in done.stdout
+    assert re.search(r"Held-out loss: \d\.\d+ bits per byte", done.stdout)
+    assert re.search(r"bytes/s, \d\.\d+ bits/byte, .* left", done.stderr)
+    last = tmp_path / "out" / "last.safetensors"
+    run("sample", last, "--prime", "gr")
+    run(*arguments[:3], "--resume", last, "--steps", 3)
+    refuse(*arguments[:3], "--resume", last, "--unit", "words", match="--unit: expected bytes as")
+    refuse(*arguments[:3], "--resume", last, "--least-count", 2, match="--least-count: expected no")
+
+
+def test_words(tmp_path: Path) -> None:
+    text, out = tmp_path / "a.txt", tmp_path / "out"
+    line = "The king said: be good to the old king. The queen said: no, the king is bad\n"
+    text.write_text(line * 60)  # of 22 words and marks
+    begin = ("train", "text", text, "--samples", 0)
+    cut = ("--batch-size", 4, "--sequence-length", 10, "--hidden-size", 8, "--dropout", 0.2)
+    arguments = (*begin, *cut, "--unit", "words", "--vocabulary-size", 12)
+    done = run(*arguments, "--steps", 40, "--output", out)
+    assert "1,320 words; the last 66 held out; 1,240 trained on" in done.stdout
+    assert re.search(r"; 12 known, 2\d\.\d % of the text is not", done.stdout)
+    assert re.search(r"Held-out loss: \d\.\d+ nats per word", done.stdout)
+    assert re.search(r"words/s, \d\.\d+ nats/word, .* left", done.stderr)
+    log = (out / "log.jsonl").read_text()
+    assert '"training_loss"' in log and '"words_per_second"' in log
+
+    # it writes what it knows, whatever it is told
+    best = out / "best.safetensors"
+    written = run("sample", best, "--prime", "The emperor ", "--length", 30, "--seed", 1).stdout
+    assert written.startswith("The emperor ") and "<unknown>" not in written
+    vocabulary = files.load(best).metadata["model"]["vocabulary"]
+    assert vocabulary["alphabet"] == "words of a text" and len(vocabulary["symbols"]) == 12
+
+    # exactly as without a break
+    last, whole = out / "last.safetensors", tmp_path / "whole"
+    resumed = (*begin, "--resume", last, "--steps", 60, "--schedule", "constant")
+    run(*arguments, "--steps", 25, "--schedule", "constant", "--output", out, "--overwrite")
+    run(*resumed)
+    run(*arguments, "--steps", 60, "--schedule", "constant", "--output", whole)
+    cut_one, whole_one = (files.load(path / "last.safetensors")[0] for path in (out, whole))
+    assert cut_one.keys() == whole_one.keys()
+    assert all(cut_one[name].tobytes() == whole_one[name].tobytes() for name in whole_one)
+    refuse(*resumed, "--unit", "characters", match="--unit: expected words as in the checkpoint")
+    refuse(*resumed, "--vocabulary-size", 9, match="--vocabulary-size: expected none, since the ch")
+    refuse(*begin, "--least-count", 2, match="least_count: .*unit 'characters'.*'words'")
+    refuse(*begin, "--unit", "letters", match="--unit")
+
+    # other words are unknown to it, and no more than that
+    other = tmp_path / "other.txt"
+    other.write_text("The emperor said: the queen is Ω.\n" * 60)
+    more = ("train", "text", other, "--init-from", best, *cut[:4], "--samples", 0, "--steps", 1)
+    run(*more, "--output", tmp_path / "more")
+    begun = files.load(tmp_path / "more" / "last.safetensors").metadata
+    assert begun["model"]["vocabulary"] == vocabulary
 
 
 def test_demo(tmp_path: Path) -> None:
@@ -263,7 +317,7 @@ def test_sample_prints_as_it_writes(folder: Path) -> None:
 
 def test_every_setting_is_an_option_with_its_default() -> None:
     shown = re.sub(r"\s+", " ", run("train", "text", "--help").stdout)
-    for kind in (LanguageSettings, TextSettings, TrainingSettings):
+    for kind in (UnitSettings, LanguageSettings, TextSettings, TrainingSettings):
         for field in dataclasses.fields(kind):
             option = f"--{field.name.replace('_', '-')} "
             assert option in shown

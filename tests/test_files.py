@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import rnncore
-from rnncore import files
+from rnncore import files, models
 from rnncore.cli import main
 from rnncore.data import TextSource, Vocabulary
 from rnncore.models import LanguageNetwork
@@ -47,15 +47,15 @@ def test_load_returns_the_model_of_the_kind_in_the_file(
     model.save(tmp_path / "model")
     for path in (tmp_path / "model", checkpoint):
         assert files.load(path).metadata["kind"] == "language model"
-        loaded = rnncore.load(path)
+        loaded = models.load(path)
         assert isinstance(loaded, LanguageNetwork)
         assert loaded.flat_params.tobytes() == model.flat_params.tobytes()
     # the first files named no kind
     files.save(tmp_path / "old", model.state_dict(), {"model": model.describe()})
-    assert isinstance(rnncore.load(tmp_path / "old"), LanguageNetwork)
+    assert isinstance(models.load(tmp_path / "old"), LanguageNetwork)
     files.save(tmp_path / "other", {}, {"kind": "painter", "model": {}})
     with pytest.raises(rnncore.FileError, match=r"tagger\), but .*other' holds a 'paint"):
-        rnncore.load(tmp_path / "other")
+        models.load(tmp_path / "other")
     with pytest.raises(rnncore.FileError, match=r"expected a language model, but .* a 'painter'"):
         LanguageNetwork.load(tmp_path / "other")
 
@@ -63,7 +63,7 @@ def test_load_returns_the_model_of_the_kind_in_the_file(
 def test_loading_imports_no_training_code(model: LanguageNetwork, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     script = (
-        f"import sys, rnncore; rnncore.load({str(tmp_path / 'm')!r}).sample(3)\n"
+        f"import sys; from rnncore import models; models.load({str(tmp_path / 'm')!r}).sample(3)\n"
         "print([m for m in sys.modules if m.startswith(('rnncore.training', 'rnncore.cli'))])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -187,7 +187,7 @@ def test_forged_contents_with_a_right_checksum(checkpoint: Path, tmp_path: Path)
             node[key] = generator.choice(values)
         forge(path, tensors, changed)
         try:
-            model = rnncore.load(path)
+            model = models.load(path)
             source = TextSource(model.vocabulary.encode(TEXT), **CUT)
             Trainer(model, source, TrainingSettings(steps=3)).restore(path)
         except files.FileError:
@@ -201,7 +201,7 @@ def test_arrays_without_bytes_may_claim_any_size(model: LanguageNetwork, tmp_pat
     tensors = model.state_dict() | {"head.weight": np.zeros((0, 2**40), np.float32)}
     forge(tmp_path / "m", tensors, {"model": {**model.describe(), "hidden_size": 2**40}})
     with pytest.raises(files.FileError, match="has 0 rows"):
-        rnncore.load(tmp_path / "m")
+        models.load(tmp_path / "m")
 
 
 def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:

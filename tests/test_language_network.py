@@ -382,13 +382,13 @@ def test_sampling_from_weights_that_are_not_finite(weight: str, temperature: flo
 @pytest.mark.parametrize("alphabet", [TEXT, TEXT.encode() + "f\u00fc\r".encode()])
 def test_characters_come_one_by_one(alphabet: str | bytes) -> None:
     model = LanguageNetwork(Vocabulary(alphabet), hidden_size=6, seed=5)
-    pieces = model.sample_characters(40, prime="a rose", seed=1)
+    pieces = model.sample_pieces(40, prime="a rose", seed=1)
     assert next(pieces) == "a rose"
     assert len(next(pieces)) <= 1
-    whole = "".join(model.sample_characters(40, prime="a rose", seed=1))
+    whole = "".join(model.sample_pieces(40, prime="a rose", seed=1))
     assert whole == model.sample(40, prime="a rose", seed=1)
     with pytest.raises(ValueError, match="length"):
-        model.sample_characters(-1)  # at once, not at the first character
+        model.sample_pieces(-1)  # at once, not at the first character
 
 
 def test_line_ends_of_a_prime_are_those_of_a_text_that_is_read() -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import rnncore
+from rnncore import models
 from rnncore.cli import main
 from rnncore.data import read_conllu
 from rnncore.data.tagged import Sentences, TaggedSource, TaggerVocabularies
@@ -103,8 +104,10 @@ def test_a_file_holds_it(tmp_path: Path) -> None:
     for again in (Tagger.load(path), pickle.loads(pickle.dumps(tagger))):
         assert again.predict(sentences) == tagger.predict(sentences)
         assert again.hidden_size == 12
-    model = rnncore.load(path)
+    model = models.load(path)
     assert isinstance(model, TaggerNetwork) and model.kind == "tagger"
+    loaded = rnncore.load(path)
+    assert isinstance(loaded, Tagger) and loaded.predict(sentences) == tagger.predict(sentences)
     LanguageNetwork(rnncore.data.Vocabulary("ab"), hidden_size=4).save(path)
     with pytest.raises(rnncore.FileError, match="expected a tagger"):
         Tagger.load(path)
@@ -330,7 +333,7 @@ def test_a_resume_is_of_the_same_sentences_and_settings(files: Path) -> None:
     ):
         done = run(*words, "--resume", last)
         assert done.exit_code == 2 and match in done.output, (words, done.output)
-    model = rnncore.load(last)
+    model = models.load(last)
     model.save(files / "model")
     done = run(*begin, "--resume", files / "model", "--output", files / "x")
     assert done.exit_code == 2 and "is a model alone" in done.output
@@ -344,7 +347,7 @@ def test_a_new_training_from_a_model_has_random_numbers_of_its_own(files: Path) 
         model = files / "first" / "last.safetensors"
         done = run(*begin, "--init-from", model, "--seed", seed, "--output", files / name)
         assert done.exit_code == 0, done.output
-        found.append(rnncore.load(files / name / "last.safetensors").flat_params)
+        found.append(models.load(files / name / "last.safetensors").flat_params)
     assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
 
 
@@ -363,4 +366,4 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path, forged: dict[str, Any]
     path = tmp_path / "tagger"
     rnncore.files.save(path, model.state_dict(), {"kind": "tagger", "model": description})
     with pytest.raises(rnncore.FileError, match=r"expected a tagger, but .* holds something else"):
-        rnncore.load(path)
+        models.load(path)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rnncore.data import (
     TextChunks,
     TextSource,
+    UnitSettings,
     Vocabulary,
     read_text,
     read_tokens,
@@ -96,7 +97,7 @@ class TestReadText:
 
     def test_not_utf_8_names_the_place_and_both_ways_out(self, tmp_path: Path) -> None:
         write(tmp_path, a="ab\xe9".encode("latin-1"))
-        with pytest.raises(ValueError, match=r"at byte 2.*--encoding latin-1.*--encoding bytes"):
+        with pytest.raises(ValueError, match=r"at byte 2.*--encoding latin-1.*--unit bytes"):
             read_text(tmp_path)
 
     def test_unknown_encoding(self, tmp_path: Path) -> None:
@@ -263,8 +264,12 @@ def test_a_text_above_the_limit_is_mapped(tmp_path: Path, monkeypatch: pytest.Mo
             assert np.array_equal(one, other) and type(one) is np.ndarray
     with pytest.raises(ValueError, match="never seen"):
         read_tokens(tmp_path, Vocabulary("abc"))
-    with pytest.raises(ValueError, match="encoding: expected 'bytes'"):
+    with pytest.raises(ValueError, match=r"encoding: .* got 'bytes'; .* the unit 'bytes'"):
         read_tokens(tmp_path, vocabulary, "bytes")
+    with pytest.raises(TypeError, match="settings: expected none beside a vocabulary"):
+        read_tokens(tmp_path, vocabulary, settings=UnitSettings())
+    with pytest.raises(ValueError, match="encoding: expected none for the unit 'bytes'"):
+        read_tokens(tmp_path, encoding="latin-1", settings=UnitSettings("bytes"))
 
 
 def test_the_fingerprint_is_of_values() -> None:

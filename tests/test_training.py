@@ -476,7 +476,7 @@ def test_a_plateau_reduces_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plateau_of_a_score_that_should_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(steps=6, validations=6, schedule="plateau", decay=0.25, patience=0)
     measures = (Measure("score", "points", lower_is_better=False),)
-    monkeypatch.setattr(type(trainer.model), "measures", measures)
+    monkeypatch.setattr(trainer.model, "measures", measures)
     trainer.best = -math.inf  # as a trainer of such a model begins
     scores = iter([1.0, 2.0, 3.0, 2.5, 4.0, 3.0, 5.0])
     monkeypatch.setattr(trainer, "evaluate", lambda batches: [next(scores)])

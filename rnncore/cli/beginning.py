@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from rnncore import files, models
 from rnncore.cli.options import (
     EPOCHS,
     check_folder,
+    flag,
     names_of,
     refuse_changes,
     resumed_settings,
@@ -74,6 +76,16 @@ class Beginning:
             new = np.random.default_rng(self._options["seed"])
             model.generator.bit_generator.state = new.bit_generator.state
         return model
+
+    def refuse(self, kept: dict[str, Any], never: Iterable[str]) -> None:
+        """Refuse given options that differ from what the file keeps, and those it decides alone."""
+        refuse_changes(self._given, kept, self._where)
+        for name in never:
+            if name in self._given:
+                raise ValueError(
+                    f"{flag(name)}: expected none, since {self._where} decides it, got "
+                    f"{self._given[name]}; leave the option out, or train anew"
+                )
 
     def settings(self, cut: type[C], epochs: float = EPOCHS) -> tuple[C, TrainingSettings]:
         """Return how the data is cut and how to train; `epochs` is the budget if none is given."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from rnncore import files
 from rnncore.cli.beginning import Beginning, model_of
@@ -23,55 +25,57 @@ from rnncore.cli.options import (
     values_of,
 )
 from rnncore.cli.progress import Show, program, run_training
-from rnncore.data import TextSettings, TextSource, Vocabulary, read_tokens
-from rnncore.data.vocabulary import BYTES
+from rnncore.data import TextSettings, TextSource, UnitSettings, read_tokens
+from rnncore.data.units import TextVocabulary
 from rnncore.models.language_network import LanguageNetwork, LanguageSettings
 from rnncore.settings import Positive
-from rnncore.training import Trainer, TrainingSettings
+from rnncore.training import Source, Trainer, TrainingSettings
 
 
 @click.command("text")
 @click.argument("sources", nargs=-1, required=True, metavar="FILE...")
-@options_of(LanguageSettings, TextSettings, TrainingSettings)
+@options_of(UnitSettings, LanguageSettings, TextSettings, TrainingSettings)
 @together(
     option("--samples", default=3, type=click.IntRange(min=0), help="Shown on the way."),
-    option(
-        "--encoding",
-        default="utf-8",
-        help="Of the files; 'bytes' takes every byte as a character of its own.",
-    ),
+    option("--encoding", default="utf-8", help="Of the files; bytes as the unit are not decoded."),
 )
 @training_options("rnncore-text")
 @click.pass_context
 def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> None:
-    """Train a character language model on FILE...: files, folders, patterns.
+    """Train a language model on FILE...: files, folders, patterns.
 
-    Folders are read recursively, in sorted order. Ctrl-C saves a checkpoint and ends.
+    It learns characters, or bytes or words (--unit). Folders are read recursively, in sorted order.
+    Ctrl-C saves a checkpoint and ends.
     """
     beginning = Beginning(given_options(ctx, options), options)
     model = beginning.model(LanguageNetwork, LanguageSettings, "text")
-    if model is not None and model.vocabulary.is_bytes:
-        options["encoding"] = BYTES
     cut, settings = beginning.settings(TextSettings)
     folder = beginning.folder("rnncore-text")
-    vocabulary, tokens = _read(sources, model, options["encoding"], beginning.path)
+    encoding = options["encoding"]
     if model is None:
+        made = UnitSettings(**values_of(UnitSettings, options))
+        vocabulary, tokens = read_tokens(sources, encoding=encoding, settings=made)
         values = values_of(LanguageSettings, options)
         model = LanguageNetwork(vocabulary, seed=options["seed"], **values)
-    trainer = Trainer(model, TextSource(tokens, cut), settings, folder)
+    else:
+        unit = model.vocabulary.unit
+        beginning.refuse({"unit": unit}, ("vocabulary_size", "least_count"))
+        tokens = _read(sources, model.vocabulary, encoding, beginning.path)
+    source = TextSource(tokens, cut, unit=model.vocabulary.unit)
+    trainer = Trainer(model, source, settings, folder)
     beginning.restore(trainer)
-    encoding = ["--encoding", options["encoding"]] if options["encoding"] != "utf-8" else []
-    go_on = [*program(), "train", "text", *sources, *encoding, "--resume", "{}"]
+    coded = ["--encoding", encoding] if encoding != "utf-8" else []
+    go_on = [*program(), "train", "text", *sources, *coded, "--resume", "{}"]
     _run(trainer, go_on, options["samples"], tensorboard=options["tensorboard"])
 
 
 def _read(
-    sources: tuple[str, ...], model: LanguageNetwork | None, encoding: str, begun: Path | None
-) -> tuple[Vocabulary, Any]:
+    sources: tuple[str, ...], vocabulary: TextVocabulary, encoding: str, begun: Path | None
+) -> NDArray[np.integer]:
     try:
-        return read_tokens(sources, None if model is None else model.vocabulary, encoding)
+        return read_tokens(sources, vocabulary, encoding)[1]
     except ValueError as error:
-        if begun is None or "never seen" not in str(error):
+        if "never seen" not in str(error):
             raise
         raise ValueError(
             f"{error}; to resume from {str(begun)!r}, name the very files that it was trained on; "
@@ -82,7 +86,9 @@ def _read(
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @together(
-    option("--length", default=1000, type=click.IntRange(min=0), help="Characters to write."),
+    option(
+        "--length", default=1000, type=click.IntRange(min=0), help="Characters, bytes or words."
+    ),
     option(
         "--temperature",
         default=0.8,
@@ -95,7 +101,7 @@ def _read(
 def sample(model: Path, length: int, temperature: float, prime: str, seed: int | None) -> None:
     """Write text with MODEL, a model file or checkpoint."""
     loaded = model_of(files.load(model), model, LanguageNetwork, "text")
-    for piece in loaded.sample_characters(length, temperature, prime, seed):
+    for piece in loaded.sample_pieces(length, temperature, prime, seed):
         click.echo(piece, nl=False)
         sys.stdout.flush()  # as it is written, into a pipe as well
     click.echo()
@@ -137,19 +143,32 @@ def _run(
 ) -> None:
     model = trainer.model
     assert isinstance(model, LanguageNetwork)
-    click.echo(f"{trainer.source.describe()}; {len(model.vocabulary)} distinct")
+    click.echo(f"{trainer.source.describe()}; {_distinct(model.vocabulary, trainer.source)}")
     click.echo(
         f"{model.settings['cell']} {model.settings['num_layers']} x "
         f"{model.settings['hidden_size']}, {model.flat_params.size:,} parameters"
     )
-    use = [*program(), "sample", "{}", "--length", "500", *(["--prime", prime] if prime else [])]
+    length = str(5 * _shown(model) // 3)
+    use = [*program(), "sample", "{}", "--length", length, *(["--prime", prime] if prime else [])]
     show = _sampler(model, prime) if samples else None
     run_training(trainer, go_on, use, show, samples, tensorboard=tensorboard)
 
 
+def _distinct(vocabulary: TextVocabulary, source: Source) -> str:
+    if vocabulary.unknown is None or not isinstance(source, TextSource):
+        return f"{len(vocabulary)} distinct"
+    unknown = np.count_nonzero(source.tokens == vocabulary.unknown) / len(source.tokens)
+    return f"{vocabulary.unknown:,} known, {100 * unknown:.1f} % of the text is not"
+
+
+def _shown(model: LanguageNetwork) -> int:
+    # Symbols of a sample: of words fewer, which is about as much text.
+    return 60 if model.vocabulary.unit == "words" else 300
+
+
 def _sampler(model: LanguageNetwork, prime: str) -> Show:
     def show(trainer: Trainer, write: Callable[[str], object]) -> None:
-        text = model.sample(300, temperature=0.7, prime=prime, seed=0)
+        text = model.sample(_shown(model), temperature=0.7, prime=prime, seed=0)
         write(f"\n--- a sample at step {trainer.step} ---\n{text}\n---\n")
 
     return show

@@ -8,12 +8,32 @@ from rnncore.data.reading import read_text, read_tokens
 from rnncore.data.sentence import FileForm, Sentence
 from rnncore.data.source import TextChunks, TextSettings, TextSource, split_text
 from rnncore.data.spelling import BatchWords, WordTable, characters_of
+from rnncore.data.text_words import TextWords
+from rnncore.data.units import UnitSettings
 from rnncore.data.vocabulary import Vocabulary
 from rnncore.data.words import WordVocabulary
 
 __all__ = [
-    "BatchWords", "FileForm", "Ragged", "Sentence", "SequenceBatches", "TextChunks",
-    "TextSettings", "TextSource", "Vocabulary", "WordTable", "WordVocabulary", "characters_of",
-    "fingerprint_of", "format_conllu", "parse_conllu", "read_conllu", "read_text", "read_tokens",
-    "split_text", "write_conllu",
+    "BatchWords",
+    "FileForm",
+    "Ragged",
+    "Sentence",
+    "SequenceBatches",
+    "TextChunks",
+    "TextSettings",
+    "TextSource",
+    "TextWords",
+    "UnitSettings",
+    "Vocabulary",
+    "WordTable",
+    "WordVocabulary",
+    "characters_of",
+    "fingerprint_of",
+    "format_conllu",
+    "parse_conllu",
+    "read_conllu",
+    "read_text",
+    "read_tokens",
+    "split_text",
+    "write_conllu",
 ]  # fmt: skip

@@ -72,7 +72,7 @@ def read_conllu(path: str | os.PathLike[str], encoding: str = "utf-8") -> list[S
     ...     [sentence.words for sentence in read_conllu(path)]
     [('time', 'flies'), ('go',)]
     """
-    check_encoding(encoding, or_bytes="")
+    check_encoding(encoding)
     file = Path(path)
     if not file.exists():
         raise FileNotFoundError(f"path: expected a file, but {str(file)!r} does not exist")
@@ -191,7 +191,7 @@ def write_conllu(
     text = format_conllu(sentences)
     form = sentences[0].form
     name = form.encoding if encoding is None else encoding
-    check_encoding(name, or_bytes="")
+    check_encoding(name)
     try:
         content = (MARK * (form.mark and encoding is None) + text).encode(name)
     except UnicodeEncodeError as error:

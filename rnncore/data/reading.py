@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore.data.text_words import TextWords, count_pieces
+from rnncore.data.units import TextVocabulary, UnitSettings
 from rnncore.data.vocabulary import BYTES, Vocabulary, code_points_of
 
 Sources = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -23,7 +25,7 @@ MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-OR_BYTES = ", or take the bytes themselves as the alphabet with encoding 'bytes' (--encoding bytes)"
+OR_BYTES = ", or take the bytes themselves, with the unit 'bytes' (--unit bytes)"
 
 
 def read_text(sources: Sources, encoding: str = "utf-8") -> str | bytes:
@@ -75,16 +77,23 @@ def read_text(sources: Sources, encoding: str = "utf-8") -> str | bytes:
 
 
 def read_tokens(
-    sources: Sources, vocabulary: Vocabulary | None = None, encoding: str = "utf-8"
-) -> tuple[Vocabulary, NDArray[np.integer]]:
+    sources: Sources,
+    vocabulary: TextVocabulary | None = None,
+    encoding: str = "utf-8",
+    settings: UnitSettings | None = None,
+) -> tuple[TextVocabulary, NDArray[np.integer]]:
     """Read files as `read_text` does and number them, without ever holding the text.
 
     Parameters
     ----------
-    sources, encoding
+    sources
         See `read_text`.
     vocabulary
         None: made of the text.
+    encoding
+        How the files are encoded; bytes as the unit are not decoded.
+    settings
+        What of the text becomes a symbol, where the vocabulary is made of it; None: characters.
 
     Returns
     -------
@@ -97,23 +106,41 @@ def read_tokens(
     ------
     FileNotFoundError, ValueError
         See `read_text`; or if the text has characters that the vocabulary does not.
+    TypeError
+        If there are settings beside a vocabulary.
     """
-    files = TextFiles(sources, encoding)
-    if vocabulary is None:
-        vocabulary = Vocabulary.of(files.code_points, files.encoding == BYTES)
-    elif vocabulary.is_bytes != (files.encoding == BYTES):
-        raise ValueError(
-            "encoding: expected 'bytes' for a vocabulary of bytes and no other, got "
-            f"{encoding!r} for one of {'bytes' if vocabulary.is_bytes else 'characters'}"
+    if vocabulary is not None and settings is not None:
+        raise TypeError(
+            "settings: expected none beside a vocabulary, which says what it is made of"
         )
+    settings = settings or UnitSettings()
+    unit = settings.unit if vocabulary is None else vocabulary.unit
+    if encoding == BYTES:
+        raise ValueError(
+            "encoding: expected the name of one, got 'bytes'; to take the bytes themselves give "
+            "the unit 'bytes' (--unit bytes)"
+        )
+    check_encoding(encoding)
+    if unit == BYTES and encoding != "utf-8":
+        raise ValueError(
+            "encoding: expected none for the unit 'bytes', which is not decoded, got "
+            f"{encoding!r}; leave it out"
+        )
+    files = TextFiles(sources, BYTES if unit == BYTES else encoding)
+    length = files.length
+    if unit == "words":
+        counts = count_pieces(files.blocks())
+        length = counts.total()
+        vocabulary = vocabulary or TextWords.of(counts, **settings.limits)
+    vocabulary = vocabulary or Vocabulary.of(files.code_points, unit == BYTES)
     dtype = vocabulary.dtype
     tokens: NDArray[np.integer]
-    if files.length * dtype.itemsize > MAPPED_BYTES:
+    if length * dtype.itemsize > MAPPED_BYTES:
         with tempfile.TemporaryFile() as file:  # the mapping keeps it
-            tokens = np.memmap(file, dtype, "w+", shape=(files.length,))
+            tokens = np.memmap(file, dtype, "w+", shape=(length,))
     else:
-        tokens = np.empty(files.length, dtype)
-    if vocabulary.encode_into(tokens, files.blocks()) != files.length:
+        tokens = np.empty(length, dtype)
+    if vocabulary.encode_into(tokens, files.blocks()) != length:
         raise ValueError("text source: the files changed while they were read; try again")
     return vocabulary, tokens
 
@@ -209,15 +236,15 @@ class _NoTextError(Exception):
     pass
 
 
-def check_encoding(encoding: str, or_bytes: str = ", or 'bytes'") -> None:
-    """Refuse a name that is not one of a text's encoding; `or_bytes` is what else it may be."""
+def check_encoding(encoding: str) -> None:
+    """Refuse a name that is not one of a text's encoding."""
     try:
         codecs.getincrementaldecoder(encoding)
         "".encode(encoding)
     except LookupError:
         raise ValueError(
             f"encoding: expected a name that Python knows, such as 'utf-8', 'latin-1' or "
-            f"'cp1252'{or_bytes}; got {encoding!r}"
+            f"'cp1252'; got {encoding!r}"
         ) from None
 
 

@@ -15,6 +15,8 @@ from rnncore.settings import Share, Whole, check_settings, setting
 
 Batch = tuple[NDArray[np.integer], NDArray[np.integer]]
 
+SHORT = {"characters": "chars"}  # what is counted a second
+
 
 @dataclasses.dataclass(frozen=True)
 class TextSettings:
@@ -44,8 +46,8 @@ class TextSettings:
 class TextChunks:
     """Chunks of T steps from B contiguous streams of one text.
 
-    The text is cut into B streams of equal length, stream b beginning at character ``b * L``,
-    and each chunk goes T characters further in all of them, so that the state after one chunk
+    The text is cut into B streams of equal length, stream b beginning at token ``b * L``,
+    and each chunk goes T tokens further in all of them, so that the state after one chunk
     is the state before the next (truncated backpropagation through time). After the last whole
     chunk the streams wrap to their beginning. This is the arrangement of char-rnn (Karpathy,
     "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015). The text itself is read
@@ -60,18 +62,20 @@ class TextChunks:
         T, the number of steps of a chunk.
     every_step
         Whether a last chunk that is shorter counts, so that no step is left out.
+    unit
+        What errors call a token.
 
     Attributes
     ----------
     per_epoch : int
         Chunks until the streams wrap.
     used : int
-        Characters that are predicted in an epoch.
+        Tokens that are predicted in an epoch.
 
     Raises
     ------
     ValueError
-        If the text is shorter than one batch, ``B * T + 1`` characters.
+        If the text is shorter than one batch, ``B * T + 1`` tokens.
 
     Examples
     --------
@@ -89,6 +93,7 @@ class TextChunks:
         batch_size: int = 50,
         sequence_length: int = 50,
         every_step: bool = False,
+        unit: str = "characters",
     ) -> None:
         for name, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
             Whole().check(name, value)
@@ -98,8 +103,8 @@ class TextChunks:
         if length < 1:
             needed = batch_size * (1 if every_step else sequence_length) + 1
             raise ValueError(
-                f"text: expected at least batch_size * sequence_length + 1 = {needed} characters "
-                f"to train on, got {len(tokens)}; give more text, or a smaller batch_size or "
+                f"text: expected at least batch_size * sequence_length + 1 = {needed} {unit} to "
+                f"train on, got {len(tokens)}; give more text, or a smaller batch_size or "
                 "sequence_length"
             )
         self.tokens, self.batch_size, self.sequence_length = tokens, batch_size, sequence_length
@@ -132,12 +137,16 @@ class TextSource:
         The whole text; `Vocabulary.encode` and `read_tokens` make them. They are not copied.
     settings
         Its values can be given by name instead.
+    held_out : (N',) integers
+        Another text to validate on, instead of the last part of this one.
+    unit
+        What a token is: ``"characters"``, ``"bytes"`` or ``"words"``.
 
     Attributes
     ----------
     held_out : TextChunks or None
-        The end of the text, read in as many parallel streams as leave each at least 1000
-        characters (at most `batch_size`), since each begins without knowing what came before.
+        What is validated on, read in as many parallel streams as leave each at least 1000
+        tokens (at most `batch_size`), since each begins without knowing what came before.
 
     Raises
     ------
@@ -152,29 +161,41 @@ class TextSource:
     (11, (20, 4), 49)
     """
 
-    item = "chars"
-
-    def __init__(self, tokens: Any, settings: TextSettings | None = None, **values: Any) -> None:
-        tokens = as_array("tokens", tokens)
-        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-            raise TypeError(
-                f"tokens: expected a text as integers (N,), got {tokens.dtype} of shape "
-                f"{tokens.shape}; vocabulary.encode makes them"
-            )
+    def __init__(
+        self,
+        tokens: Any,
+        settings: TextSettings | None = None,
+        *,
+        held_out: Any = None,
+        unit: str = "characters",
+        **values: Any,
+    ) -> None:
+        tokens = _checked("tokens", tokens)
         if settings is not None and values:
             raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
         self.text_settings = settings or TextSettings(**values)
         self.tokens = tokens
-        training, held_out = split_text(tokens, self.text_settings.validation_fraction)
+        self.unit, self.item = unit, SHORT.get(unit, unit)
+        training, others = tokens, tokens[:0]
+        if held_out is None:
+            training, others = split_text(tokens, self.text_settings.validation_fraction)
+        else:
+            others = _checked("held_out", held_out)
+            if len(others) < 2:
+                raise ValueError(
+                    f"held_out: expected 2 {unit} at least, the second of which is predicted, got "
+                    f"{len(others)}; give more text"
+                )
         streams, steps = self.text_settings.batch_size, self.text_settings.sequence_length
-        self._chunks = TextChunks(training, streams, steps)
+        self._chunks = TextChunks(training, streams, steps, unit=unit)
         self.per_epoch = self._chunks.per_epoch
         self.items_per_batch = streams * steps
         self.held_out: TextChunks | None = None
-        if held_out.size:
-            streams = max(1, min(streams, len(held_out) // 1000))
-            self.held_out = TextChunks(held_out, streams, steps, every_step=True)
-        self._split = len(training), len(held_out)
+        if others.size:
+            streams = max(1, min(streams, len(others) // 1000))
+            self.held_out = TextChunks(others, streams, steps, every_step=True, unit=unit)
+        self._split = len(training), len(others)
+        self._all = (tokens,) if held_out is None else (tokens, others)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -184,7 +205,7 @@ class TextSource:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the text's values, the same for every type of integers."""
-        return fingerprint_of(self.tokens)
+        return fingerprint_of(*self._all)
 
     def batch(self, number: int) -> Batch:
         """Return inputs and targets of batch `number`, counted from the very first."""
@@ -195,10 +216,12 @@ class TextSource:
         return self._chunks.continues(number)
 
     def describe(self) -> str:
-        """Say how many characters are trained on, held out, and left over."""
+        """Say how many tokens are trained on, held out, and left over."""
         training, held_out = self._split
         s = self.text_settings
-        text = f"{training + held_out:,} characters; the last {held_out:,} held out"
+        text = f"{training + held_out:,} {self.unit}; the last {held_out:,} held out"
+        if len(self._all) > 1:
+            text = f"{training:,} {self.unit}; {held_out:,} others held out"
         left = training - 1 - self._chunks.used
         if left:
             text += (
@@ -238,3 +261,13 @@ def split_text(
     held_out = round(len(tokens) * validation_fraction)
     cut = len(tokens) - (held_out if held_out > 1 else 0)
     return tokens[:cut], tokens[cut:]
+
+
+def _checked(name: str, tokens: Any) -> NDArray[np.integer]:
+    tokens = as_array(name, tokens)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: expected a text as integers (N,), got {tokens.dtype} of shape "
+            f"{tokens.shape}; vocabulary.encode makes them"
+        )
+    return tokens

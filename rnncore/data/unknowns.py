@@ -1,8 +1,10 @@
-"""Checks that vocabularies of characters and of words share."""
+"""What vocabularies of characters and of words share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+import numpy as np
 
 from rnncore.arguments import check_size
 
@@ -25,3 +27,9 @@ def some_of(strings: Iterable[str]) -> str:
     ordered = sorted(strings)
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
     return ", ".join(map(repr, ordered[:SHOWN])) + more
+
+
+def smallest_dtype(count: int) -> np.dtype:
+    """Return the smallest of uint8, uint16 and int32 that holds numbers below `count`."""
+    small = np.uint16 if count <= 1 << 16 else np.int32
+    return np.dtype(np.uint8 if count <= 1 << 8 else small)

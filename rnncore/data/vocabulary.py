@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnncore.arguments import check_flag, check_tokens
-from rnncore.data.unknowns import check_least_count, some_of
+from rnncore.data.unknowns import check_least_count, smallest_dtype, some_of
 
 BYTES = "bytes"  # stands where an encoding is asked for: the alphabet is the file's bytes
 BLOCK = 1 << 16  # characters numbered at a time
@@ -96,10 +96,19 @@ class Vocabulary:
     __hash__ = None  # type: ignore[assignment]
 
     @property
+    def unit(self) -> str:
+        """What its symbols are: ``"characters"`` or ``"bytes"``."""
+        return BYTES if self.is_bytes else "characters"
+
+    @property
+    def unknown(self) -> int | None:
+        """The number of all that is not known, if there is one."""
+        return self.symbols.size if self.has_unknown else None
+
+    @property
     def dtype(self) -> np.dtype:
         """The smallest of uint8, uint16 and int32 that holds every number."""
-        small = np.uint16 if len(self) <= 1 << 16 else np.int32
-        return np.dtype(np.uint8 if len(self) <= 1 << 8 else small)
+        return smallest_dtype(len(self))
 
     def encode(self, text: str | bytes) -> NDArray[np.integer]:
         """Return the number of each character of `text`, shape ``(len(text),)``, of `dtype`.

@@ -140,7 +140,9 @@ class Estimator:
         listening = [best, *shown, *callbacks]
         trainer = Trainer(network, source, self._training_settings(), self.folder, listening)
         trainer.run()
-        best.restore(trainer)
+        # Interrupted before the first validation of what was learned, none is better than that.
+        if trainer.signal is None or len(trainer.validation_curve) > 1:
+            best.restore(trainer)
         self.network_ = network
         self.training_curve_ = trainer.training_curve
         self.validation_curve_ = trainer.validation_curve

@@ -22,7 +22,9 @@ KINDS = {
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a model file or the model of a checkpoint, of whatever kind.
+    """Return the network of a model file or of a checkpoint, of whatever kind.
+
+    `rnncore.load` returns the estimator around it.
 
     Raises
     ------
@@ -31,13 +33,13 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Examples
     --------
-    >>> import pathlib, tempfile, rnncore
+    >>> import pathlib, tempfile
+    >>> from rnncore import models
     >>> from rnncore.data import Vocabulary
-    >>> from rnncore.models import LanguageNetwork
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "model.safetensors")
-    ...     LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0).save(path)
-    ...     rnncore.load(path).kind
+    ...     models.LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0).save(path)
+    ...     models.load(path).kind
     'language model'
     """
     return from_contents(files.load(path), path)

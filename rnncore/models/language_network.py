@@ -1,8 +1,7 @@
-"""A language model over characters: what comes next, given everything before."""
+"""A language model over characters, bytes or words: what comes next, given all before."""
 
 from __future__ import annotations
 
-import codecs
 import copy
 import dataclasses
 import math
@@ -12,18 +11,27 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from rnncore import functions as F
 from rnncore import layers
-from rnncore.arguments import as_array, check_flag, check_seed, check_size, is_number
-from rnncore.data.vocabulary import Vocabulary
+from rnncore.arguments import as_array, check_flag, check_seed, check_size
+from rnncore.data.units import TextVocabulary, text_vocabulary_from_json
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
+from rnncore.models.language_sampling import sample_pieces
 from rnncore.models.language_stream import LanguageStream
 from rnncore.models.model import CELLS, Measure, Model, blank_generator
 from rnncore.settings import Choice, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
+
+#: What a loss is told in, by what a symbol is.
+MEASURES = {
+    "characters": Measure("loss", "bits per character", factor=1.0 / math.log(2.0)),
+    "bytes": Measure("loss", "bits per byte", factor=1.0 / math.log(2.0)),
+    "words": Measure("loss", "nats per word"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ class LanguageSettings:
     embedding_size: int | None = setting(
         None,
         Whole(),
-        "Columns of a trained embedding.  [default: none, one-hot characters]",
+        "Columns of a trained embedding.  [default: none, one-hot; of words --hidden-size]",
         fixed=True,
     )
     dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
@@ -47,23 +55,24 @@ _DEFAULT = LanguageSettings()
 
 
 class LanguageNetwork(Model):
-    """Predicts each character of a text from all characters before it.
+    """Predicts each symbol of a text, a character, byte or word, from all symbols before it.
 
     ``h_t = rnn(x_t, h_{t-1});  p(x_{t+1}) = softmax(W_yh dropout(h_t) + b_y)``
 
-    where ``x_t`` is one-hot, or the character's row of a trained embedding. The model of
+    where ``x_t`` is one-hot, or the symbol's row of a trained embedding. The model of
     char-rnn (Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015).
 
     Parameters
     ----------
     vocabulary
-        The characters it knows.
+        The symbols it knows: a `Vocabulary` of characters or bytes, or `TextWords`.
     hidden_size, num_layers
         Of the recurrent layers.
     cell
         ``"lstm"``, ``"gru"`` or ``"rnn"``.
     embedding_size
-        Columns of the embedding, or None for one-hot characters.
+        Columns of the embedding. None: characters and bytes are one-hot, words have one of
+        `hidden_size` columns.
     dropout
         The share of units zeroed in training, between the layers and before the output.
     dtype
@@ -93,11 +102,10 @@ class LanguageNetwork(Model):
     """
 
     kind = "language model"
-    measures = (Measure("loss", "bits per character", factor=1.0 / math.log(2.0)),)
 
     def __init__(
         self,
-        vocabulary: Vocabulary,
+        vocabulary: TextVocabulary,
         hidden_size: int = _DEFAULT.hidden_size,
         num_layers: int = _DEFAULT.num_layers,
         cell: str = _DEFAULT.cell,
@@ -106,18 +114,21 @@ class LanguageNetwork(Model):
         dtype: DTypeLike = _DEFAULT.dtype,
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        if not isinstance(vocabulary, Vocabulary):
+        if not isinstance(vocabulary, TextVocabulary):
             raise TypeError(
-                "vocabulary: expected an rnncore.data.Vocabulary, made of the text, got "
-                f"{type(vocabulary).__name__}"
+                "vocabulary: expected an rnncore.data.Vocabulary or TextWords, made of the text, "
+                f"got {type(vocabulary).__name__}"
             )
         check_size("hidden_size", hidden_size)
         if embedding_size is not None:
             check_size("embedding_size", embedding_size)
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        if embedding_size is None and vocabulary.unit == "words":
+            embedding_size = hidden_size  # one-hot is as a table four times as wide, of an LSTM
         super().__init__(dtype=dtype)
         self.vocabulary = vocabulary
+        self.measures = (MEASURES[vocabulary.unit],)
         self.settings: dict[str, Any] = {
             "hidden_size": hidden_size,
             "num_layers": num_layers,
@@ -161,7 +172,7 @@ class LanguageNetwork(Model):
         Parameters
         ----------
         tokens, targets : (T, B) integers
-            Characters and the characters that come next.
+            Symbols and the symbols that come next.
         state
             From the chunk before, or None for zeros.
         keep
@@ -170,7 +181,7 @@ class LanguageNetwork(Model):
         Returns
         -------
         loss : float
-            Mean of ``-log p(target)`` in nats per character.
+            Mean of ``-log p(target)`` in nats per symbol.
         state
         """
         tokens = self._check(tokens)
@@ -227,7 +238,7 @@ class LanguageNetwork(Model):
             raise TypeError(f"tokens: expected integers (T, B), got dtype {tokens.dtype}")
         if tokens.ndim != 2 or not tokens.size:
             raise ValueError(
-                f"tokens: expected (T, B) characters, one at least, got shape {tokens.shape}"
+                f"tokens: expected (T, B) symbols, one at least, got shape {tokens.shape}"
             )
         return tokens
 
@@ -241,7 +252,7 @@ class LanguageNetwork(Model):
     def measure(
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
     ) -> tuple[list[tuple[float, float]], State]:
-        """Return sum and count of the losses (nats, characters), and the state after them."""
+        """Return sum and count of the losses (nats, symbols), and the state after them."""
         tokens = self._check(tokens)
         with self._guard.weights:  # both of one moment
             rnn = self.rnn.ready(
@@ -251,38 +262,54 @@ class LanguageNetwork(Model):
         y, state = rnn()
         return [cross_entropy_sum(head(y), targets)], state
 
+    def probabilities(
+        self, tokens: NDArray[Any], state: State = None
+    ) -> tuple[NDArray[Any], State]:
+        """Return the probability of each symbol to come next, (T, B, V), and the state after it."""
+        tokens = self._check(tokens)
+        with self._guard.weights:  # both of one moment
+            rnn = self.rnn.ready(tokens, state, tokens=True, embedding=self.embedding, rows=True)
+            head = self.head.ready()
+        y, state = rnn()
+        return F.softmax(F.unpack(head(y))), state
+
     def show(self, loss: float) -> str:
-        """Return a loss of `forward` in bits per character."""
-        return f"{loss * self.measures[0].factor:.3f} bits/char"
+        """Return how progress shows a loss of `forward`, such as ``1.234 bits/char``."""
+        measure = self.measures[0]
+        unit = measure.unit.replace(" per ", "/").replace("character", "char")
+        return f"{loss * measure.factor:.3f} {unit}"
 
     def sample(
         self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
     ) -> str:
-        r"""Write text, one character after the other, each drawn from the model's distribution.
+        r"""Write text, one symbol after the other, each drawn from the model's distribution.
 
         ``p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)``
+
+        over all symbols but the unknown, which is never written.
 
         Parameters
         ----------
         length
-            How many characters to write after `prime`.
+            How many symbols to write after `prime`.
         temperature
-            Below 1 safer, above 1 wilder; 0 always takes the likeliest character.
+            Below 1 safer, above 1 wilder; 0 always takes the likeliest symbol.
         prime
             The text to go on from; the result begins with it, its line ends made ``\n`` as in
-            `read_text`. When empty, the model starts as after the end of a line.
+            `read_text`. When empty, the model starts as after the end of a line. With words, one
+            space at the end belongs to the first word written.
         seed
             The same seed writes the same text; None another one each time.
 
         Raises
         ------
         ValueError
-            If `length` or `temperature` is negative or no number, `prime` has unknown characters,
-            or the weights are not finite.
+            If `length` or `temperature` is negative or no number, `prime` has unknown characters
+            and the vocabulary no number for them, or the weights are not finite.
         """
-        return "".join(self.sample_characters(length, temperature, prime, seed))
+        return "".join(self.sample_pieces(length, temperature, prime, seed))
 
-    def sample_characters(
+    def sample_pieces(
         self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
     ) -> Iterator[str]:
         """Do the same as `sample`, but give each piece as soon as it is written.
@@ -296,72 +323,16 @@ class LanguageNetwork(Model):
         >>> from rnncore.data import Vocabulary
         >>> from rnncore.models import LanguageNetwork
         >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0)
-        >>> len(list(model.sample_characters(5, prime="ab", seed=0)))
+        >>> len(list(model.sample_pieces(5, prime="ab", seed=0)))
         6
         """
-        length = check_size("length", length, 0)
-        if not is_number(temperature) or not 0.0 <= temperature < math.inf:
-            raise ValueError(
-                f"temperature: expected a finite number, 0 or more, got {temperature!r}"
-            )
-        if not isinstance(prime, str):
-            raise TypeError(f"prime: expected a str, got {type(prime).__name__}")
-        if not self.vocabulary.is_bytes:
-            prime = prime.replace("\r\n", "\n").replace("\r", "\n")
-        try:
-            primed = self.vocabulary.encode(prime)
-        except ValueError as error:
-            raise ValueError(f"prime {error}") from None
-        return self._pieces(length, float(temperature), primed, check_seed(seed))
-
-    def _pieces(
-        self, length: int, temperature: float, primed: NDArray[Any], generator: np.random.Generator
-    ) -> Iterator[str]:
-        decoder = None
-        if self.vocabulary.is_bytes:
-            decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-        def text(tokens: Any) -> str:
-            if decoder is None:
-                return self.vocabulary.decode(tokens)
-            return decoder.decode(self.vocabulary.decode_bytes(tokens))
-
-        if primed.size:
-            yield text(primed)
-        context = primed if primed.size else self._line_end()
-        stream = self.stream()
-        for _ in range(length):
-            for token in context:
-                logits = stream.step(int(token)).astype(np.float64)
-            largest = float(logits.max())
-            if not math.isfinite(largest):
-                raise ValueError(
-                    "model: expected finite weights, but what it predicts is not a number; load "
-                    "another checkpoint, or train with a smaller learning_rate"
-                )
-            if temperature == 0.0:
-                new = int(logits.argmax())
-            else:
-                # a temperature near 0 makes some of them -inf, whose exp is 0
-                with np.errstate(over="ignore"):
-                    total = np.exp((logits - largest) / temperature).cumsum()
-                new = int(np.searchsorted(total, generator.random() * total[-1], side="right"))
-            context = np.array([new])
-            yield text(context)
-        if decoder is not None and (rest := decoder.decode(b"", final=True)):
-            yield rest
+        return sample_pieces(self, length, temperature, prime, seed)
 
     def stream(self) -> LanguageStream:
-        """Return a stream that predicts character after character; see `LanguageStream`."""
+        """Return a stream that predicts symbol after symbol; see `LanguageStream`."""
         with self._guard.weights:  # both of one moment
             rnn = self.rnn.stream(tokens=True, embedding=self.embedding)
             return LanguageStream(rnn, copy.deepcopy(self.head))
-
-    def _line_end(self) -> NDArray[np.integer]:
-        try:
-            return self.vocabulary.encode("\n")
-        except ValueError:
-            return np.zeros(1, dtype=np.int32)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings and the vocabulary as `json` can write them."""
@@ -371,7 +342,7 @@ class LanguageNetwork(Model):
     def from_description(cls, description: dict[str, Any], tensors: dict[str, Any]) -> Self:
         """Return the model of a file; sizes that its tensors do not have are refused first."""
         settings = dict(description)
-        vocabulary = Vocabulary.from_json(settings.pop("vocabulary"))
+        vocabulary = text_vocabulary_from_json(settings.pop("vocabulary"))
         embedding = tensors.get("embedding.weight")
         sizes = {
             "hidden_size": tensors["head.weight"].shape[1],

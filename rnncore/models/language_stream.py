@@ -1,4 +1,4 @@
-"""A language model fed one character at a time."""
+"""A language model fed one symbol at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rnncore.layers.linear import Linear
 
 
 class LanguageStream:
-    """A language model that is fed one character at a time and carries its state.
+    """A language model that is fed one symbol at a time and carries its state.
 
     Its weights are its own: later changes of the model do not reach it.
 

@@ -45,7 +45,7 @@ class Model(Module):
 
     kind: ClassVar[str]
     #: The factor of the first one turns a loss of `forward` into its unit.
-    measures: ClassVar[tuple[Measure, ...]]
+    measures: tuple[Measure, ...]
     #: Which of them decides what is best.
     decisive: ClassVar[int] = 0
     settings: dict[str, Any]
