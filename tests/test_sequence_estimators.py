@@ -202,7 +202,8 @@ def test_bad_targets_of_steps_and_later() -> None:
     with pytest.raises(ValueError, match="expected shape"):
         regressor.score(X, np.zeros(4))
     for setting, wrong in (("pooling", "first"), ("hidden_size", 0), ("dtype", "float16"),
-                           ("epochs", 0), ("validation_fraction", 1.0)):  # fmt: skip
+                           ("epochs", 0), ("validation_fraction", 1),
+                           ("batch_size", 0)):  # fmt: skip
         with pytest.raises(ValueError, match=f"{setting}: expected"):
             SequenceClassifier(**{**SMALL, setting: wrong}).fit(X, list("abab"))
 
@@ -363,6 +364,8 @@ def test_the_same_seed_learns_the_same() -> None:
         for seed in (0, 0, 1)
     )
     assert np.array_equal(one, two) and not np.array_equal(one, other)
+    with pytest.raises(ValueError, match="seed: expected a whole number"):
+        SequenceClassifier(**few, seed=None).fit(X, signs(X))
 
 
 # scikit-learn

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from rnncore import files
-from rnncore.arguments import check_seed, is_number
+from rnncore.arguments import check_size, is_number
 from rnncore.models.model import Model
 from rnncore.settings import Share
 from rnncore.training import (
@@ -53,7 +53,7 @@ class Estimator:
     verbose
         Whether to show how the training goes.
     seed
-        For everything that is drawn.
+        A whole number, for everything that is drawn: the same one learns the same.
 
     Attributes
     ----------
@@ -159,12 +159,17 @@ class Estimator:
         often = {} if epochs is None else {"validations": max(1, round(epochs))}
         return TrainingSettings(**(self._training | often | values))
 
+    @property
+    def _seed(self) -> int:
+        # None would be another training each time, and a batch order is a whole number.
+        return check_size("seed", self.seed, 0)
+
     def _hold_out(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return which of so many sequences to train on and which to validate on, by the seed."""
         share = self.validation_fraction
         Share().check("validation_fraction", share)
         held_out = round(share * count)
-        order = check_seed(self.seed).permutation(count)
+        order = np.random.default_rng(self._seed).permutation(count)
         if share and not 0 < held_out < count:
             raise ValueError(
                 f"validation_fraction: expected a share that leaves some of {count} sequences on "

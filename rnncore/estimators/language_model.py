@@ -121,7 +121,7 @@ class LanguageModel(Estimator):
         vocabulary, tokens = _learned(X, made)
         others = None if validation is None else _tokens("validation", validation, vocabulary)
         settings = dataclasses.asdict(self._parameters(LanguageSettings))
-        network = LanguageNetwork(vocabulary, **settings, seed=self.seed)
+        network = LanguageNetwork(vocabulary, **settings, seed=self._seed)
         source = TextSource(tokens, cut, held_out=others, unit=self.unit)
         self._train(network, source, callbacks)
         return self

@@ -96,11 +96,11 @@ class SequenceEstimator(Estimator):
         inputs = inputs_of("X", sequences, self.standardize)
         outputs = self._outputs_of(self._stacked(targets))
         network_class: type[SequenceNetwork] = self.network_class  # type: ignore[assignment]
-        network = network_class(inputs, outputs, settings, seed=self.seed)
+        network = network_class(inputs, outputs, settings, seed=self._seed)
         self._prepare(network, self._stacked(targets))
         examples = self._examples(network, "X", sequences, targets)
         source = SequenceSource(
-            examples, batch_size=self.batch_size, order=self.seed,
+            examples, batch_size=self.batch_size, order=self._seed,
             held_out=None if held_out is None else self._examples(network, "validation", *held_out),
         )  # fmt: skip
         self._train(network, source, callbacks)

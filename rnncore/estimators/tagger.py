@@ -117,9 +117,9 @@ validation_fraction, folder, verbose, seed
             held_out = [words[k] for k in others], [tags[k] for k in others]
             words, tags = [words[k] for k in kept], [tags[k] for k in kept]
         check_tagged(words, tags)
-        network = TaggerNetwork(TaggerVocabularies.of(words, tags), settings, seed=self.seed)
+        network = TaggerNetwork(TaggerVocabularies.of(words, tags), settings, seed=self._seed)
         source = TaggedSource(
-            words, tags, network.vocabularies, batch_size=self.batch_size, order=self.seed,
+            words, tags, network.vocabularies, batch_size=self.batch_size, order=self._seed,
             held_out=held_out,
         )  # fmt: skip
         self._train(network, source, callbacks)
