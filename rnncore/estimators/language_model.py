@@ -17,7 +17,6 @@ from rnncore.data.units import TextVocabulary, UnitSettings
 from rnncore.data.vocabulary import BYTES
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.language_network import LanguageNetwork, LanguageSettings
-from rnncore.models.language_stream import LanguageStream
 from rnncore.training import Callback
 
 #: A text, or the path of a file, folder or pattern, or a list of paths.
@@ -30,7 +29,8 @@ class LanguageModel(Estimator):
     """Learns from a text what comes next, and so judges texts and writes some.
 
     A text is a str, or bytes; an `os.PathLike` such as `pathlib.Path`, or a list of them, is read:
-    files, folders and patterns, see `rnncore.data.read_text`.
+    files, folders and patterns, see `rnncore.data.read_text`. A `stream` is fed the numbers of
+    `vocabulary_`, see `LanguageStream`.
 
     Parameters
     ----------
@@ -248,11 +248,6 @@ class LanguageModel(Estimator):
         """Do the same as `sample`, but give each piece as soon as it is written."""
         pieces: Iterator[str] = self._network().sample_pieces(length, temperature, prime, seed)
         return pieces
-
-    def stream(self) -> LanguageStream:
-        """Return a stream that is fed numbers of `vocabulary_` and predicts what comes next."""
-        stream: LanguageStream = self._network().stream()
-        return stream
 
     @classmethod
     def of_network(cls, network: Any) -> Self:
