@@ -22,6 +22,7 @@ from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Pool, aligned_empty
+from rnncore.layers.initialize import Beginning
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.recording import record_linear
@@ -74,6 +75,9 @@ class Linear(Module):
         generator = check_seed(seed)
         for array in self._params.values():
             array[...] = generator.uniform(-bound, bound, array.shape)
+
+    def _beginning(self, name: str) -> Beginning:
+        return Beginning(bound=self.in_features**-0.5)
 
     def _build(self) -> None:
         self._kernels = kernels(self.dtype)

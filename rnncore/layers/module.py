@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from rnncore.arguments import as_real, check_dtype
 from rnncore.layers.guard import Guard
+from rnncore.layers.initialize import Beginning, Initial, initial_values
 from rnncore.layers.parts import Parts
 
 # A string, because naming numpy.random imports it.
@@ -200,6 +201,64 @@ class Module(Parts):
     def zero_grad(self) -> None:
         """Set all gradients to zero; `backward(accumulate=False)` replaces them and is faster."""
         self.flat_grads[...] = 0
+
+    def initialize(self, values: Mapping[str, Initial], seed: Seed = None) -> None:
+        """Have parameters begin anew, from values by patterns of their names.
+
+        Parameters
+        ----------
+        values
+            Patterns of parameter names, as `fnmatch` has them, and what the parameters that fit
+            begin with; a name takes the first pattern that it fits, and what fits none stays as it
+            is. What is frozen begins anew as well. Each is one of these names, or a pair of a name
+            and its number, ``("normal", 0.02)``:
+
+            - "zeros", "ones";
+            - "uniform": U(-b, b), b what the layer itself begins with, or the number;
+            - "normal": N(0, s^2), s = 1 or the number;
+            - "orthogonal": W^T W or W W^T = g^2 I (Saxe et al., Exact solutions to the nonlinear
+              dynamics of learning, 2014, section 3), g = 1 or the number, as in all that follow;
+            - "identity": g I, for recurrent weights of an RNN of rectified units (Le et al., A
+              simple way to initialize recurrent networks of rectified linear units, 2015);
+            - "xavier_normal", "xavier_uniform": the standard deviation g sqrt(2 / (in + out))
+              (Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
+              networks, 2010, equation 16);
+            - "kaiming_normal", "kaiming_uniform": g / sqrt(in), g = sqrt(2) (He et al., Delving
+              deep into rectifiers, 2015, equation 10).
+
+            The weights of recurrent layers, (4H, ...) of an LSTM for example, begin a gate at a
+            time: in and out are the columns and rows of one gate, and each gate is orthogonal or
+            the identity by itself. Or a function: ``f(shape, generator)`` returns the array of the
+            whole parameter.
+        seed
+            A seed or generator; numbers are drawn in the order of `params`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If no name is left for a pattern, or a value is unknown, does not fit a parameter, or is
+            not finite. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore
+        >>> net = rnncore.Sequential(rnncore.LSTM(3, 4, seed=0), rnncore.Linear(4, 2, seed=1))
+        >>> net.initialize({"*weight_hh*": "orthogonal", "*bias*": "zeros"}, seed=0)
+        >>> forget = net.params["0.weight_hh_l0"][4:8]
+        >>> bool(np.allclose(forget @ forget.T, np.eye(4), atol=1e-6))
+        True
+
+        An LSTM whose memories last, with the gates i, f, g, o:
+
+        >>> net.initialize({"0.bias*": lambda shape, _: np.repeat([0.0, 1.0, 0.0, 0.0], 4)})
+        """
+        found = initial_values(self, values, seed)
+        with self.writable_params() as params:
+            for name, array in found.items():
+                params[name][...] = array
+
+    def _beginning(self, name: str) -> Beginning:
+        return Beginning()
 
     def weights_changed(self) -> None:
         """Have weights packed anew; the ways to write to them above do so by themselves."""

@@ -30,6 +30,7 @@ from rnncore.engine.stack import Stack
 from rnncore.engine.sums import summed_apart
 from rnncore.engine.workspace import Pool
 from rnncore.layers.dropout import Dropout
+from rnncore.layers.initialize import Beginning
 from rnncore.layers.module import Module, Seed
 
 SMALL = 2**16  # bytes of packed weights, whose sets all stay in a core's caches
@@ -247,6 +248,10 @@ class RecurrentModule(Module):
             for name, shape in names.shapes().items():
                 if not name.startswith("initial_"):
                     self._params[name][...] = generator.uniform(-bound, bound, shape)
+
+    def _beginning(self, name: str) -> Beginning:
+        (size,) = {names.hidden_size for names in self._names if name in names.shapes()}
+        return Beginning(self._shapes[name][0] // size, size**-0.5)
 
     def _bind(self, *buffers: Any) -> None:
         super()._bind(*buffers)
