@@ -30,7 +30,8 @@ def check_gradients(
 
     ``(L(w + s) - L(w - s)) / 2s`` for numbers w of each parameter and each input, against what
     `Tape.backward` gives. The error of an array is the largest difference divided by the largest
-    number of both gradients of it.
+    number of both gradients of it; or, where all of them are small, by that of which the tolerance
+    is as much as the rounding of L makes of a difference: ``16 epsilon max(|L|, 1) / s``.
 
     Parameters
     ----------
@@ -101,12 +102,14 @@ def check_gradients(
             "leave dropout out, or draw from a generator that loss makes anew"
         )
     rng, errors = np.random.default_rng(seed), {}
+    rounding = 16 * np.finfo(np.float64).eps * max(abs(float(result)), 1.0) / step
+    least = rounding / tolerance
     with module.writable_params() as params:
         for name, array in {**params, **given}.items():
             places = rng.permutation(array.size)[:most]
             numeric = np.array([_difference(array.reshape(-1), k, at, step) for k in places])
             found = analytic[name].reshape(-1)[places]
-            scale = max(np.abs(numeric).max(initial=0), np.abs(found).max(initial=0), 1e-8)
+            scale = max(np.abs(numeric).max(initial=0), np.abs(found).max(initial=0), least)
             error = np.abs(numeric - found) / scale
             errors[name] = float(error.max(initial=0))
             if not errors[name] <= tolerance:

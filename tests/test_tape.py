@@ -139,6 +139,47 @@ def test_functions_that_need_arrays_refuse_rows(call: Callable[[Any], Any]) -> N
             call(one)
 
 
+@pytest.mark.parametrize("subscripts", ["ij,ij->ij", "ij,ij->i", "ij,ij->", "ij,ij->ji"])
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1), (1, 1), (2, 3)])
+def test_einsum_of_axes_of_size_1(subscripts: str, shape: tuple[int, int]) -> None:
+    """NumPy repeats an axis of size 1 beside a longer one of the same letter."""
+    small, large = normal(*shape), normal(2, 3, seed=1)
+    empty = rnncore.Module(dtype=np.float64)
+    for arrays in ({"a": small, "b": large}, {"a": large, "b": small}):
+        rnncore.check_gradients(empty, lambda a, b: squares(F.einsum(subscripts, a, b)), arrays)
+
+
+def test_a_number_of_pythons_leaves_the_dtype() -> None:
+    value = rnncore.Tape().watch(np.ones((2, 3), np.float32))
+    for other in (3, 3.0, np.float32(3), np.full(3, 3, np.float32)):
+        for result in (value / other, value * other, value + other, value - other, other - value):
+            assert result.dtype == np.float32
+        np.testing.assert_allclose((value / other).array, np.full((2, 3), 1 / 3, np.float32))
+    wide = np.full(3, 3.0)
+    assert (value / wide).dtype == (value * wide).dtype == np.float64  # as NumPy has it
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        assert np.isinf((value / 0).array).all()
+
+
+@pytest.mark.parametrize(("steps", "size"), [(0, 2), (3, 0), (0, 0)])
+def test_functions_of_nothing(steps: int, size: int) -> None:
+    lengths = [0] * size
+    for call in (
+        F.tanh, F.softmax, F.mean, F.max_over_time, F.mean_over_time,
+        lambda x: F.softmax(x, axis=0), lambda x: F.max_over_time(x, lengths),
+        lambda x: F.softmax(F.pack(x, lengths)), lambda x: F.unpack(F.pack(x, lengths)),
+        lambda x: F.max_over_time(F.pack(x, lengths)), lambda x: F.einsum("tbf,tbf->bf", x, x),
+    ):  # fmt: skip
+        tape = rnncore.Tape()
+        x = tape.watch(np.zeros((steps, size, I)))
+        y = call(x)
+        assert isinstance(y, rnncore.Value)
+        tape.backward(squares(y))
+        assert x.gradient.shape == x.shape
+    pooled = F.max_over_time(np.zeros((0, 2, I), np.float32))
+    assert pooled.shape == (2, I) and pooled.dtype == np.float32 and not pooled.any()
+
+
 @given(
     st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.data(), st.sampled_from(["p", "c"])
 )
@@ -274,6 +315,26 @@ def test_the_checker_finds_a_wrong_sign() -> None:
 
     with pytest.raises(rnncore.GradientError, match=r"weight\["):
         rnncore.check_gradients(net, loss)
+
+
+def test_the_checker_knows_the_rounding_of_the_loss() -> None:
+    """A softmax over the keys does not depend on their bias: differences are but rounding."""
+    parts = {name: rnncore.Linear(I, H, dtype=np.float64, seed=k) for k, name in enumerate("qk")}
+    net, x = rnncore.Module(children=parts), normal(T, B, I)
+
+    def loss(sign: float = 1.0) -> Any:
+        scores = F.softmax(F.einsum("sbh,tbh->sbt", parts["q"](x), parts["k"](x)))
+        y = squares(F.einsum("sbt,tbi->sbi", scores, x))
+        tape = recording()
+        assert tape is not None
+        return tape.record(y.array, (y,), lambda d: (d * sign,)) * 1e-3  # small ones are seen
+
+    errors = rnncore.check_gradients(net, loss)
+    assert np.abs(net.grads["k.bias"]).max() < 1e-15 < np.abs(net.grads["k.weight"]).max() < 1
+    assert errors["k.bias"] <= 1e-6
+    for factor in (-1.0, 1.001):
+        with pytest.raises(rnncore.GradientError, match=r"q.weight\["):
+            rnncore.check_gradients(net, lambda factor=factor: loss(factor))
 
 
 # Against passes plumbed by hand: the same bits

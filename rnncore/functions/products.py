@@ -116,7 +116,10 @@ def einsum(subscripts: str, *operands: Any) -> Any:
         # Over what stands in this operand alone the derivative is constant.
         ones = np.ones([sizes[letter] for letter in alone], arrays[k].dtype)
         terms = ",".join([out, *(names[j] for j in others), alone]) + "->" + names[k]
-        return np.einsum(terms, d, *(arrays[j] for j in others), ones, optimize=True)
+        dx = np.einsum(terms, d, *(arrays[j] for j in others), ones, optimize=True)
+        # An axis of size 1 may stand beside a longer one of the same letter, in this operand or in
+        # the others.
+        return np.broadcast_to(sum_to(dx, arrays[k]), arrays[k].shape)
 
     def back(d: Any) -> tuple[Any, ...]:
         return tuple(
@@ -151,7 +154,7 @@ def softmax(x: Any, mask: Any = None, axis: int = -1) -> Any:
         if kept.dtype != bool:
             raise TypeError(f"mask: expected booleans, True for what counts, got {kept.dtype}")
     lowest = np.finfo(array.dtype).min
-    largest = np.max(np.where(kept, array, lowest), axis, keepdims=True)
+    largest = np.max(np.where(kept, array, lowest), axis, keepdims=True, initial=-np.inf)
     exps = np.where(kept, np.exp(np.where(kept, array - largest, 0)), 0)
     y = exps / np.maximum(exps.sum(axis, keepdims=True), np.finfo(array.dtype).tiny)
     if tape is None:

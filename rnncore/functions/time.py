@@ -8,7 +8,7 @@ import numpy as np
 
 from rnncore.engine.batch import Batch
 from rnncore.engine.rows import Rows
-from rnncore.functions.products import einsum
+from rnncore.functions.products import einsum, sum
 from rnncore.layers.broadcast import plain
 from rnncore.layers.form import batch_of, check_lengths
 from rnncore.layers.tape import raw, tape_of
@@ -105,7 +105,7 @@ def max_over_time(x: Any, lengths: Any = None) -> Any:
     x, lengths = _by_sequence(x, lengths)
     array, tape = raw(x), tape_of(x)
     if not len(array):
-        return np.zeros(array.shape[1:], array.dtype)
+        return sum(x, 0)
     inside = (np.arange(len(array))[:, None] < lengths)[:, :, None]
     masked = np.where(inside, array, -np.inf)
     step = masked.argmax(0)[None]

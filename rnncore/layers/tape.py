@@ -89,7 +89,9 @@ class Value:
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, Value):
             raise TypeError("division by a value is not recorded; multiply by what you have")
-        return multiply(self, 1.0 / np.asarray(other))
+        inverse = 1.0 / np.asarray(other)
+        # A number of Python's has no dtype of its own, and leaves that of the value.
+        return multiply(self, float(inverse) if type(other) in (int, float) else inverse)
 
     def __getitem__(self, key: Any) -> Any:
         return take(self, key)
