@@ -43,6 +43,7 @@ from rnncore.data.tagged import (
     read_tagged,
 )
 from rnncore.estimators import Tagger
+from rnncore.estimators.by_length import STEPS_PER_BATCH
 from rnncore.models.tagger_network import TaggerNetwork
 from rnncore.training import Trainer, TrainingSettings
 
@@ -56,7 +57,6 @@ BATCH_SIZE, STEPS = 32, 30  # sentences of a batch, and batches of a round
 #: What `rnncore train tags` trains with.
 SETTINGS: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 1e-2, "average": 0.998,
                             "clip_norm": 1.0, "schedule": "constant"}  # fmt: skip
-STEPS_PER_BATCH = 4096  # of tagging, padding counted
 AFTER = "after the step: "
 NO_DROPOUT = {"dropout": 0.0, "word_dropout": 0.0}
 
