@@ -3,14 +3,15 @@
     python -m pip install -r bench/requirements-peers.txt
     python bench/tagger.py --write
 
-The sentences are those of the English Web Treebank, in the folder that the tests take (the variable
-RNNCORE_DATA, or shared/data beside the repository). Both sides start from the same weights, read the
-same batches, and clip and step alike. First a training step without dropout has to give the same
-logits, loss, gradients and weights, and the sentences the same tags. Then the sides take turns, each
-in a process of its own for each number of threads. A training step is all of it: preparing the batch,
-forward, backward, clipping, AdamW, and in rnncore the average of the weights, which `rnncore train
-tags` takes as well. Tagging goes from lists of words to lists of tags. A ratio is the median over
-the rounds, beside its quartiles. `--write` puts the table into docs/tagging.md. Four minutes at most.
+The sentences are those of the English Web Treebank, in the folder that the tests take: that of the
+variable RNNCORE_DATA, or shared/data beside the repository. Both sides start from the same weights,
+read the same batches, clip and step alike. First a training step without dropout has to give the
+same logits, loss, gradients and weights, and the sentences the same tags. Then the sides take
+turns, each in a process of its own for each number of threads. A training step is all of it:
+preparing the batch, forward, backward, clipping, AdamW, and in rnncore the average of the weights,
+which `rnncore train tags` takes as well. Tagging goes from lists of words to lists of tags. A ratio
+is the median over the rounds, beside its quartiles. `--write` puts the table into docs/tagging.md.
+Two minutes on two processors that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,6 @@ class Rnncore:
         self.source = TaggedSource(
             self.words, self.tags, self.vocabularies, batch_size=BATCH_SIZE
         )
-        self.version = rnncore.__version__
         self.begin()
 
     def network(self, **settings: float) -> TaggerNetwork:
@@ -126,9 +127,9 @@ class PyTorch(Rnncore):
     """The same in PyTorch, whose first weights and batches are rnncore's.
 
     Ids are packed before they are looked up, so that there is no padding to compute; the longest
-    sequences stand first; distinct words are spelled once, those of a batch in training, those of
-    all sentences where they are tagged. Of packed sequences and of two padded layers, one of
-    them over reversed sentences, packed ones are the faster; of the optimizers the fused one.
+    sequences stand first; the distinct words of a batch are spelled once. Two padded layers, one of
+    them over reversed sentences, take longer than one of packed ones, and other forms of AdamW
+    longer than the fused one.
     """
 
     name = "PyTorch"
@@ -136,7 +137,7 @@ class PyTorch(Rnncore):
     def begin(self) -> None:
         import torch
 
-        self.torch, self.version = torch, torch.__version__
+        self.torch = torch
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self.model, self.position = self.tagger_of(), 0
         self.optimizer = self.optimizer_of(self.model)
@@ -145,22 +146,21 @@ class PyTorch(Rnncore):
         """Return the network as a module, with the first weights of rnncore's."""
         torch, nn = self.torch, self.torch.nn
         pack, Packed = nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.PackedSequence
-        ours = self.network()
-        s, known = ours.settings, self.vocabularies
-        unknown = known.words.unknown
+        ours, vocabularies = self.network(), self.vocabularies
+        s, unknown = ours.settings, vocabularies.words.unknown
 
         class Model(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.words = nn.Embedding(len(known.words), s["word_size"])
-                self.characters = nn.Embedding(len(known.letters), s["character_size"])
+                self.words = nn.Embedding(len(vocabularies.words), s["word_size"])
+                self.characters = nn.Embedding(len(vocabularies.letters), s["character_size"])
                 self.spelling = nn.LSTM(
                     s["character_size"], s["spelling_size"], bidirectional=True
                 )
                 size = s["word_size"] + 2 * s["spelling_size"]
                 self.context = nn.LSTM(size, s["hidden_size"], bidirectional=True)
                 self.dropout = nn.Dropout(dropout)
-                self.head = nn.Linear(2 * s["hidden_size"], len(known.tags))
+                self.head = nn.Linear(2 * s["hidden_size"], len(vocabularies.tags))
 
             def spell(self, letters: Any, sizes: Any) -> Any:
                 packed = pack(letters, sizes)
@@ -174,7 +174,8 @@ class PyTorch(Rnncore):
                     words = words.masked_fill(drawn, unknown)
                 packed = pack(words, lengths)
                 places = pack(places, lengths).data
-                x = torch.cat([self.words(packed.data), nn.functional.embedding(places, spelled)], 1)
+                known = self.words(packed.data), nn.functional.embedding(places, spelled)
+                x = torch.cat(known, 1)
                 y, _ = self.context(Packed(self.dropout(x), packed.batch_sizes))
                 return self.head(self.dropout(y.data))
 
@@ -270,6 +271,9 @@ class PyTorch(Rnncore):
         return time.perf_counter() - start, found
 
 
+SIDES = {side.name: side for side in (Rnncore, PyTorch)}
+
+
 class Rounds:
     """What one side did in each round, words a second."""
 
@@ -283,9 +287,6 @@ class Rounds:
         words = self.remote.call("words_of", first, steps)
         self.trained.append(words / self.remote.call("train", steps))
         self.tagged.append(self.remote.call("count") / self.remote.call("tag")[0])
-
-
-SIDES = {side.name: side for side in (Rnncore, PyTorch)}
 
 
 def assert_equal(ours: Remote, theirs: Remote) -> None:
@@ -311,8 +312,8 @@ def command_rates(threads: int, rounds: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         side, model = Rnncore(TREEBANK), Path(folder, "model.safetensors")
         side.save(model)
-        command = [sys.executable, "-m", "rnncore.cli", "tag", str(model),
-                   str(TREEBANK / "dev.conllu"), "--output", str(Path(folder, "out.conllu"))]  # fmt: skip
+        files = [str(TREEBANK / "dev.conllu"), "--output", str(Path(folder, "tagged.conllu"))]
+        command = [sys.executable, "-m", "rnncore.cli", "tag", str(model), *files]
         seconds = []
         for _ in range(rounds):
             start = time.perf_counter()
@@ -329,15 +330,15 @@ def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
         for number in range(1 + rounds):  # the first one warms up
             for side in sides:
                 side.take(number * STEPS, STEPS)
-        for what in ("trained", "tagged"):
+        for what, job in (("trained", "training"), ("tagged", "tagging")):
             a, b = (np.array(getattr(side, what)[1:]) for side in sides)
             low, ratio, high = np.percentile(a / b, (25, 50, 75))
-            missed = ", missed" if ratio < AIM else ""
-            yield [what, str(count), rate(a), rate(b),
-                   f"{ratio:.2f}x ({low:.2f} to {high:.2f}){missed}"]  # fmt: skip
+            found = f"{ratio:.2f}x ({low:.2f} to {high:.2f})" + ", missed" * (ratio < AIM)
+            yield [job, str(count), rate(a), rate(b), found]
         for side in sides:
             side.remote.close()
-        yield ["`rnncore tag`, start to end", str(count), rate(command_rates(count, rounds)), "", ""]
+        whole = rate(command_rates(count, rounds))
+        yield ["`rnncore tag`, from its start to the file", str(count), whole, "", ""]
 
 
 def rate(values: Any) -> str:
@@ -347,20 +348,20 @@ def rate(values: Any) -> str:
 
 def page(lines: list[list[str]], rounds: int, minutes: float) -> str:
     """Return the section."""
-    import torch
-
-    head = ["words a second", "threads", "rnncore", "PyTorch", f"ratio, aim {AIM:g}x"]
+    head = ["words a second", "threads", "rnncore", "PyTorch", f"rnncore / PyTorch, aim {AIM:g}x"]
+    build, versions = rnncore.engine.chosen_build()[0], f"rnncore {rnncore.__version__}"
     return f"""## Beside PyTorch
 
-{date.today()}: {processor()}, the engine's `{rnncore.engine.chosen_build()[0]}` build; rnncore
-{rnncore.__version__}, PyTorch {torch.__version__}. Written by `bench/tagger.py` in {minutes:.1f} minutes. The same
-tagger with the default settings on both sides, the same weights and batches of {BATCH_SIZE} sentences, equal logits,
-losses, gradients, steps and tags asserted first; PyTorch with packed sequences, the distinct words of a
-batch spelled once, and its fused AdamW. A training step is all of it, from the numbers of the words to the
-new weights and, in rnncore, their average. Tagging goes from lists of words to lists of tags. Medians
-of {rounds} rounds, in which the sides take turns, and quartiles.
+{date.today()}: {processor()}, the engine's `{build}` build; {versions},
+PyTorch {metadata.version("torch")}. Written by `bench/tagger.py` in {minutes:.1f} minutes.
 
-{table(head, lines)}"""
+The same tagger with the default settings on both sides, from the same weights, on the same batches of
+{BATCH_SIZE} sentences; equal logits, losses, gradients, steps and tags are asserted first. PyTorch has packed
+sequences, spells each distinct word of a batch once, and steps with its fused AdamW. A training step is
+all of it, from the numbers of the words to the new weights and, in rnncore, their average. Tagging goes
+from lists of words to lists of tags. Medians of {rounds} rounds, in which the sides take turns, and quartiles.
+
+{table(head, lines)}"""  # noqa: E501
 
 
 def main() -> None:
@@ -378,7 +379,7 @@ def main() -> None:
         print("  ".join(line), flush=True)
         lines.append(line)
     minutes = (time.perf_counter() - start) / 60
-    print(f"{minutes:.1f} minutes")
+    print(f"{minutes:.1f} minutes; {processor()}")
     if options.write:
         section = page(lines, options.rounds, minutes)
         PAGE.write_text(put_between(PAGE.read_text(), MARKS, section))

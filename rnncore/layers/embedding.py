@@ -99,7 +99,8 @@ class Embedding(Module):
                 f"{array.dtype} of shape {array.shape}; give a row for each token"
             )
         table = cls.__new__(cls)
-        table._begin(*array.shape, check_dtype(array.dtype))
+        count, size = array.shape
+        table._begin(count, size, check_dtype(array.dtype))
         table._params["weight"][...] = array
         if freeze:
             table.freeze()
