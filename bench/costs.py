@@ -3,14 +3,16 @@
     python bench/costs.py --output costs.json
 
 Padding against the same steps packed tight, `record` against `forward`, a memory budget against
-keeping everything, denormal numbers against ordinary ones. The two sides take turns; a ratio is the
-median over the rounds. It is asserted first that both compute the same numbers, where they should.
+keeping everything, denormal numbers against ordinary ones, a tape against passes handed on by hand.
+The two sides take turns; a ratio is the median over the rounds. It is asserted first that both
+compute the same numbers, where they should.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rnncore
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import plumbed
 
 Array = np.ndarray
 SECONDS = 2.0
@@ -124,6 +129,27 @@ def linear() -> Iterator[Cost]:
         )  # fmt: skip
 
 
+def tape() -> Iterator[Cost]:
+    """Yield the tagger's training step, the optimizer's left out, as its model does it."""
+    network, batch = plumbed.tagger()
+
+    def by_tape() -> float:
+        network.weights_changed()
+        loss, _ = network.forward(*batch, None)
+        network.backward(accumulate=False)
+        return loss
+
+    def by_hand() -> float:
+        network.weights_changed()
+        return plumbed.training_step(network, *batch)
+
+    random = network.generator.bit_generator.state
+    loss, gradients = by_tape(), network.flat_grads.copy()
+    network.generator.bit_generator.state = random
+    assert by_hand() == loss and np.array_equal(network.flat_grads, gradients)
+    yield Cost("tagger's training step on the tape / hand-plumbed", 1.05, by_tape, by_hand)
+
+
 def seconds_of(run: Callable[[], object], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
@@ -136,7 +162,7 @@ def measure(threads: list[int], seconds: float = SECONDS) -> list[dict[str, Any]
     before, rows = rnncore.get_num_threads(), []
     for count in threads:
         rnncore.set_num_threads(count)
-        for cost in (*ragged(), *dense(), *linear()):
+        for cost in (*ragged(), *dense(), *linear(), *tape()):
             cost.feature(), cost.plain()
             once = seconds_of(cost.plain, 1)
             calls = max(1, int(5e-3 / once))

@@ -102,23 +102,21 @@ cdef inline void copy_to_panels(real* data, const Rows* x, ptrdiff_t first, ptrd
     cdef ptrdiff_t columns = x.parts * x.depth
     cdef Panels panels = row_panels(data, columns, chunk)
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
-    cdef ptrdiff_t panel, row, j, column, width, whole
+    cdef ptrdiff_t panel, row, j, part, begin, width, filled, run
     cdef const real* source
     cdef real* out
     for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
         width = panel_width(&panels, panel * PANEL)
-        whole = 0       # columns that stand side by side in x, in vectors
-        if x.parts == 1:
-            whole = min(width, (columns - panel * PANEL) // LANES * LANES)
+        filled = min(width, columns - panel * PANEL)
         out = panel_at(&panels, panel * PANEL) + at * width
         for row in range(rows):
             source = x.data + (first + row) * x.stride
-            for j in range(whole // LANES):
-                store(out + j * LANES, load(source + panel * PANEL + j * LANES))
-            for j in range(whole, width):
-                column = panel * PANEL + j
-                out[j] = 0 if column >= columns else (
-                    source[column // x.depth * x.part_stride + column % x.depth])
+            part, begin, j = panel * PANEL // x.depth, panel * PANEL % x.depth, 0
+            while j < filled:       # columns that stand side by side in x
+                run = min(filled - j, x.depth - begin)
+                memcpy(out + j, source + part * x.part_stride + begin, run * sizeof(real))
+                part, begin, j = part + 1, 0, j + run
+            memset(out + filled, 0, (width - filled) * sizeof(real))
             out += width
 
 

@@ -83,6 +83,11 @@ MAKING = {
     "linear negative": Wrong(ValueError, lambda: rnncore.Linear(3, -1), "out_features", "-1"),
     "linear overflows": Wrong(ValueError, lambda: rnncore.Linear(2**33, 2**33), "features"),
     "embedding zero": Wrong(ValueError, lambda: rnncore.Embedding(0, 3), "num_embeddings", "0"),
+    "vectors of integers": Wrong(
+        TypeError, lambda: rnncore.Embedding.from_pretrained(np.ones((3, 2), int)), "vectors",
+        "int64"),
+    "vectors of one axis": Wrong(
+        TypeError, lambda: rnncore.Embedding.from_pretrained(np.ones(3)), "vectors", "(3,)"),
     "embedding overflows": Wrong(ValueError, lambda: rnncore.Embedding(2**33, 2**33), "embedding"),
     "dropout layer": Wrong(ValueError, lambda: rnncore.Dropout(1.0), "p: dropout", "1.0"),
 }  # fmt: skip

@@ -277,6 +277,17 @@ def test_gradients_of_linear_and_embedding_add_up(rows: int) -> None:
             module.backward(dy, accumulate=1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_table_of_given_vectors(dtype: type) -> None:
+    vectors = np.random.default_rng(0).standard_normal((6, 3)).astype(dtype)
+    before = vectors.copy()
+    table = rnncore.Embedding.from_pretrained(vectors.T.copy().T)  # in any order of memory
+    vectors[...] = 0.0  # its own copy
+    assert table.dtype == dtype and table.frozen and (table.num_embeddings, 3) == before.shape
+    np.testing.assert_array_equal(table(np.arange(6)), before)
+    assert not rnncore.Embedding.from_pretrained(before, freeze=False).frozen
+
+
 def test_results_are_the_callers_own() -> None:
     case = Case("lstm", 5, 3, 4, 6, 2, True)
     layer, given = make_layer(case), make_given(case)

@@ -75,6 +75,21 @@ def test_probabilities() -> None:
         np.testing.assert_allclose(tagger.predict_proba([sentence])[0], array, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("spelling", ["characters", "none"])
+def test_tagging_gives_the_bits_of_training(spelling: str) -> None:
+    # Without a tape equal words are projected once; on it each word by itself.
+    sentences, tags = made_up(12)
+    sentences[3] = ["a"]
+    tags[3] = ["DET"]
+    model = TaggerNetwork(TaggerVocabularies.of(sentences, tags), hidden_size=20, dropout=0.0,
+                          word_dropout=0.0, spelling=spelling, seed=0)  # fmt: skip
+    sentences[5] = ["Duck", "the", "the", "stranger"]  # an unknown form, a word twice
+    batch = Sentences(sentences, model.vocabularies).batch(np.array([5, 3, 8, 5]))
+    with rnncore.Tape():
+        wanted = model.logits(batch).array.array()
+    np.testing.assert_array_equal(model.logits(batch).array(), wanted)
+
+
 def test_the_gradients_of_the_whole() -> None:
     sentences, tags = made_up(5)
     model = TaggerNetwork(TaggerVocabularies.of(sentences, tags), hidden_size=3, word_size=4,

@@ -79,9 +79,12 @@ def fields_of(line: str, columns: int, fail: Fail) -> list[str]:
         if " " in line:
             fail("expected one word, or a word, a tab and its tag, got spaces; separate with a tab")
         return fields
-    for column, field in enumerate(fields, 1):
-        if not field.strip(" "):
-            fail(f"expected something in column {column}, got nothing; write _ where nothing is")
+    if " " in line or not all(fields):
+        for column, field in enumerate(fields, 1):
+            if is_blank(field):
+                fail(
+                    f"expected something in column {column}, got nothing; write _ where nothing is"
+                )
     tag = fields[TAG_COLUMN[columns]]
     if tag.split() != [tag]:
         fail(f"expected a tag without white space, got {tag!r}; mend the line")

@@ -131,11 +131,12 @@ class Sentence:
         for line in lines_of(self.text):
             bare = line.rstrip("\r\n")
             if is_word(bare, columns):
-                fields = bare.split("\t")
                 if columns == PLAIN:
-                    fields.append(next(rest))
-                else:
-                    fields[TAG_COLUMN[columns]] = next(rest)
+                    fields = [bare, next(rest)]
+                else:  # what stands behind the tag may stay in one piece
+                    column = TAG_COLUMN[columns]
+                    fields = bare.split("\t", column + 1)
+                    fields[column] = next(rest)
                 line = "\t".join(fields) + line[len(bare) :]
             lines.append(line)
         form = self.form._replace(columns=TAGGED if columns == PLAIN else columns)

@@ -69,15 +69,12 @@ class WordTable:
     """
 
     def __init__(self, sentences: Iterable[Sequence[str]], characters: Vocabulary) -> None:
-        numbers: dict[str, int] = {}
-        places: list[int] = []
-        lengths: list[int] = []
-        for words in sentences:
-            listed = check_words("sentences", words)
-            places += [numbers.setdefault(word, len(numbers)) for word in listed]
-            lengths.append(len(listed))
-        self.words = list(numbers)
-        self.sentences = Ragged(np.array(places, np.intp), lengths)
+        listed = [check_words("sentences", words) for words in sentences]
+        every = [word for words in listed for word in words]
+        self.words = list(dict.fromkeys(every))
+        numbers = {word: number for number, word in enumerate(self.words)}
+        places = np.fromiter(map(numbers.__getitem__, every), np.intp, len(every))
+        self.sentences = Ragged(places, [len(words) for words in listed])
         self.characters = characters_of(self.words, characters)
 
     def batch(self, indices: ArrayLike) -> BatchWords:

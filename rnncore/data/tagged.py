@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.data.conllu import read_conllu
+from rnncore.data.ragged import Ragged
 from rnncore.data.sequence_source import SequenceSettings, SequenceSource
 from rnncore.data.spelling import WordTable
 from rnncore.data.vocabulary import Vocabulary
@@ -77,8 +78,9 @@ class Sentences:
     """
 
     def __init__(self, sentences: Words, vocabularies: TaggerVocabularies) -> None:
-        self._words = vocabularies.words.encode_all(sentences)
         self._table = WordTable(sentences, vocabularies.letters)
+        numbers, places = vocabularies.words.encode(self._table.words), self._table.sentences
+        self._words = Ragged(numbers[places.values], places.lengths)
         self.lengths = self._words.lengths
 
     def batch(self, indices: NDArray[np.intp]) -> TaggedBatch:

@@ -196,7 +196,10 @@ def check_words(name: str, words: Iterable[str]) -> Sequence[str]:
             listed = list(words)
         except TypeError:
             listed = None
-    if listed is None or not all(isinstance(word, str) for word in listed):
+    # The types first: that takes a third of the time, and a subclass of str is rare.
+    if listed is None or not (
+        set(map(type, listed)) <= {str} or all(isinstance(word, str) for word in listed)
+    ):
         strange = [] if listed is None else [word for word in listed if not isinstance(word, str)]
         got = f"a {type(strange[0]).__name__} among them" if strange else type(words).__name__
         raise TypeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -57,12 +57,54 @@ class Embedding(Module):
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
-        self.num_embeddings = check_size("num_embeddings", num_embeddings)
-        self.embedding_dim = check_size("embedding_dim", embedding_dim)
-        check_weights("num_embeddings, embedding_dim", self.num_embeddings, self.embedding_dim)
-        shape = (self.num_embeddings, self.embedding_dim)
-        super().__init__({"weight": shape}, dtype=check_dtype(dtype))
-        self._params["weight"][...] = check_seed(seed).standard_normal(shape)
+        self._begin(
+            check_size("num_embeddings", num_embeddings),
+            check_size("embedding_dim", embedding_dim), check_dtype(dtype),
+        )  # fmt: skip
+        weight = self._params["weight"]
+        weight[...] = check_seed(seed).standard_normal(weight.shape)
+
+    def _begin(self, count: int, size: int, dtype: np.dtype) -> None:
+        check_weights("num_embeddings, embedding_dim", count, size)
+        self.num_embeddings, self.embedding_dim = count, size
+        super().__init__({"weight": (count, size)}, dtype=dtype)
+
+    @classmethod
+    def from_pretrained(cls, vectors: Any, *, freeze: bool = True) -> Self:
+        """Return a table of vectors that there are already.
+
+        Parameters
+        ----------
+        vectors
+            (num_embeddings, embedding_dim) numbers, float32 or float64; copied.
+        freeze
+            Whether it stays as it is; `unfreeze` lets it learn.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the vectors are no such array.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore
+        >>> table = rnncore.Embedding.from_pretrained(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> table([1, 1, 0]).tolist(), table.frozen
+        ([[3.0, 4.0], [3.0, 4.0], [1.0, 2.0]], True)
+        """
+        array, freeze = as_array("vectors", vectors), check_flag("freeze", freeze)
+        if array.dtype.kind != "f" or array.ndim != 2 or not array.size:
+            raise TypeError(
+                "vectors: expected floating-point numbers (num_embeddings, embedding_dim), got "
+                f"{array.dtype} of shape {array.shape}; give a row for each token"
+            )
+        table = cls.__new__(cls)
+        count, size = array.shape
+        table._begin(count, size, check_dtype(array.dtype))
+        table._params["weight"][...] = array
+        if freeze:
+            table.freeze()
+        return table
 
     def _sizes_shown(self) -> list[str]:
         return [str(self.num_embeddings), str(self.embedding_dim)]

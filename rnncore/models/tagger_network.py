@@ -122,24 +122,34 @@ class TaggerNetwork(TapedModel):
             if self.spelling is not None:
                 params["characters.weight"] *= np.float32(0.3)
 
-    def vectors(self, batch: TaggedBatch) -> Any:
-        """Return rows of what is known of each word by itself."""
-        words, lengths = batch.words, batch.lengths
-        if recording() is not None:
-            unknown = self.vocabularies.words.unknown
-            drawn = self.generator.random(words.shape) < self.settings["word_dropout"]
-            words = np.where(drawn, unknown or 0, words)
-        x = self.words(words, lengths)
-        if self.spelling is not None:
-            _, last = self.spelling(self.characters(batch.letters, batch.sizes), rows=True)
-            h = last[0] if isinstance(last, tuple) else last
-            spelled = F.concatenate([h[0], h[1]])
-            x = F.concatenate([x, F.gather(spelled, batch.spelled, lengths)])
-        return x
+    def vectors(self, batch: TaggedBatch) -> NDArray[Any]:
+        """Return what is known of each of the distinct words by itself, (U, features)."""
+        inside = np.arange(len(batch.words))[:, None] < batch.lengths
+        numbers = np.zeros(len(batch.sizes), np.intp)
+        numbers[batch.spelled[inside]] = batch.words[inside]
+        x: NDArray[Any] = self.words(numbers)
+        return x if self.spelling is None else F.concatenate([x, self._spelled(batch)])
+
+    def _spelled(self, batch: TaggedBatch) -> Any:
+        _, last = self.spelling(
+            batch.letters, lengths=batch.sizes, embedding=self.characters, rows=True
+        )
+        h = last[0] if isinstance(last, tuple) else last
+        return F.concatenate([h[0], h[1]])
 
     def logits(self, batch: TaggedBatch) -> Any:
         """Return rows of one number a tag for each word; a value while a tape is open."""
-        y, _ = self.context(self.dropout(self.vectors(batch)), rows=True)
+        words, lengths = batch.words, batch.lengths
+        if recording() is None:  # without dropout equal words are projected once
+            table = layers.Embedding.from_pretrained(self.vectors(batch))
+            y, _ = self.context(batch.spelled, lengths=lengths, embedding=table, rows=True)
+            return self.head(y)
+        unknown = self.vocabularies.words.unknown
+        drawn = self.generator.random(words.shape) < self.settings["word_dropout"]
+        x = self.words(np.where(drawn, unknown or 0, words), lengths)
+        if self.spelling is not None:
+            x = F.concatenate([x, F.gather(self._spelled(batch), batch.spelled, lengths)])
+        y, _ = self.context(self.dropout(x), rows=True)
         return self.head(self.dropout(y))
 
     def loss(self, *batch: Any) -> Value:

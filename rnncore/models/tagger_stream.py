@@ -54,7 +54,7 @@ class TaggerStream:
         if not len(words):
             return np.zeros((0, len(network.vocabularies.tags)), network.dtype)
         batch = Sentences([words], network.vocabularies).batch(np.array([0]))
-        y = self._context.process(network.vectors(batch).array())
+        y = self._context.process(network.vectors(batch)[batch.spelled[:, 0]])
         probabilities: NDArray[Any] = F.softmax(self._head(y))
         return probabilities
 
