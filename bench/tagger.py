@@ -333,7 +333,7 @@ def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
         for what, job in (("trained", "training"), ("tagged", "tagging")):
             a, b = (np.array(getattr(side, what)[1:]) for side in sides)
             low, ratio, high = np.percentile(a / b, (25, 50, 75))
-            found = f"{ratio:.2f}x ({low:.2f} to {high:.2f})" + ", missed" * (ratio < AIM)
+            found = f"{ratio:.2f}x ({low:.2f} to {high:.2f})" + ", missed" * bool(ratio < AIM)
             yield [job, str(count), rate(a), rate(b), found]
         for side in sides:
             side.remote.close()
