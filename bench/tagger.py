@@ -11,7 +11,7 @@ turns, each in a process of its own for each number of threads. A training step 
 preparing the batch, forward, backward, clipping, AdamW, and in rnncore the average of the weights,
 which `rnncore train tags` takes as well. Tagging goes from lists of words to lists of tags. A ratio
 is the median over the rounds, beside its quartiles. `--write` puts the table into docs/tagging.md.
-Two minutes on two processors that have nothing else to do.
+Three minutes on two processors that have nothing else to do.
 """
 
 from __future__ import annotations
