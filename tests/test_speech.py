@@ -110,7 +110,8 @@ def test_noise_is_as_loud_as_asked() -> None:
 def source(known: bool = True, **changed: Any) -> UtteranceSource:
     settings = UtteranceSettings(**{"batch_size": 4, "longest": 3, **changed})
     vocabulary = WordVocabulary([PITCHES], unknown=False)
-    return UtteranceSource(made_up(), vocabulary, SOUND, settings, known, made_up(2, seed=1))
+    held_out = made_up(2, seed=1)
+    return UtteranceSource(made_up(), vocabulary, SOUND, settings, known, held_out=held_out)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -154,7 +155,7 @@ def test_the_fingerprint_tells_recordings_apart() -> None:
     assert len(found) == 4 and fingerprint(made_up()) in found
 
 
-def test_loudness_does_not_count_where_boundaries_are_known() -> None:
+def test_loudness_does_not_count_where_all_is_there() -> None:
     pieces = [np.float32(one) for one in (tone("low"), tone("high"))]
     for factor in (0.1, 5.0):
         louder = [np.float32(factor) * one for one in pieces]
@@ -177,7 +178,7 @@ def test_settings_of_utterances() -> None:
     digits = Recordings([tone("low", k) for k in range(10)], list("0123456789"))
     vocabulary = WordVocabulary([digits.words], unknown=False)
     settings = UtteranceSettings(strings="numbers", batch_size=5)
-    *_, targets = Utterances(digits, vocabulary, SOUND, settings, True, False).batch(0)
+    *_, targets = Utterances(digits, vocabulary, SOUND, settings, True, training=False).batch(0)
     assert (targets >= 0).sum(0).min() >= 3 and targets.shape[1] == 5
 
 

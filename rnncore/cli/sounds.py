@@ -68,10 +68,11 @@ def train_sounds(ctx: click.Context, source: Path, held_out: str | None, **optio
     recordings, others = _split(read_recordings(source, sound.rate), held_out)
     words = WordVocabulary([recordings.words], unknown=False)
     made = TranscriberSettings(**values_of(TranscriberSettings, options))
-    known = (made.boundaries if model is None else model.settings["boundaries"]) == "known"
+    form = made if model is None else model
     data = UtteranceSource(
-        recordings, words if model is None else model.vocabulary, sound, cut, known, others
-    )
+        recordings, words if model is None else model.vocabulary, sound, cut, form.known,
+        form.whole, others,
+    )  # fmt: skip
     if model is None:
         model = TranscriberNetwork(words, sound, data.inputs(), made, seed=options["seed"])
     trainer = Trainer(model, data, settings, folder)

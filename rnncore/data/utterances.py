@@ -19,7 +19,7 @@ from rnncore.data.words import WordVocabulary
 from rnncore.settings import Choice, Positive, Share, Whole, check_settings, setting
 
 PAUSE = 0.2  # the longest before, between and after words whose boundaries nobody knows, in seconds
-LEVEL = 0.05  # the root mean square that utterances are brought to where boundaries are known
+LEVEL = 0.05  # the root mean square that whole utterances are brought to
 CLEAN = 0.2  # the share of utterances of training without noise
 ALONE = 0.2  # the share of utterances of training that are one word
 LOUDER = 10.0  # decibels: how much louder or softer training makes an utterance
@@ -161,6 +161,8 @@ class Utterances:
     settings
     known
         Whether the boundaries of words are.
+    whole
+        Whether all of an utterance is there when it is read: see `frames_of`.
     training
         Whether voices, tempo and loudness vary, and some words come alone.
     """
@@ -172,6 +174,7 @@ class Utterances:
         sound: SoundSettings,
         settings: UtteranceSettings,
         known: bool,
+        whole: bool = True,
         training: bool = True,
     ) -> None:
         vocabulary.encode(recordings.words)
@@ -183,7 +186,7 @@ class Utterances:
             )
         self.recordings, self.vocabulary = recordings, vocabulary
         self.sound, self.utterance_settings = sound, settings
-        self._known, self._training = known, training
+        self._known, self._whole, self._training = known, whole, training
         self.per_epoch = -(-len(recordings) // settings.batch_size)
 
     def batch(self, number: int) -> tuple[Any, ...]:
@@ -223,7 +226,7 @@ class Utterances:
             warp = round(1 + s.variation * rng.uniform(-1, 1), 2)
             hop = max(1, round(hop * (1 + min(0.9, 2 * s.variation) * rng.uniform(-1, 1))))
             louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
-        return frames_of([louder * one for one in pieces], self.sound, self._known, warp, hop)
+        return frames_of([louder * one for one in pieces], self.sound, self._whole, warp, hop)
 
     def inputs(self) -> Numbers:
         """Return how the features of the first utterances are standardised."""
@@ -241,14 +244,14 @@ class Utterances:
 def frames_of(
     pieces: Sequence[NDArray[np.float32]],
     sound: SoundSettings,
-    known: bool,
+    whole: bool,
     warp: float = 1.0,
     hop: int | None = None,
 ) -> list[NDArray[np.float32]]:
     """Return the features (T, F) of each piece of an utterance.
 
-    Boundaries known, all of it is there, and it is brought to one loudness; unknown, it may still
-    be going on, and stays as it is.
+    If the whole of it is there, it is brought to one loudness. If it may still be going on, as in a
+    stream, it stays as it is.
 
     Parameters
     ----------
@@ -256,9 +259,9 @@ def frames_of(
         Samples (N,) each.
     sound, warp, hop
         See `SoundSettings.features_of`.
-    known
+    whole
     """
-    if known:
+    if whole:
         power = np.mean(np.square(np.concatenate(pieces)))
         factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
         pieces = [factor * one for one in pieces]
@@ -278,7 +281,7 @@ class UtteranceSource(Utterances):
 
     Parameters
     ----------
-    recordings, vocabulary, sound, settings, known
+    recordings, vocabulary, sound, settings, known, whole
         See `Utterances`.
     held_out
         Recordings that the utterances of validations are built of, voices as they are.
@@ -291,12 +294,15 @@ class UtteranceSource(Utterances):
         sound: SoundSettings,
         settings: UtteranceSettings,
         known: bool,
+        whole: bool = True,
         held_out: Recordings | None = None,
     ) -> None:
-        super().__init__(recordings, vocabulary, sound, settings, known)
+        super().__init__(recordings, vocabulary, sound, settings, known, whole)
         self.held_out: Utterances | None = None
         if held_out is not None:
-            self.held_out = Utterances(held_out, vocabulary, sound, settings, known, False)
+            self.held_out = Utterances(
+                held_out, vocabulary, sound, settings, known, whole, training=False
+            )
         self.item, self.items_per_batch = "utterances", min(settings.batch_size, len(recordings))
 
     @property

@@ -146,7 +146,7 @@ validation_fraction, folder, verbose, seed
             recordings, held_out = recordings.take(kept), recordings.take(others)
         source = UtteranceSource(
             recordings, WordVocabulary([recordings.words], unknown=False), sound, utterances,
-            settings.boundaries == "known", held_out,
+            settings.known, settings.whole, held_out,
         )  # fmt: skip
         network = TranscriberNetwork(
             source.vocabulary, sound, source.inputs(), settings, seed=self.seed
@@ -191,7 +191,7 @@ validation_fraction, folder, verbose, seed
         pieces = [self._pieces(utterance) for utterance in X]
         for first in range(0, len(pieces), UTTERANCES_PER_BATCH):
             some = [
-                frames_of(one, network.sound, network.known)
+                frames_of(one, network.sound, network.whole)
                 for one in pieces[first : first + UTTERANCES_PER_BATCH]
             ]
             if network.known:

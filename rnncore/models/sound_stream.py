@@ -45,7 +45,7 @@ class SoundStream:
     """
 
     def __init__(self, network: TranscriberNetwork) -> None:
-        if network.known or network.settings["directions"] == "both":
+        if network.whole:
             got = "known boundaries" if network.known else "both directions"
             raise ValueError(
                 "stream: expected a network that reads forward and finds the boundaries of words, "

@@ -42,6 +42,16 @@ class TranscriberSettings:
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def known(self) -> bool:
+        """Whether the boundaries of words are."""
+        return self.boundaries == "known"
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of an utterance must be there before a word is found."""
+        return self.known or self.directions == "both"
+
 
 class TranscriberNetwork(TapedModel):
     """Says which words sound is.
@@ -115,7 +125,7 @@ class TranscriberNetwork(TapedModel):
         self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": s.dtype, "seed": self.generator}
         more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
-        both, self.known = s.directions == "both", s.boundaries == "known"
+        both, self.known, self.whole = s.directions == "both", s.known, s.whole
         self.frames = CELLS[s.cell](
             sound.size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
             dropout=s.dropout if s.num_layers > 1 else 0.0, **common, **more,
