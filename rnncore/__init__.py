@@ -77,8 +77,8 @@ __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
     "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
     "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape",
-    "Value", "WordTranscriber", "__version__", "binary_cross_entropy_with_logits", "check_gradients",
-    "clip_grad_norm", "count_stalls", "cross_entropy", "ctc_loss", "functions",
+    "Value", "WordTranscriber", "__version__", "binary_cross_entropy_with_logits",
+    "check_gradients", "clip_grad_norm", "count_stalls", "cross_entropy", "ctc_loss", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
     "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip

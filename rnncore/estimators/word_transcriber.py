@@ -25,7 +25,6 @@ from rnncore.data.utterances import (
 from rnncore.data.words import WordVocabulary
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.alignments import beam_search, best_path
-from rnncore.models.sound_stream import SoundStream
 from rnncore.models.transcriber_network import TranscriberNetwork, TranscriberSettings
 from rnncore.training import Callback
 
@@ -260,19 +259,6 @@ validation_fraction, folder, verbose, seed
         count = check_size("y", sum(map(len, truth)))
         wrong = map(edit_distance, self.predict(X), truth)
         return 1 - sum(wrong) / count
-
-    def stream(self) -> SoundStream:
-        """Return a stream, fed blocks of sound as they come in; see `SoundStream`.
-
-        Raises
-        ------
-        ValueError
-            If the network reads both ways or needs boundaries.
-        NotFittedError
-            Before `fit`.
-        """
-        stream: SoundStream = self._network().stream()
-        return stream
 
 
 def _is_path(value: Any) -> bool:
