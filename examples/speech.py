@@ -29,7 +29,8 @@ def main(folder: Path, picture: Path | None = None) -> None:
     noisy = [[spoken(test, words, rng, 10 ** (-level / 20)) for words in y] for level in LEVELS]
     words, clean, wrong = sum(y, []), [], []  # noqa: RUF017
     for seed in SEEDS:
-        transcriber = WordTranscriber(strings="numbers", average=0.998, seed=seed).fit(train)
+        transcriber = WordTranscriber(strings="numbers", average=0.998, epochs=10, seed=seed)
+        transcriber.fit(train)
         clean.append(f"{100 * transcriber.score(test.samples, test.words):.2f}")
         alone = [transcriber.score([word for one in X for word in one], words) for X in noisy]
         wrong.append([alone, [transcriber.score(X, y) for X in noisy]])

@@ -45,7 +45,7 @@ class WordTranscriber(Estimator):
         "unknown": it is one recording, and the network finds out how many words there are.
     hidden_size, num_layers, context_size, cell, directions, dropout, dtype
         See `TranscriberNetwork`.
-    rate, features, bands
+    rate, features, bands, normalize
         How sound is read: see `SoundSettings`.
     strings, longest, noise, variation
         How utterances are built: see `UtteranceSettings`.
@@ -67,17 +67,16 @@ validation_fraction, folder, verbose, seed
 
     Examples
     --------
-    Two words, a high and a low tone:
+    Two words, a tone that rises and one that falls:
 
     >>> import numpy as np
     >>> from rnncore.estimators import WordTranscriber
-    >>> t = np.arange(800) / 8000
-    >>> tones = {"low": 200 * t, "high": 900 * t}
-    >>> sounds = {word: np.sin(2 * np.pi * cycles) for word, cycles in tones.items()}
-    >>> X, y = [sounds[word] for word in ("low", "high") * 8], ["low", "high"] * 8
-    >>> transcriber = WordTranscriber(hidden_size=8, context_size=8, bands=10, epochs=20, dropout=0)
-    >>> transcriber.fit(X, y).predict([[sounds["high"], sounds["low"]], sounds["low"]])
-    [['high', 'low'], ['low']]
+    >>> rising = np.sin(np.cumsum(np.linspace(0.2, 0.8, 1000)))
+    >>> falling = rising[::-1]
+    >>> transcriber = WordTranscriber(hidden_size=16, bands=20, epochs=30, learning_rate=0.02)
+    >>> transcriber = transcriber.fit([rising, falling] * 8, ["up", "down"] * 8)
+    >>> transcriber.predict([[falling, rising], rising])
+    [['down', 'up'], ['up']]
     """
 
     network_class = TranscriberNetwork
@@ -93,6 +92,7 @@ validation_fraction, folder, verbose, seed
     rate: int = 8000
     features: str = "log-mel"
     bands: int = 40
+    normalize: str = "loudness"
     strings: str = "random"
     longest: int = 5
     noise: float = 1.0
