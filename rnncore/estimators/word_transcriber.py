@@ -186,6 +186,8 @@ validation_fraction, folder, verbose, seed
         Boundaries unknown: (frames, 1 + K), the first the blank's.
         """
         network = self._network()
+        if _is_path(X) or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype != object):
+            raise TypeError("X: expected a list of utterances, got one; give [X]")
         found: list[NDArray[Any]] = []
         pieces = [self._pieces(utterance) for utterance in X]
         for first in range(0, len(pieces), UTTERANCES_PER_BATCH):
