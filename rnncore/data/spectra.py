@@ -41,10 +41,6 @@ class SoundSettings:
     features
     bands
         Of the mel scale.
-    normalize
-        "loudness": utterances that are there as a whole are brought to one loudness; "mean": the
-        mean of each feature over all of it is taken away as well, which is what microphone, room
-        and voice add to all frames alike. Then a word alone has to change in itself to be known.
 
     Raises
     ------
@@ -63,9 +59,6 @@ class SoundSettings:
         "log-mel", Choice(("log-mel", "mfcc")), "What a frame is to the network.", fixed=True
     )
     bands: int = setting(40, Whole(), "Of the mel scale.", fixed=True)
-    normalize: str = setting(
-        "loudness", Choice(("loudness", "mean")), "What is taken off whole utterances.", fixed=True
-    )
 
     def __post_init__(self) -> None:
         check_settings(self)

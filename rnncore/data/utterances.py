@@ -250,8 +250,8 @@ def frames_of(
 ) -> list[NDArray[np.float32]]:
     """Return the features (T, F) of each piece of an utterance.
 
-    If the whole of it is there, it is normalised as `sound` says. If it may still be going on, as
-    in a stream, it stays as it is.
+    If the whole of it is there, it is brought to one loudness. If it may still be going on, as in a
+    stream, it stays as it is.
 
     Parameters
     ----------
@@ -261,15 +261,11 @@ def frames_of(
         See `SoundSettings.features_of`.
     whole
     """
-    if not whole:
-        return [sound.features_of(one, warp, hop) for one in pieces]
-    power = np.mean(np.square(np.concatenate(pieces)))
-    factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
-    frames = [sound.features_of(factor * one, warp, hop) for one in pieces]
-    if sound.normalize == "loudness":
-        return frames
-    mean = np.concatenate(frames).mean(0)
-    return [one - mean for one in frames]
+    if whole:
+        power = np.mean(np.square(np.concatenate(pieces)))
+        factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
+        pieces = [factor * one for one in pieces]
+    return [sound.features_of(one, warp, hop) for one in pieces]
 
 
 def known_batch(pieces: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], ...]:

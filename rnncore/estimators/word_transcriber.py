@@ -45,7 +45,7 @@ class WordTranscriber(Estimator):
         "unknown": it is one recording, and the network finds out how many words there are.
     hidden_size, num_layers, context_size, cell, directions, dropout, dtype
         See `TranscriberNetwork`.
-    rate, features, bands, normalize
+    rate, features, bands
         How sound is read: see `SoundSettings`.
     strings, longest, noise, variation
         How utterances are built: see `UtteranceSettings`.
@@ -92,7 +92,6 @@ validation_fraction, folder, verbose, seed
     rate: int = 8000
     features: str = "log-mel"
     bands: int = 40
-    normalize: str = "loudness"
     strings: str = "random"
     longest: int = 5
     noise: float = 1.0
