@@ -33,11 +33,10 @@ def main(folder: Path) -> None:
     print("|---|---:|---:|")
     for directions, size in (("both", 128), ("forward", 192)):
         transcriber = WordTranscriber(
-            boundaries="unknown", directions=directions, hidden_size=size, noise=0.3, average=0.998
-        ).fit(train)
-        wrong = [
-            100 - 100 * transcriber.set_params(beam=beam).score(X, y) for beam in (1, 8)
-        ]
+            boundaries="unknown", directions=directions, hidden_size=size, noise=0.3, average=0.998,
+            epochs=12,
+        ).fit(train)  # fmt: skip
+        wrong = [100 - 100 * transcriber.set_params(beam=beam).score(X, y) for beam in (1, 8)]
         print(f"| {directions} | {wrong[0]:.2f} | {wrong[1]:.2f} |", flush=True)
     whole, block = transcriber.set_params(beam=1).predict(X), RATE // 50
     stream, start, same = transcriber.stream(), time.perf_counter(), 0
