@@ -33,6 +33,12 @@ class Result(NamedTuple):
 
 
 RESULTS = {
+    "speech": Result("Speech: what the rest of an utterance is worth in noise",
+                     "python examples/speech.py {data}/speech/fsdd docs/speech-noise.png"),
+    "speakers": Result("Speech: speakers never heard in training",
+                       "python examples/speech_speakers.py {data}/speech/fsdd"),
+    "strings": Result("Speech: strings of digits without boundaries, and as a stream",
+                      "python examples/speech_strings.py {data}/speech/fsdd"),
     "tagging": Result("Parts of speech: what each part is worth",
                       "python examples/tagging_table.py {data}/tagging/ud-english-ewt"),
 }  # fmt: skip

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from rnncore import WordTranscriber
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SENTENCES = [
@@ -73,3 +76,36 @@ def test_results_replace_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     text = page.read_text()
     assert text.count("found a folder") == 1 and text.index("new") < text.index("Result two")
     assert text.startswith("# Results\n\n<!-- one -->\nnew\n<!-- /one -->\n")
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for digit in range(10):
+        for take in (0, 7, 8):
+            for speaker in ("ann", "bob"):
+                steps = np.arange(1000 + 50 * take)
+                tone = 0.1 * np.sin(2 * np.pi * (200 + 300 * digit) * steps / 8000)
+                soundfile.write(folder / f"{digit}_{speaker}_{take}.wav", tone, 8000)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["speech", "speech_speakers", "speech_strings"])
+def test_speech(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                capsys: pytest.CaptureFixture[str], name: str) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = __import__(name)
+    few = {"epochs": 0.5, "hidden_size": 8}
+    monkeypatch.setattr(example, "WordTranscriber", lambda **has: WordTranscriber(**(has | few)))
+    monkeypatch.setattr(example, "STRINGS", 6, raising=False)
+    picture = [tmp_path / "noise.png"] if name == "speech" else []
+    example.main(digits, *picture)
+    said = capsys.readouterr().out
+    rows = {"speech": 8, "speech_speakers": 3, "speech_strings": 2}[name]
+    assert said.partition("|---")[2].count("\n| ") == rows
+    if picture:
+        assert picture[0].read_bytes().startswith(b"\x89PNG") and "seeds 0, 1, 2" in said
+    if name == "speech_strings":
+        assert "the same as the whole of 6 of 6 strings" in said

@@ -14,7 +14,8 @@ from conftest import BUILDS
 import rnncore
 from rnncore import engine
 
-HEAVY = ("torch", "matplotlib", "click", "tqdm", "safetensors", "numba", "scipy", "setuptools")
+HEAVY = ("torch", "matplotlib", "click", "tqdm", "safetensors", "numba", "scipy", "setuptools",
+         "soundfile")  # fmt: skip
 
 
 def python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import tags, text
+from rnncore.cli import sounds, tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -58,6 +58,8 @@ def config() -> None:
 
 train.add_command(text.train_text)
 train.add_command(tags.train_tags)
+train.add_command(sounds.train_sounds)
 main.add_command(text.sample)
 main.add_command(text.demo)
 main.add_command(tags.tag)
+main.add_command(sounds.transcribe)
