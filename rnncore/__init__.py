@@ -15,8 +15,8 @@ Training
     and the training loop are in `rnncore.training`.
 Models
     `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words,
-    `LanguageModel` learns a text and writes, with scikit-learn's habits; `rnncore.models` has the
-    networks themselves, `rnncore.data` vocabularies and readers.
+    `LanguageModel` learns a text and writes, `Forecaster` predicts series, with scikit-learn's
+    habits; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -50,6 +50,7 @@ from rnncore.layers import (
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
     from rnncore.estimators import (
+        Forecaster,
         LanguageModel,
         SequenceClassifier,
         SequenceRegressor,
@@ -74,9 +75,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
-    "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape",
-    "Value", "__version__", "binary_cross_entropy_with_logits", "check_gradients",
+    "FileError", "Forecaster", "GradientError", "LanguageModel", "Linear", "Loss", "Module",
+    "RMSprop", "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential",
+    "Tagger", "Tape", "Value", "__version__", "binary_cross_entropy_with_logits", "check_gradients",
     "clip_grad_norm", "count_stalls", "cross_entropy", "ctc_loss", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
     "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
@@ -85,7 +86,7 @@ __all__ = [
 _LATER = {
     "rnncore.cells": ("Cell", "Custom"),
     "rnncore.estimators": (
-        "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger", "load",
+        "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger", "load",
     ),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),
