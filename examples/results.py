@@ -33,6 +33,11 @@ class Result(NamedTuple):
 
 
 RESULTS = {
+    "ett": Result("Long horizons: ETTh1, a GRU over segments",
+                  "python examples/ett.py {data}/series/ETTh1.csv"),
+    "forecasting": Result("Forecasts of CO2 and of sunspots, beside baselines",
+                          "python examples/forecasting.py {data}/series"),
+    "m4": Result("The M4 competition, hourly", "python examples/m4.py {data}/series"),
     "tagging": Result("Parts of speech: what each part is worth",
                       "python examples/tagging_table.py {data}/tagging/ud-english-ewt"),
 }  # fmt: skip

@@ -211,6 +211,8 @@ def test_a_stream_says_what_predict_says() -> None:
         forecaster.stream({"a": y, "b": y})
     with pytest.raises(ValueError, match="expected 24 values or more"):
         forecaster.stream(y[:20])
+    with pytest.raises(TypeError, match="history: expected a file, a Series"):
+        forecaster.stream()
 
 
 def test_a_file_holds_it(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_file_holds_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.median, expected.median)
         np.testing.assert_array_equal(found.low, expected.low)
         assert again.look_back == 24 and again.cell == "lstm"
-    assert rnncore.load(path).kind == "forecaster"
+    assert isinstance(rnncore.load(path), Forecaster)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path, forged: dict[str, Any]
     network, path = fitted(epochs=1).network_, tmp_path / "forecaster"
     description = {**network.describe(), **forged}
     rnncore.files.save(path, network.state_dict(), {"kind": "forecaster", "model": description})
-    with pytest.raises(rnncore.FileError, match="expected a forecaster, but .* something else"):
+    with pytest.raises(rnncore.FileError, match=r"expected a forecaster, but .* something else"):
         rnncore.load(path)
 
 
@@ -247,8 +249,9 @@ def test_the_habits_of_estimators() -> None:
     forecaster = Forecaster(horizon=3)
     assert repr(forecaster) == "Forecaster(horizon=3)"
     assert Forecaster(**forecaster.get_params()).get_params() == forecaster.get_params()
-    with pytest.raises(NotFittedError, match="call fit with data"):
-        forecaster.predict(wave(100))
+    for ask in (lambda: forecaster.predict(wave(100)), lambda: forecaster.stream(wave(100))):
+        with pytest.raises(NotFittedError, match="call fit with data"):
+            ask()
     one, two, other = (fitted(seed=k).network_.flat_params for k in (0, 0, 1))
     assert np.array_equal(one, two) and not np.array_equal(one, other)
     sklearn = pytest.importorskip("sklearn")

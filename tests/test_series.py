@@ -145,7 +145,7 @@ def test_what_holds_series() -> None:
     assert series_of("X", one) == [one]
     with pytest.raises(ValueError, match="distinct names"):
         series_of("X", [one, one])
-    for wrong in (5, [[y]], [y, y], None):
+    for wrong in (5, [[y]], [y, y], None, []):
         with pytest.raises(TypeError, match="X: expected a file, a Series"):
             series_of("X", wrong)
     with pytest.raises(ValueError, match="a: expected a series of numbers"):

@@ -271,7 +271,7 @@ def series_of(name: str, X: Any) -> list[Series]:
         found = [Series(str(key), values) for key, values in X.items()]
     elif isinstance(X, list | tuple) and X and all(isinstance(one, Series) for one in X):
         found = list(X)
-    elif isinstance(X, np.ndarray | list | tuple) and np.ndim(X[0] if len(X) else 0) == 0:
+    elif isinstance(X, np.ndarray | list | tuple) and len(X) and np.ndim(X[0]) == 0:
         found = [Series("series", np.asarray(X, np.float64))]
     else:
         raise TypeError(

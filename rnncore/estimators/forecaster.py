@@ -123,11 +123,9 @@ verbose, seed
         names = [field.name for field in dataclasses.fields(ForecasterSettings)]
         settings = ForecasterSettings(**{name: getattr(self, name) for name in names})
         series, share = series_of("X", X), self.validation_fraction
-        self._fit(series, settings, share, callbacks)
+        widening = self._fit(series, settings, share, callbacks).widening
         if check_flag("refit", self.refit) and share:
-            widening = self.network_.widening
-            self._fit(series, settings, 0.0, callbacks)
-            self.network_.widening = widening
+            self._fit(series, settings, 0.0, callbacks).widening = widening
         return self
 
     def _fit(
@@ -136,12 +134,13 @@ verbose, seed
         settings: ForecasterSettings,
         share: float,
         callbacks: Sequence[Callback],
-    ) -> None:
-        network = ForecasterNetwork(known_of(series, settings, share), settings, seed=self.seed)
-        source = source_of(network, series, share, batch_size=self.batch_size, order=self.seed)
+    ) -> ForecasterNetwork:
+        network = ForecasterNetwork(known_of(series, settings, share), settings, seed=self._seed)
+        source = source_of(network, series, share, batch_size=self.batch_size, order=self._seed)
         network.begin_highway(windows_in(source))
         self._train(network, source, callbacks)
         finish(network, series, source)
+        return network
 
     def predict(self, X: Any, steps: int | None = None) -> list[Forecast]:
         """Return what comes after the end of each series.
@@ -182,8 +181,16 @@ verbose, seed
             shares.append(1 - error / naive if naive else float(error == 0))
         return float(np.mean(shares))
 
-    def stream(self, history: Any) -> ForecastStream:
-        """Return a stream that begins after a history, without covariates; see `ForecastStream`."""
+    def stream(self, history: Any = ()) -> ForecastStream:
+        """Return a stream that begins after a history, without covariates; see `ForecastStream`.
+
+        Raises
+        ------
+        ValueError
+            If the history is not one series of `look_back` values or more, without covariates.
+        NotFittedError
+            Before `fit`.
+        """
         return ForecastStream(self._network(), series_of("history", history))
 
 
