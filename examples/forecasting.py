@@ -20,7 +20,8 @@ SEEDS = (0, 1, 2)
 CO2 = Forecaster(look_back=104, horizon=52, segment=52, hidden_size=32, epochs=60, batch_size=64,
                  dropout=0.2, validation_fraction=0.25, refit=True)  # fmt: skip
 SUNSPOTS = Forecaster(look_back=11, horizon=11, segment=11, hidden_size=32, epochs=30,
-                      batch_size=32, learning_rate=5e-3, transform="sqrt")  # fmt: skip
+                      batch_size=32, learning_rate=5e-3, transform="sqrt",
+                      validation_fraction=0.4, refit=True)  # fmt: skip
 TASKS = {
     "co2-weekly.csv": (CO2, (1, 12, 52), 52),
     "sunspots-yearly.csv": (SUNSPOTS, (1, 5, 11), 11),

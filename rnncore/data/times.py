@@ -79,7 +79,7 @@ class Times(NamedTuple):
         """The step as one says it."""
         if self.unit == MONTHS:
             return f"{self.step} month{'s' * (self.step != 1)}"
-        return str(timedelta(seconds=self.step))
+        return str(timedelta(seconds=self.step)).removesuffix(", 0:00:00")
 
     def at(self, number: int) -> datetime:
         """Return a date; the end of a month where that has no such day."""

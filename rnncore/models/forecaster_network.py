@@ -308,7 +308,8 @@ class ForecasterNetwork(TapedModel):
         for step in range(self.form.horizon):
             known = np.isfinite(y[:, step])
             if known.any():
-                share = 1 - self.forecaster_settings.quantiles[0]
+                count = int(known.sum())  # of few windows the share has to be larger
+                share = min(1.0, (1 - self.forecaster_settings.quantiles[0]) * (count + 1) / count)
                 beyond = (z[known, step, 0] - y[known, step], y[known, step] - z[known, step, -1])
                 self.widening[:, step] = [max(0.0, np.quantile(one, share)) for one in beyond]
 
