@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rnncore import files
 from rnncore.data.series import Series
 from rnncore.estimators.forecaster import Forecast
 
@@ -67,7 +68,9 @@ def plot_forecasts(
         axes.set(title=one.name)
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
-    figure.savefig(path, dpi=120, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    files.write_whole(path, drawn.getvalue())
 
 
 def _place(series: Series, date: str) -> int:
