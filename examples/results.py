@@ -33,6 +33,11 @@ class Result(NamedTuple):
 
 
 RESULTS = {
+    "ett": Result("Long horizons: ETTh1, a GRU over segments",
+                  "python examples/ett.py {data}/series/ETTh1.csv"),
+    "forecasting": Result("Forecasts of CO2 and of sunspots, beside baselines",
+                          "python examples/forecasting.py {data}/series"),
+    "m4": Result("The M4 competition, hourly", "python examples/m4.py {data}/series"),
     "speech": Result("Speech: what the rest of an utterance is worth in noise",
                      "python examples/speech.py {data}/speech/fsdd docs/speech-noise.png"),
     "speakers": Result("Speech: speakers never heard in training",

@@ -15,8 +15,9 @@ Training
     and the training loop are in `rnncore.training`.
 Models
     `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words,
-    `WordTranscriber` hears them, `LanguageModel` learns a text and writes, with scikit-learn's
-    habits; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies and readers.
+    `WordTranscriber` hears them, `LanguageModel` learns a text and writes, `Forecaster` predicts
+    series, with scikit-learn's habits; `rnncore.models` has the networks themselves,
+    `rnncore.data` vocabularies and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -50,6 +51,7 @@ from rnncore.layers import (
 if TYPE_CHECKING:
     from rnncore.cells import Cell, Custom
     from rnncore.estimators import (
+        Forecaster,
         LanguageModel,
         SequenceClassifier,
         SequenceRegressor,
@@ -75,10 +77,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
-    "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
-    "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape",
-    "Value", "WordTranscriber", "__version__", "binary_cross_entropy_with_logits",
-    "check_gradients", "clip_grad_norm", "count_stalls", "cross_entropy", "ctc_loss", "functions",
+    "FileError", "Forecaster", "GradientError", "LanguageModel", "Linear", "Loss", "Module",
+    "RMSprop", "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential",
+    "Tagger", "Tape", "Value", "WordTranscriber", "__version__",
+    "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm", "count_stalls",
+    "cross_entropy", "ctc_loss", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
     "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
@@ -86,8 +89,8 @@ __all__ = [
 _LATER = {
     "rnncore.cells": ("Cell", "Custom"),
     "rnncore.estimators": (
-        "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger", "WordTranscriber",
-        "load",
+        "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger",
+        "WordTranscriber", "load",
     ),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),

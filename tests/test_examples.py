@@ -109,3 +109,35 @@ def test_speech(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert picture[0].read_bytes().startswith(b"\x89PNG") and "seeds 0, 1, 2" in said
     if name == "speech_strings":
         assert "the same as the whole of 6 of 6 strings" in said
+def test_m4(tmp_path: Path) -> None:
+    for part, count in (("train", 230), ("test", 48)):
+        rows = [
+            f'"H{k}",' + ",".join(str(50 + k + t % 24 + t % 5) for t in range(count))
+            for k in range(3)
+        ]  # fmt: skip
+        (tmp_path / f"m4-hourly-{part}.csv").write_text("\n".join(['"V1","V2"', *rows]) + "\n")
+    said = run("m4.py", tmp_path, 1, 2, folder=tmp_path)
+    assert "| seasonal naive |" in said and said.count("| Forecaster, seed") == 2
+
+
+def test_forecasting_and_ett(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import ett
+    import forecasting
+
+    lines = [f"{1700 + t},{5 + t % 11 + t % 3}" for t in range(160)]
+    (tmp_path / "years.csv").write_text("year,x\n" + "\n".join(lines) + "\n")
+    monkeypatch.setattr(forecasting, "SEEDS", (0, 1))
+    small = forecasting.SUNSPOTS.set_params(epochs=1)
+    monkeypatch.setattr(forecasting, "TASKS", {"years.csv": (small, (1, 11), 11)})
+    forecasting.main(tmp_path, tmp_path)
+    table = capsys.readouterr().out
+    assert table.count("| Forecaster, seed") == 2 and "| autoregression |" in table
+    assert (tmp_path / "years.png").read_bytes().startswith(b"\x89PNG")
+    for name, count in (("TRAINED", 120), ("VALIDATED", 135), ("TESTED", 160)):
+        monkeypatch.setattr(ett, name, count)
+    monkeypatch.setattr(ett, "LOOK_BACK", 48)
+    ett.main(tmp_path / "years.csv", [12], 0)
+    assert "| 12 | " in capsys.readouterr().out

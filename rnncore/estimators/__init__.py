@@ -7,6 +7,7 @@ from typing import Any
 
 from rnncore import files, models
 from rnncore.estimators.estimator import Estimator, NotFittedError
+from rnncore.estimators.forecaster import Forecast, Forecaster
 from rnncore.estimators.language_model import LanguageModel
 from rnncore.estimators.sequence_classifier import SequenceClassifier
 from rnncore.estimators.sequence_regressor import SequenceRegressor
@@ -14,14 +15,15 @@ from rnncore.estimators.tagger import Tagger
 from rnncore.estimators.word_transcriber import WordTranscriber
 
 __all__ = [
-    "KINDS", "Estimator", "LanguageModel", "NotFittedError", "SequenceClassifier",
-    "SequenceRegressor", "Tagger", "WordTranscriber", "load",
+    "KINDS", "Estimator", "Forecast", "Forecaster", "LanguageModel", "NotFittedError",
+    "SequenceClassifier", "SequenceRegressor", "Tagger", "WordTranscriber", "load",
 ]  # fmt: skip
 
 #: The estimator of the kind that a file names.
 KINDS: dict[str, type[Estimator]] = {
     estimator.network_class.kind: estimator
     for estimator in (
+        Forecaster,
         LanguageModel,
         SequenceClassifier,
         SequenceRegressor,

@@ -14,6 +14,7 @@ __all__ = ["KINDS", "LanguageNetwork", "Measure", "Model", "from_contents", "loa
 
 #: The kind that a file names: module and class, imported when a file asks for it.
 KINDS = {
+    "forecaster": ("rnncore.models.forecaster_network", "ForecasterNetwork"),
     "language model": ("rnncore.models.language_network", "LanguageNetwork"),
     "sequence classifier": ("rnncore.models.sequence_classifier", "SequenceClassifierNetwork"),
     "sequence regressor": ("rnncore.models.sequence_regressor", "SequenceRegressorNetwork"),
