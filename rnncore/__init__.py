@@ -15,8 +15,9 @@ Training
     and the training loop are in `rnncore.training`.
 Models
     `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words,
-    `LanguageModel` learns a text and writes, with scikit-learn's habits; `rnncore.models` has the
-    networks themselves, `rnncore.data` vocabularies and readers.
+    `LanguageModel` learns a text and writes, `Translator` writes another text to a text, with
+    scikit-learn's habits; `rnncore.models` has the networks themselves, `rnncore.data` vocabularies
+    and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         SequenceClassifier,
         SequenceRegressor,
         Tagger,
+        Translator,
         load,
     )
     from rnncore.files import FileError
@@ -76,7 +78,7 @@ __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
     "FileError", "GradientError", "LanguageModel", "Linear", "Loss", "Module", "RMSprop",
     "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential", "Tagger", "Tape",
-    "Value", "__version__", "binary_cross_entropy_with_logits", "check_gradients",
+    "Translator", "Value", "__version__", "binary_cross_entropy_with_logits", "check_gradients",
     "clip_grad_norm", "count_stalls", "cross_entropy", "ctc_loss", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
     "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
@@ -85,7 +87,8 @@ __all__ = [
 _LATER = {
     "rnncore.cells": ("Cell", "Custom"),
     "rnncore.estimators": (
-        "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger", "load",
+        "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger", "Translator",
+        "load",
     ),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),

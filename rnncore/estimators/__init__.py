@@ -11,10 +11,11 @@ from rnncore.estimators.language_model import LanguageModel
 from rnncore.estimators.sequence_classifier import SequenceClassifier
 from rnncore.estimators.sequence_regressor import SequenceRegressor
 from rnncore.estimators.tagger import Tagger
+from rnncore.estimators.translator import Translator
 
 __all__ = [
     "KINDS", "Estimator", "LanguageModel", "NotFittedError", "SequenceClassifier",
-    "SequenceRegressor", "Tagger", "load",
+    "SequenceRegressor", "Tagger", "Translator", "load",
 ]  # fmt: skip
 
 #: The estimator of the kind that a file names.
@@ -25,6 +26,7 @@ KINDS: dict[str, type[Estimator]] = {
         SequenceClassifier,
         SequenceRegressor,
         Tagger,
+        Translator,
     )
 }
 

@@ -18,6 +18,7 @@ KINDS = {
     "sequence classifier": ("rnncore.models.sequence_classifier", "SequenceClassifierNetwork"),
     "sequence regressor": ("rnncore.models.sequence_regressor", "SequenceRegressorNetwork"),
     "tagger": ("rnncore.models.tagger_network", "TaggerNetwork"),
+    "translator": ("rnncore.models.translator_network", "TranslatorNetwork"),
 }
 
 
