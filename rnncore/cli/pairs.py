@@ -30,7 +30,7 @@ EPOCHS = 30.0  # where no budget is given
 
 
 @click.command("pairs")
-@click.argument("source", metavar="FILE", type=EXISTING)
+@click.argument("path", metavar="FILE", type=EXISTING)
 @together(
     option("--held-out", type=EXISTING, metavar="FILE", help="Pairs that validations measure."),
     option("--hold-out", type=click.IntRange(min=1), metavar="COUNT",
@@ -43,7 +43,7 @@ EPOCHS = 30.0  # where no budget is given
 @training_options("rnncore-pairs")
 @click.pass_context
 def train_pairs(
-    ctx: click.Context, source: Path, held_out: Path | None, hold_out: int | None, **options: Any
+    ctx: click.Context, path: Path, held_out: Path | None, hold_out: int | None, **options: Any
 ) -> None:
     """Train a translator on FILE: two texts a line, with a tab between them.
 
@@ -55,7 +55,7 @@ def train_pairs(
     model = beginning.model(TranslatorNetwork, TranslatorSettings, "pairs")
     cut, settings = beginning.settings(SequenceSettings, EPOCHS)
     folder = beginning.folder("rnncore-pairs")
-    pairs = read_pairs(source)
+    pairs = read_pairs(path)
     others = None if held_out is None else read_pairs(held_out)
     if hold_out is not None:
         pairs, others = split_pairs(pairs, hold_out)
@@ -72,8 +72,8 @@ def train_pairs(
     )
     validated = [] if held_out is None else ["--held-out", str(held_out)]
     validated += [] if hold_out is None else ["--hold-out", str(hold_out)]
-    go_on = [*program(), "train", "pairs", str(source), *validated, "--resume", "{}"]
-    use = [*program(), "translate", "{}", str(held_out or source)]
+    go_on = [*program(), "train", "pairs", str(path), *validated, "--resume", "{}"]
+    use = [*program(), "translate", "{}", str(held_out or path)]
     run_training(trainer, go_on, use, None, 0, "Let it translate", options["tensorboard"])
 
 

@@ -69,7 +69,7 @@ class Translation:
         running, tokens = np.arange(count), np.full((count, 1), end)
         written = np.full((count, int(self._most.max())), end)
         for step in range(written.shape[1]):
-            tokens = self._logits(tokens).argmax(2)
+            tokens = self._known(self._logits(tokens)).argmax(2)
             written[running, step] = tokens[:, 0]
             goes_on = (tokens[:, 0] != end) & (self._most > step + 1)
             if not goes_on.any():
@@ -88,12 +88,14 @@ class Translation:
         written = np.zeros((count, 1, 0), np.intp)
         for step in range(int(self._most.max())):
             logits = self._logits(tokens)
+            sums = _log_sum_exp(logits)
+            logits = self._known(logits)
             size_now = min(size, logits.shape[2])
             # The best K of a beginning are enough: the best K of all are among them.
             pieces = np.argpartition(logits, -size_now, axis=2)[:, :, -size_now:]
             last = self._most <= step + 1
             pieces[last, :, 0] = end
-            logs = np.take_along_axis(logits, pieces, 2) - _log_sum_exp(logits)
+            logs = np.take_along_axis(logits, pieces, 2) - sums
             if last.any():
                 logs[last] = np.where(np.arange(size_now) == 0, logs[last], -np.inf)
             # What has ended has one continuation: itself.
@@ -129,11 +131,14 @@ class Translation:
         y, state = network.decoder(network.target(tokens.reshape(1, -1)), state)
         self._state = list(state) if isinstance(state, tuple) else [state]
         queries = np.ascontiguousarray(y.reshape(texts, beams, -1).swapaxes(0, 1))
-        logits = network.head(network.write(queries, self._memory)).swapaxes(0, 1)
-        if self._unknown is not None:
-            logits[:, :, self._unknown] = np.finfo(logits.dtype).min
-        found: NDArray[Any] = logits
+        found: NDArray[Any] = network.head(network.write(queries, self._memory)).swapaxes(0, 1)
         return found
+
+    def _known(self, logits: NDArray[Any]) -> NDArray[Any]:
+        # In place: what is not known is never written.
+        if self._unknown is not None:
+            logits[:, :, self._unknown] = -np.inf
+        return logits
 
     def _keep(self, texts: NDArray[np.intp], beams: NDArray[np.intp]) -> None:
         # Go on with some of the texts, and with these of their beginnings.
