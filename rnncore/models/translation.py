@@ -66,94 +66,111 @@ class Translation:
 
     def _greedy(self) -> list[NDArray[np.intp]]:
         count, end = len(self._most), self._end
-        running, tokens = np.arange(count), np.full((count, 1), end)
+        running, pieces = np.arange(count), np.full(count, end)
         written = np.full((count, int(self._most.max())), end)
         for step in range(written.shape[1]):
-            tokens = self._known(self._logits(tokens)).argmax(2)
-            written[running, step] = tokens[:, 0]
-            goes_on = (tokens[:, 0] != end) & (self._most > step + 1)
-            if not goes_on.any():
+            pieces = self._known(self._logits(pieces, None)).argmax(1)
+            written[running, step] = pieces
+            kept = np.flatnonzero((pieces != end) & (self._most > step + 1))
+            if not kept.size:
                 break
-            if not goes_on.all():
-                kept = np.flatnonzero(goes_on)
-                running, tokens = running[kept], tokens[kept]
-                self._keep(kept, np.zeros((len(kept), 1), np.intp))
-        return [row[: (row != end).argmin() if (row == end).any() else None] for row in written]
+            if len(kept) < len(running):
+                running, pieces = running[kept], pieces[kept]
+                self._keep(kept, kept)
+        lengths = np.where((written == end).any(1), (written == end).argmax(1), written.shape[1])
+        return [row[:length] for row, length in zip(written, lengths, strict=True)]
 
     def _beam(self, size: int, penalty: float) -> list[NDArray[np.intp]]:
         count, end = len(self._most), self._end
         running, found = np.arange(count), [np.zeros(0, np.intp)] * count
         tokens, scores = np.full((count, 1), end), np.zeros((count, 1))
-        ended, lengths = np.zeros((count, 1), bool), np.zeros((count, 1), np.intp)
+        runs, lengths = np.ones((count, 1), bool), np.zeros((count, 1), np.intp)
         written = np.zeros((count, 1, 0), np.intp)
         for step in range(int(self._most.max())):
-            logits = self._logits(tokens)
+            # What has ended costs nothing: it has one continuation, itself.
+            logits = self._logits(tokens[runs], runs)
             sums = _log_sum_exp(logits)
-            logits = self._known(logits)
-            size_now = min(size, logits.shape[2])
-            # The best K of a beginning are enough: the best K of all are among them.
-            pieces = np.argpartition(logits, -size_now, axis=2)[:, :, -size_now:]
-            last = self._most <= step + 1
-            pieces[last, :, 0] = end
-            logs = np.take_along_axis(logits, pieces, 2) - sums
-            if last.any():
-                logs[last] = np.where(np.arange(size_now) == 0, logs[last], -np.inf)
-            # What has ended has one continuation: itself.
-            pieces[ended] = end
-            logs[ended] = np.where(np.arange(size_now) == 0, 0.0, -np.inf)
-            totals = scores[:, :, None] + logs
-            after = lengths + ~ended
-            values = (totals / after[:, :, None] ** penalty).reshape(len(running), -1)
-            chosen = np.argsort(-values, axis=1, kind="stable")[:, :size]
-            beam = chosen // size_now
+            last = np.broadcast_to((self._most <= step + 1)[:, None], runs.shape)[runs]
+            if last.any():  # nothing but the end
+                logits[last, :end] = -np.inf
+            best, values = _largest(self._known(logits), size)
+            each = best.shape[1]
+            pieces = np.full((*tokens.shape, each), end)
+            totals = np.full(pieces.shape, -np.inf)
+            totals[:, :, 0] = scores
+            pieces[runs], totals[runs] = best, scores[runs][:, None] + (values - sums[:, None])
+            after = lengths + runs
+            places = (totals / after[:, :, None] ** penalty).reshape(len(running), -1)
+            chosen = np.argsort(-places, axis=1, kind="stable")[:, :size]
+            beam = chosen // each
             tokens = np.take_along_axis(pieces.reshape(len(running), -1), chosen, 1)
             scores = np.take_along_axis(totals.reshape(len(running), -1), chosen, 1)
             lengths = np.take_along_axis(after, beam, 1)
-            written = np.concatenate(
-                [np.take_along_axis(written, beam[:, :, None], 1), tokens[:, :, None]], 2
-            )
-            ended = tokens == end
-            over = (ended | (scores == -np.inf)).all(1)
-            for place in np.flatnonzero(over):
+            before = np.take_along_axis(written, beam[:, :, None], 1)
+            written = np.concatenate([before, tokens[:, :, None]], 2)
+            rows = np.cumsum(runs).reshape(runs.shape) - 1  # of the state
+            parents = np.take_along_axis(rows, beam, 1)
+            runs = (tokens != end) & (scores > -np.inf)
+            goes_on = runs.any(1)
+            for place in np.flatnonzero(~goes_on):
                 found[running[place]] = written[place, 0, : lengths[place, 0] - 1]
-            kept = np.flatnonzero(~over)
+            kept = np.flatnonzero(goes_on)
             if not kept.size:
                 break
             running, tokens, scores = running[kept], tokens[kept], scores[kept]
-            ended, lengths, written = ended[kept], lengths[kept], written[kept]
-            self._keep(kept, beam[kept])
+            runs, lengths, written = runs[kept], lengths[kept], written[kept]
+            self._keep(kept, parents[kept][runs])
         return found
 
-    def _logits(self, tokens: NDArray[np.intp]) -> NDArray[Any]:
-        # (B, K) last pieces of K beginnings of each text -> (B, K, pieces)
-        network, (texts, beams) = self._network, tokens.shape
+    def _logits(self, pieces: NDArray[np.intp], runs: NDArray[np.bool_] | None) -> NDArray[Any]:
+        # Of the last pieces (N,) of N beginnings, which of those (B, K) of each text; None: one
+        # each.
+        network = self._network
         state = tuple(self._state) if len(self._state) > 1 else self._state[0]
-        y, state = network.decoder(network.target(tokens.reshape(1, -1)), state)
+        y, state = network.decoder(network.target(pieces[None]), state)
         self._state = list(state) if isinstance(state, tuple) else [state]
-        queries = np.ascontiguousarray(y.reshape(texts, beams, -1).swapaxes(0, 1))
-        found: NDArray[Any] = network.head(network.write(queries, self._memory)).swapaxes(0, 1)
-        return found
+        if self._memory is not None and runs is not None:
+            queries = np.zeros((*runs.shape, y.shape[2]), y.dtype)
+            queries[runs] = y[0]
+            context = network.attention(queries.swapaxes(0, 1), self._memory)
+            found = network.write(y, context.swapaxes(0, 1)[runs][None])
+        elif self._memory is not None:
+            found = network.write(y, network.attention(y, self._memory))
+        else:
+            found = network.write(y, None)
+        logits: NDArray[Any] = network.head(found)[0]
+        return logits
 
     def _known(self, logits: NDArray[Any]) -> NDArray[Any]:
         # In place: what is not known is never written.
         if self._unknown is not None:
-            logits[:, :, self._unknown] = -np.inf
+            logits[:, self._unknown] = -np.inf
         return logits
 
-    def _keep(self, texts: NDArray[np.intp], beams: NDArray[np.intp]) -> None:
-        # Go on with some of the texts, and with these of their beginnings.
-        before = len(self._most)
-        for number, array in enumerate(self._state):
-            parts = array.reshape(len(array), before, -1, array.shape[2])
-            kept = parts[:, texts[:, None], beams]
-            self._state[number] = kept.reshape(len(array), -1, array.shape[2])
-        if len(texts) < before:
+    def _keep(self, texts: NDArray[np.intp], rows: NDArray[np.intp]) -> None:
+        # Go on with some of the texts, and with these of the beginnings that were run.
+        self._state = [array[:, rows] for array in self._state]
+        if len(texts) < len(self._most):
             self._most = self._most[texts]
             if self._memory is not None:
                 self._memory = self._memory.take(texts)
 
 
 def _log_sum_exp(logits: NDArray[Any]) -> NDArray[Any]:
-    largest = logits.max(2, keepdims=True)
-    sums: NDArray[Any] = np.log(np.exp(logits - largest).sum(2, keepdims=True)) + largest
+    largest = logits.max(1, keepdims=True)
+    sums: NDArray[Any] = np.log(np.exp(logits - largest).sum(1)) + largest[:, 0]
     return sums
+
+
+def _largest(logits: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    # The largest of each row and what they are; overwrites them. A few passes of argmax are faster
+    # than a partition.
+    count = min(count, logits.shape[1])
+    rows = np.arange(len(logits))
+    places = np.empty((len(logits), count), np.intp)
+    values = np.empty((len(logits), count), logits.dtype)
+    for number in range(count):
+        places[:, number] = logits.argmax(1)
+        values[:, number] = logits[rows, places[:, number]]
+        logits[rows, places[:, number]] = -np.inf
+    return places, values

@@ -154,10 +154,9 @@ class TranslatorNetwork(TapedModel):
         parts = F.transpose(F.reshape(state, (layers_, 2, batch, size)), (0, 2, 1, 3))
         return F.reshape(parts, (layers_, batch, 2 * size))
 
-    def write(self, y: Any, memory: Any) -> Any:
-        """Return what the head takes: r of the class, for the decoder's states y."""
+    def write(self, y: Any, found: Any) -> Any:
+        """Return r of the class, which the head takes, for states y and what attention found."""
         if self.attention is not None:
-            found = self.attention(y, memory)
             y = F.tanh(self.combine(F.concatenate([found, y])))
         return self.dropout(y)
 
@@ -165,7 +164,8 @@ class TranslatorNetwork(TapedModel):
         """Return rows of one number a piece for each place of the targets, teacher forced."""
         memory, state = self.read(batch.source, batch.source_lengths)
         y, _ = self.decoder(self._fed(batch), state, rows=True)
-        return self.head(self.write(y, memory))
+        found = None if self.attention is None else self.attention(y, memory)
+        return self.head(self.write(y, found))
 
     def _fed(self, batch: PairBatch) -> Any:
         before = np.full_like(batch.target, self.pieces.end)
