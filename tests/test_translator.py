@@ -191,6 +191,8 @@ def test_bad_searches(beam_size: int, penalty: float, match: str) -> None:
 
 
 def test_scores(translator: Translator) -> None:
+    with pytest.raises(ValueError, match="one at least"):
+        translator.score([], [])
     assert translator.score(["12", "12", "3"], ["wrong", "two one", "wrong"]) == 0.5
     pytest.importorskip("sacrebleu")
     assert translator.bleu(["0123", "0123"], ["wrong", "three two one zero"]) == pytest.approx(100)
@@ -275,6 +277,9 @@ def test_files_and_tables(tmp_path: Path) -> None:
     assert Translator(**settings).fit(path, validation=path).predict(path) is not None
     assert one.predict(path) == one.predict(X) == one.predict(np.array(X))
     assert one.score(path) == one.score(X, y)
+    pairs = list(zip(X, y, strict=True))
+    assert one.score(pairs) == one.score(X, y)
+    assert Translator(**settings).fit(pairs, validation=pairs).predict(X) is not None
     pandas = pytest.importorskip("pandas")
     assert one.predict(pandas.Series(X)) == one.predict(X)
 
@@ -287,6 +292,7 @@ def test_files_and_tables(tmp_path: Path) -> None:
         (["a", " "], ["b", "c"], ValueError, "text on both sides"),
         ([], [], ValueError, "one at least"),
         ([["a"]], ["b"], TypeError, "X: expected texts, got list as text 1"),
+        ([("a", 3)], None, TypeError, "expected two texts, got .* as pair 1"),
         ("none.tsv", None, FileNotFoundError, "none.tsv"),
         ("none.tsv", ["a"], TypeError, "leave y out"),
     ],

@@ -105,12 +105,11 @@ def translate(
     translator.set_params(beam_size=beam_size, length_penalty=length_penalty)
     if score is not None:
         pairs = read_pairs(source)
-        texts = list(zip(*pairs, strict=True))
-        count = f"{len(set(texts[0])):,} distinct texts"
+        count = f"{len({text for text, _ in pairs}):,} distinct texts"
         if score == "bleu":
-            click.echo(f"BLEU {translator.bleu(*texts):.2f} of {count}")
+            click.echo(f"BLEU {translator.bleu(pairs):.2f} of {count}")
         else:
-            click.echo(f"{100 * translator.score(*texts):.2f} % right of {count}")
+            click.echo(f"{100 * translator.score(pairs):.2f} % right of {count}")
         return
     if str(source) == "-":
         given = [line.split("\t")[0] for line in sys.stdin.read().splitlines()]

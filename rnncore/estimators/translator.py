@@ -99,9 +99,10 @@ validation_fraction, folder, verbose, seed
         ----------
         X, y
             Texts and as many others; a text that stands there several times may have several
-            translations. Or X is the path of a file as `read_pairs` reads it.
+            translations. Or X alone: a list of pairs, as `read_pairs` returns it, or the path of
+            a file that it reads.
         validation
-            Other texts, ``(X, y)``, or a file, that are measured on the way.
+            Other texts, ``(X, y)``, a list of pairs or a file, that are measured on the way.
         callbacks
             Told of steps and validations; see `rnncore.training.Callback`.
 
@@ -117,8 +118,8 @@ validation_fraction, folder, verbose, seed
         settings = TranslatorSettings(**{name: getattr(self, name) for name in names})
         held_out = None
         if validation is not None:
-            is_file = isinstance(validation, str | os.PathLike)
-            held_out = _pairs(validation, None) if is_file else _pairs(*validation)
+            is_two = isinstance(validation, tuple)
+            held_out = _pairs(*validation) if is_two else _pairs(validation, None)
         elif self.validation_fraction:
             _, others = self._hold_out(len({source for source, _ in pairs}))
             pairs, held_out = split_pairs(pairs, len(others), self.seed)
@@ -268,8 +269,12 @@ def _pairs(X: Given, y: Any) -> Pairs:
         if y is not None:
             raise TypeError("y: expected none beside a file, which has both texts; leave y out")
         return read_pairs(X)
+    if y is None and isinstance(X, list) and X and isinstance(X[0], tuple):
+        return X
     if y is None:
-        raise ValueError("y: requires y, what belongs to each text, but the target y is None")
+        raise ValueError(
+            "y: requires y, what belongs to each text, but the target y is None; give it, or pairs"
+        )
     sources, targets = _texts("X", X), _texts("y", y)
     if len(sources) != len(targets):
         raise ValueError(f"y: expected a text for each of {len(sources)}, got {len(targets)}")
@@ -278,8 +283,8 @@ def _pairs(X: Given, y: Any) -> Pairs:
 
 def _right(pairs: Pairs) -> dict[str, list[str]]:
     # What is right for each distinct text; blanks as `predict` gives them.
+    check_pairs(pairs)
     right: dict[str, list[str]] = {}
     for source, target in pairs:
         right.setdefault(source, []).append(" ".join(target.split()))
-    check_size("X", len(right))
     return right
