@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.arguments import check_size, is_number
+from rnncore.engine import kernels
+from rnncore.engine.threads import team_size
 
 if TYPE_CHECKING:
     from rnncore.models.translator_network import TranslatorNetwork
@@ -100,16 +102,14 @@ class Translation:
             totals[:, :, 0] = scores
             pieces[runs], totals[runs] = best, scores[runs][:, None] + (values - sums[:, None])
             after = lengths + runs
-            places = (totals / after[:, :, None] ** penalty).reshape(len(running), -1)
-            chosen = np.argsort(-places, axis=1, kind="stable")[:, :size]
-            beam = chosen // each
-            tokens = np.take_along_axis(pieces.reshape(len(running), -1), chosen, 1)
-            scores = np.take_along_axis(totals.reshape(len(running), -1), chosen, 1)
-            lengths = np.take_along_axis(after, beam, 1)
-            before = np.take_along_axis(written, beam[:, :, None], 1)
+            values = (totals / after[:, :, None] ** penalty).reshape(len(running), -1)
+            chosen = np.argsort(-values, axis=1, kind="stable")[:, :size]
+            chosen += np.arange(len(running))[:, None] * values.shape[1]
+            beam = chosen // each  # of all texts
+            tokens, scores = pieces.take(chosen), totals.take(chosen)
+            lengths, parents = after.take(beam), np.cumsum(runs).take(beam) - 1
+            before = written.reshape(runs.size, step)[beam]
             written = np.concatenate([before, tokens[:, :, None]], 2)
-            rows = np.cumsum(runs).reshape(runs.shape) - 1  # of the state
-            parents = np.take_along_axis(rows, beam, 1)
             runs = (tokens != end) & (scores > -np.inf)
             goes_on = runs.any(1)
             for place in np.flatnonzero(~goes_on):
@@ -157,8 +157,13 @@ class Translation:
 
 
 def _log_sum_exp(logits: NDArray[Any]) -> NDArray[Any]:
-    largest = logits.max(1, keepdims=True)
-    sums: NDArray[Any] = np.log(np.exp(logits - largest).sum(1)) + largest[:, 0]
+    # Of each row, in float64: its loss if the target is class 0, and the logit of that.
+    count, classes = logits.shape
+    flat, losses = np.array(logits, order="C").reshape(-1), np.empty(count)
+    kernels(logits.dtype).softmax_cross_entropy(
+        flat, losses, flat, np.zeros(count, np.intp), classes, classes, classes, 1.0, team_size()
+    )
+    sums: NDArray[Any] = losses + logits[:, 0]
     return sums
 
 
