@@ -46,6 +46,9 @@ RESULTS = {
                       "python examples/speech_strings.py {data}/speech/fsdd"),
     "tagging": Result("Parts of speech: what each part is worth",
                       "python examples/tagging_table.py {data}/tagging/ud-english-ewt"),
+    "translation": Result("English to French",
+                          "python examples/translation.py {data}/pairs/en-fr.tsv"),
+    "spelling": Result("Spelling to sound", "python examples/spelling_to_sound.py"),
 }  # fmt: skip
 
 

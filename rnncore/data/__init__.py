@@ -3,6 +3,8 @@
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.conllu import format_conllu, parse_conllu, read_conllu, write_conllu
 from rnncore.data.fingerprint import fingerprint_of
+from rnncore.data.pairs import read_pairs, split_pairs
+from rnncore.data.pieces import Pieces
 from rnncore.data.ragged import Ragged
 from rnncore.data.reading import read_text, read_tokens
 from rnncore.data.sentence import FileForm, Sentence
@@ -16,6 +18,7 @@ from rnncore.data.words import WordVocabulary
 __all__ = [
     "BatchWords",
     "FileForm",
+    "Pieces",
     "Ragged",
     "Sentence",
     "SequenceBatches",
@@ -32,8 +35,10 @@ __all__ = [
     "format_conllu",
     "parse_conllu",
     "read_conllu",
+    "read_pairs",
     "read_text",
     "read_tokens",
+    "split_pairs",
     "split_text",
     "write_conllu",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Layers: thin Python over the compiled engine."""
 
+from rnncore.layers.attention import Attention
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
@@ -9,5 +10,5 @@ from rnncore.layers.sequential import Sequential
 from rnncore.layers.standard import GRU, LSTM, RNN
 from rnncore.layers.tape import Tape, Value
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Module", "Recurrent",
-           "Sequential", "Tape", "Value"]  # fmt: skip
+__all__ = ["GRU", "LSTM", "RNN", "Attention", "Dropout", "Embedding", "Linear", "Module",
+           "Recurrent", "Sequential", "Tape", "Value"]  # fmt: skip

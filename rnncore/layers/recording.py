@@ -9,6 +9,7 @@ import numpy as np
 from rnncore.layers.tape import Tape, is_wanted, raw
 
 if TYPE_CHECKING:
+    from rnncore.layers.attention import Attention
     from rnncore.layers.dropout import Dropout
     from rnncore.layers.embedding import Embedding
     from rnncore.layers.linear import Linear
@@ -97,3 +98,14 @@ def record_dropout(tape: Tape, layer: Dropout, x: Any) -> Any:
     """Zero some of x; return the rest, a value of the tape if x is one."""
     y, kept = layer.forward(raw(x), keep=True)
     return tape.record(y, (x,), lambda dy: (layer.backward(dy, kept=kept),))
+
+
+def record_attention(tape: Tape, layer: Attention, query: Any, memory: Any, lengths: Any) -> Any:
+    """Run attention; return y, a value of the tape."""
+    y, kept = layer.forward(raw(query), raw(memory), lengths, keep=True)
+
+    def back(dy: Any) -> tuple[Any, Any]:
+        dquery, dmemory = layer.backward(dy, accumulate=tape.adds_to(layer.keys), kept=kept)
+        return dquery, dmemory
+
+    return tape.record(y, (query, memory), back, trains=True)

@@ -20,6 +20,7 @@ KINDS = {
     "sequence regressor": ("rnncore.models.sequence_regressor", "SequenceRegressorNetwork"),
     "tagger": ("rnncore.models.tagger_network", "TaggerNetwork"),
     "transcriber": ("rnncore.models.transcriber_network", "TranscriberNetwork"),
+    "translator": ("rnncore.models.translator_network", "TranslatorNetwork"),
 }
 
 
