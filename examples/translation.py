@@ -17,7 +17,6 @@ from rnncore.estimators.translator import bleu
 
 SETTINGS = {"epochs": 24, "dropout": 0.4, "learning_rate": 3e-3}
 SEEDS, HELD_OUT = (0, 1, 2), 600
-SHOWN = "I am not afraid.", "Je n'ai pas peur."
 
 
 def trigrams(text: str) -> frozenset[str]:
@@ -28,21 +27,20 @@ def trigrams(text: str) -> frozenset[str]:
 def main(path: Path, models: Path) -> None:
     """Train what is not there yet, translate the sentences that were held out."""
     pairs, test = split_pairs(read_pairs(path), HELD_OUT)
-    pairs, validation = split_pairs(pairs, HELD_OUT, order=1)
-    right: dict[str, list[str]] = {}
+    (pairs, validation), right = split_pairs(pairs, HELD_OUT, order=1), {}
     for english, french in test:
         right.setdefault(english, []).append(french)
     print("| | search | BLEU, all translations right | BLEU, the first one |\n|---|---|---:|---:|")
 
     def show(name: str, several: list[list[str]]) -> None:
-        of_all = mean(bleu(found, list(right.values())) for found in several)
-        of_first = mean(bleu(found, [each[:1] for each in right.values()]) for found in several)
-        print(f"| {name} | {of_all:.1f} | {of_first:.1f} |", flush=True)
+        scores = (mean(bleu(found, [french[:count] for french in right.values()])
+                       for found in several) for count in (None, 1))  # fmt: skip
+        print(f"| {name} |", " | ".join(f"{score:.1f}" for score in scores), "|", flush=True)
 
     known = [(trigrams(english), french) for english, french in pairs]
-    nearest = (max(known, key=lambda one: len(a & one[0]) / len(a | one[0]))
-               for a in map(trigrams, right))  # fmt: skip
-    show("translation of the nearest training sentence |", [[french for _, french in nearest]])
+    show("translation of the nearest training sentence |", [[
+        max(known, key=lambda one: len(a & one[0]) / len(a | one[0]))[1]
+        for a in map(trigrams, right)]])  # fmt: skip
     for attention in ("none", "luong"):
         translators = []
         for seed in SEEDS:
@@ -51,9 +49,9 @@ def main(path: Path, models: Path) -> None:
                 model.fit(pairs, validation=validation).save(file)
             translators.append(Translator.load(file))
         for name, size in (("greedy", 1), ("beam of 5", 5), ("beam of 10", 10)):
-            found = [one.predict(list(right), beam_size=size) for one in translators]
-            show(f"attention: {attention} | {name}", found)
-    translators[0].plot_alignment(models / "alignment.png", *SHOWN)
+            show(f"attention: {attention} | {name}",
+                 [one.predict(list(right), beam_size=size) for one in translators])  # fmt: skip
+    translators[0].plot_alignment(models / "alignment.png", "I am not afraid.", "Je n'ai pas peur.")
 
 
 if __name__ == "__main__":
