@@ -58,7 +58,8 @@ def machine() -> str:
     found = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
     name = found[1] if found else platform.processor() or platform.machine()
     build, _ = rnncore.engine.chosen_build()
-    return f"{name}, {rnncore.get_num_threads()} threads, build {build}"
+    threads = rnncore.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads != 1)}, build {build}"
 
 
 def section(name: str, data: str) -> str:
