@@ -257,7 +257,7 @@ def test_a_stream_says_what_the_whole_says(pooling: str, symbols: bool) -> None:
         batch = SequenceBatch(encoded.values[:steps, None], np.array([steps]))
         out = model.out(batch)
         whole = out.array()[-1] if pooling == "none" else out[0]
-        np.testing.assert_allclose(stepped[steps - 1], whole, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(stepped[steps - 1], model.said(whole), rtol=1e-12, atol=1e-14)
     stream.reset()
     assert np.array_equal(stream.step(x[0]), stepped[0])
     with pytest.raises(ValueError, match="reads both ways"):
@@ -298,6 +298,47 @@ def test_a_file_holds_it(make: Any, symbols: bool, tmp_path: Path) -> None:
                            {"kind": found.network_.kind, "model": {**description, **forged}})
         with pytest.raises(rnncore.FileError, match="holds something else"):
             make.load(tmp_path / "forged")
+
+
+def test_streams_of_estimators_say_what_they_predict() -> None:
+    X = drawn(30)
+    few = {**SMALL, "epochs": 2, "directions": "forward"}
+    classifier = SequenceClassifier(**few).fit(X, signs(X))
+    regressor = SequenceRegressor(**few).fit(X, np.array([x.sum() + 1000 for x in X]))
+    for x in X[:3]:
+        [probabilities] = classifier.predict_proba([x])
+        np.testing.assert_allclose(classifier.stream().process(x)[-1], probabilities, rtol=1e-5)
+        [value] = regressor.predict([x])
+        np.testing.assert_allclose(regressor.stream().process(x)[-1], value, rtol=1e-5)
+        assert value > 900
+
+
+def test_what_could_be_misread_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = drawn(6)
+    monkeypatch.chdir(tmp_path)
+    for k, x in enumerate(X):
+        np.save(f"{k}.npy", x)
+    names = [f"{k}.npy" for k in range(6)]
+    with pytest.raises(ValueError, match=r"names of files, such as '0\.npy'; give pathlib"):
+        SequenceClassifier(**SMALL).fit(names, [0, 1] * 3)
+    for y, kinds in ((["a", "b", np.nan] * 2, "float, str"), (["a", 1, 2] * 2, "int, str")):
+        for share in (0.0, 0.5):
+            with pytest.raises(ValueError, match=f"all str or all numbers, got {kinds}"):
+                SequenceClassifier(**{**SMALL, "validation_fraction": share}).fit(X, y)
+    each = SequenceClassifier(**{**SMALL, "epochs": 1, "pooling": "none"})
+    steps = [np.arange(len(x)) % 2 for x in X]
+    from_files = each.fit([Path(name) for name in names], steps).predict_proba(X)
+    assert all(map(np.array_equal, from_files, each.fit(X, steps).predict_proba(X)))
+    rare = ["a", "b", "a", "b", "a", "c"]  # held out or not, c is a class
+    for seed in range(4):
+        part = SequenceClassifier(**{**SMALL, "epochs": 1, "validation_fraction": 0.3}, seed=seed,
+                                  class_weight="balanced")  # fmt: skip
+        assert part.fit(X, rare).classes_.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="expected numbers that float32 holds"):
+        SequenceClassifier(**SMALL, standardize=False).fit([x * 1e300 for x in X], [0, 1] * 3)
+    for epochs in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="epochs: expected a finite number above 0"):
+            SequenceClassifier(**{**SMALL, "epochs": epochs}).fit(X, [0, 1] * 3)
 
 
 # Training

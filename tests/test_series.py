@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import pytest
 from rnncore.data.series import Series, read_series, series_of
 from rnncore.data.times import FORMS, Times, form_of, parsed
 from rnncore.data.windows import WindowForm, Windows, mean_and_scale
+from rnncore.estimators import Forecaster
 from rnncore.estimators.accuracy import coverage, mase, owa, seasonal_error, smape
+from rnncore.estimators.backtest import backtest
 from rnncore.estimators.baselines import (
     Autoregression,
     naive2,
@@ -320,3 +322,32 @@ def test_statsforecast_is_named_by_the_error_that_misses_it(
     monkeypatch.setitem(sys.modules, "statsforecast", None)
     with pytest.raises(ImportError, match=r"AutoETS: expected the package statsforecast"):
         statsforecast_model("AutoETS", 12)
+
+
+def test_a_gap_before_an_origin_does_not_tell_what_is_behind_it() -> None:
+    y = np.cumsum(np.random.default_rng(0).normal(size=300))
+    y[201::2] = np.nan
+    forecaster = Forecaster(look_back=8, horizon=1, hidden_size=4, epochs=1)
+    table = backtest(forecaster, Series("walk", y), 100, baselines=("seasonal naive",), season=1)
+    before = np.concatenate([y[199:200], y[200:-2:2]])  # the last value that is known
+    repeated = np.abs(y[200::2] - before).mean() / np.abs(np.diff(y[:200])).mean()
+    found = [row for row in str(table).splitlines() if "seasonal naive" in row]
+    assert f"{repeated:.3f}" in found[0]
+
+
+def test_a_column_is_not_its_own_covariate(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("day,x\n2020-01-01,1\n2020-01-02,2\n")
+    for columns, covariates in ((["x"], ["x"]), (["x", "x"], [])):
+        with pytest.raises(ValueError, match="expected each column once, got 'x' twice"):
+            read_series(path, columns, covariates)
+
+
+@pytest.mark.parametrize("first", [(2021, 2), (2021, 4), (2020, 1)])
+def test_ends_of_months_stay_ends(first: tuple[int, int], tmp_path: Path) -> None:
+    months = [12 * first[0] + first[1] - 1 + k for k in range(30)]
+    ends = [date(m // 12 + (m % 12 == 11), (m + 1) % 12 + 1, 1) - timedelta(1) for m in months]
+    path = tmp_path / "a.csv"
+    path.write_text("date,v\n" + "".join(f"{day},{k}\n" for k, day in enumerate(ends[:20])))
+    [series] = read_series(path)
+    assert [series.date(k) for k in range(30)] == [str(day) for day in ends]

@@ -298,6 +298,18 @@ def test_train_tags_in_two_parts(files: Path) -> None:
     assert more.exit_code == 0, more.output
 
 
+def test_a_resume_into_another_folder_takes_the_best_along(files: Path) -> None:
+    begin = ["train", "tags", files / "train.tsv", "--held-out", files / "dev.tsv"]
+    assert run(*begin, *OPTIONS, "--epochs", 12, "--output", files / "a").exit_code == 0
+    best = (files / "a" / "best.safetensors").read_bytes()
+    done = run(*begin, "--resume", files / "a" / "last.safetensors", "--epochs", 13,
+               "--output", files / "b")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert (files / "b" / "best.safetensors").read_bytes() == best  # nothing is better than 100 %
+    logs = [(files / name / "log.jsonl").read_text().splitlines() for name in "ab"]
+    assert logs[1][: len(logs[0])] == logs[0] and len(logs[1]) > len(logs[0])
+
+
 def test_errors_of_the_commands(files: Path) -> None:
     train = files / "train.tsv"
     (files / "bad.conllu").write_text("1\tAnn\tAnn\tPROPN\n")

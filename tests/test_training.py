@@ -752,3 +752,10 @@ def test_a_picture_of_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("matplotlib")
     plot_curves(tmp_path / "loss.png", [[1, 0.1, 1.0, 2.0]], [], "bits")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("count", [20, 29, 49, 50, 100])
+def test_a_validation_is_never_late(count: int) -> None:
+    settings = TrainingSettings(epochs=count, validations=count)
+    due = [settings.validations_due(settings.fraction_used(k, 0, 0.0)) for k in range(count + 1)]
+    assert due == list(range(count + 1))

@@ -13,6 +13,7 @@ from rnncore.cli.options import (
     EPOCHS,
     check_folder,
     flag,
+    make_folder,
     names_of,
     refuse_changes,
     resumed_settings,
@@ -134,3 +135,17 @@ class Beginning:
                 f"{trainer.step}, epoch {trainer.epochs:.2f}, {trainer.seconds:.0f} s of "
                 "training), but it is used up; give a larger --epochs, --steps or --seconds"
             )
+        self._take_along(trainer.folder)
+
+    def _take_along(self, folder: Path | None) -> None:
+        # In another folder the best weights and the log so far are this training's as well.
+        assert self._resume is not None and folder is not None
+        beside = self._resume.parent
+        if folder.resolve() == beside.resolve():
+            return
+        make_folder(folder)
+        for name in ("best.safetensors", "log.jsonl"):
+            if (beside / name).exists():
+                files.write_whole(folder / name, (beside / name).read_bytes())
+            else:
+                (folder / name).unlink(missing_ok=True)

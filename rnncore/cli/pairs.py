@@ -112,7 +112,9 @@ def translate(
             click.echo(f"{100 * translator.score(pairs):.2f} % right of {count}")
         return
     if str(source) == "-":
-        given = [line.split("\t")[0] for line in sys.stdin.read().splitlines()]
+        # Not splitlines(), as of a file: U+2028 and its like may stand in a text.
+        *lines, last = sys.stdin.read().split("\n")
+        given = [line.split("\t")[0] for line in (lines if not last else [*lines, last])]
     else:
         given = read_texts(source)
     written = "".join(f"{text}\n" for text in translator.predict(given))

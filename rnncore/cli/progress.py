@@ -48,7 +48,8 @@ def run_training(
         click.echo(f"Stopped early: the last {count} validations were no better than one before.")
     chosen = trainer.last_path
     if trainer.validation_curve:
-        chosen = trainer.best_path
+        if trainer.best_path.exists():  # not where a lone last.safetensors was resumed
+            chosen = trainer.best_path
         measure, place = model.measures[model.decisive], 3 + model.decisive
         order = "lowest" if measure.lower_is_better else "highest"
         click.echo(

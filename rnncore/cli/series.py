@@ -85,11 +85,13 @@ def train_series(
     last = folder / "model.safetensors"
     use = [*program(), "forecast", str(last), str(source), *(["--date", date] if date else [])]
     invitation = "Let it predict"
+    last.unlink(missing_ok=True)  # of the training that this one replaces
     run_training(
         trainer, [*go_on, "--resume", "{}"], use, None, 0, invitation, options["tensorboard"]
     )
-    best = trainer.best_path if trainer.validation_curve else trainer.last_path
-    assert best is not None
+    assert trainer.best_path is not None and trainer.last_path is not None
+    has_best = trainer.validation_curve and trainer.best_path.exists()
+    best = trainer.best_path if has_best else trainer.last_path
     network = ForecasterNetwork.load(best)
     finish(network, series, data)
     network.save(last)

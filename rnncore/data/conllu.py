@@ -25,7 +25,7 @@ from rnncore.data.conllu_lines import (
     lines_of,
     missing_end,
 )
-from rnncore.data.reading import check_encoding, marked_encoding, undecodable
+from rnncore.data.reading import check_encoding, marked_encoding, read_file, undecodable
 from rnncore.data.sentence import FileForm, Sentence
 
 MARK = "\ufeff"  # the byte order mark, decoded
@@ -74,12 +74,7 @@ def read_conllu(path: str | os.PathLike[str], encoding: str = "utf-8") -> list[S
     """
     check_encoding(encoding)
     file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"path: expected a file, but {str(file)!r} does not exist")
-    if not file.is_file():
-        kind = "a folder" if file.is_dir() else "a device or a pipe"
-        raise ValueError(f"path: expected a file, but {str(file)!r} is {kind}; name a file")
-    raw = file.read_bytes()
+    raw = read_file(file)
     exact = _exact_encoding(raw, encoding)
     try:
         text = raw.decode(exact)

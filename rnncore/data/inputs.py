@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -56,7 +57,14 @@ class Numbers:
         """Return the standardised sequences; errors call them `name`."""
         arrays = numbers_of(name, sequences, np.float64, self.size)
         found = Ragged.of(arrays)
-        return Ragged(((found.values - self.mean) / self.scale).astype(dtype), found.lengths)
+        with np.errstate(over="ignore"):
+            values = ((found.values - self.mean) / self.scale).astype(dtype)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}: expected numbers that {np.dtype(dtype)} holds when standardised, got "
+                "larger ones; scale them, or choose dtype='float64'"
+            )
+        return Ragged(values, found.lengths)
 
     def to_json(self) -> dict[str, Any]:
         """Return a description that `json` can write and `inputs_from_json` reads."""
@@ -120,6 +128,11 @@ def inputs_of(name: str, sequences: Sequence[Any], standardize: bool) -> Inputs:
     if not len(sequences):
         raise ValueError(f"{name}: expected one sequence at least, got none; give some data")
     first = sequences[0]
+    if all(isinstance(one, str) and os.path.isfile(one) for one in sequences):
+        raise ValueError(
+            f"{name}: expected sequences, got the names of files, such as {first!r}; give "
+            f"pathlib.Path({first!r}) to read one"
+        )
     if isinstance(first, str) or (
         isinstance(first, list | tuple | np.ndarray) and len(first) and isinstance(first[0], str)
     ):

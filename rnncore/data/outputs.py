@@ -86,6 +86,12 @@ def _comparable(labels: Array, y: Array) -> bool:
     return (labels.dtype.kind == "U") == (y.dtype.kind == "U")
 
 
+def plain_labels(y: Any) -> Array:
+    """Return targets as an array; of str among others as objects, which NumPy makes str."""
+    array = np.asarray(y)
+    return np.asarray(y, object) if array.dtype.kind == "U" else array
+
+
 def as_labels(y: Any) -> Array:
     """Return labels (N,) as an array of str or of numbers."""
     array = np.asarray(y)
@@ -186,7 +192,7 @@ def by_step(y: Any, sequences: Sequence[Any]) -> list[Array]:
         )
     found = []
     for number, (targets, sequence) in enumerate(zip(y, sequences, strict=True), 1):
-        array = np.asarray(targets)
+        array = plain_labels(targets)
         if not array.ndim or len(array) != len(sequence):
             raise ValueError(
                 f"y: expected {len(sequence)} targets for sequence {number}, one a step, got shape "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from rnncore.arguments import check_size
 from rnncore.data.pieces import Pieces
 from rnncore.data.ragged import Ragged
-from rnncore.data.reading import check_encoding, marked_encoding, undecodable
+from rnncore.data.reading import read_whole
 from rnncore.data.sequence_source import SequenceSettings, SequenceSource
 
 Pairs = Sequence[tuple[str, str]]
@@ -80,20 +79,8 @@ def read_texts(path: str | os.PathLike[str], encoding: str = "utf-8") -> list[st
 
 
 def _lines(path: str | os.PathLike[str], encoding: str) -> list[str]:
-    check_encoding(encoding)
-    file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"path: expected a file, but {str(file)!r} does not exist")
-    if not file.is_file():
-        kind = "a folder" if file.is_dir() else "a device or a pipe"
-        raise ValueError(f"path: expected a file, but {str(file)!r} is {kind}; name a file")
-    raw = file.read_bytes()
-    try:
-        text = raw.decode(marked_encoding(raw, encoding))
-    except UnicodeError as error:
-        raise undecodable(file, encoding, error, or_bytes="") from None
     # Not splitlines(): U+2028 and its like may stand in a text.
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    lines = read_whole(path, encoding).split("\n")
     return lines[:-1] if not lines[-1] else lines
 
 

@@ -260,10 +260,47 @@ def undecodable(
 ) -> ValueError:
     """Return the error that says of a file that it is not in its encoding."""
     at = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+    advice = "convert it to UTF-8, or give its real encoding, for example encoding='latin-1'"
+    if or_bytes:  # the command that reads such files has an option
+        advice = "give its real encoding, for example encoding 'latin-1' (--encoding latin-1)"
     return ValueError(
         f"encoding: expected {str(path)!r} to be {encoding} text, but it is not{at}; "
-        f"give its real encoding, for example encoding 'latin-1' (--encoding latin-1){or_bytes}"
+        f"{advice}{or_bytes}"
     )
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of one regular file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none of that name, or it is a folder, a device or a pipe.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"path: expected a file, but {str(file)!r} does not exist")
+    if not file.is_file():
+        kind = "a folder" if file.is_dir() else "a device or a pipe"
+        raise ValueError(f"path: expected a file, but {str(file)!r} is {kind}; name a file")
+    return file.read_bytes()
+
+
+def read_whole(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+    r"""Return the text of one file, line ends made ``\n``, without its byte order mark.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such regular file, or it is not in `encoding`.
+    """
+    check_encoding(encoding)
+    raw = read_file(path)
+    try:
+        text = raw.decode(marked_encoding(raw, encoding))
+    except UnicodeError as error:
+        raise undecodable(Path(path), encoding, error, or_bytes="") from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def read_blocks(path: Path, encoding: str) -> Iterator[str | bytes]:

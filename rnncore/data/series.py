@@ -7,13 +7,12 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.reading import read_text
+from rnncore.data.reading import read_whole
 from rnncore.data.times import Times, form_of, parsed
 
 Array = NDArray[Any]
@@ -133,22 +132,32 @@ def read_series(
     ('sales', [5.0, 7.0, nan, 4.0], '2020-05')
     """
     name = os.fspath(path)
-    lines, rows = _rows(name, str(read_text(Path(path))))
+    lines, rows = _rows(name, read_whole(path))
     header = [cell.strip() for cell in rows[0]]
     if len(set(header)) != len(header):
         twice = next(cell for cell in header if header.count(cell) > 1)
         raise ValueError(f"{name}, line 1: expected distinct names of columns, got {twice!r} twice")
     rows, lines = rows[1:], lines[1:]
-    if date is None and form_of(rows[0][0].strip()) is not None:
+    named = header[0] in (*(columns or ()), *covariates)
+    if date is None and not named and form_of(rows[0][0].strip()) is not None:
         date = header[0]
-    for column in (*(columns or ()), *covariates, *([] if date is None else [date])):
+    wanted = [*(columns or ()), *covariates, *([] if date is None else [date])]
+    for column in wanted:
         if column not in header:
             raise ValueError(
                 f"{name}: expected a column {column!r}, got {', '.join(map(repr, header))}"
             )
+    if len(set(wanted)) != len(wanted):
+        twice = next(column for column in wanted if wanted.count(column) > 1)
+        raise ValueError(
+            f"columns, covariates, date: expected each column once, got {twice!r} twice"
+        )
     chosen = columns or [one for one in header if one != date and one not in covariates]
     if not chosen:
-        raise ValueError(f"{name}: expected a column of values beside the dates, got none")
+        raise ValueError(
+            f"{name}: expected a column of values beside the dates in {date!r}, got none; if these "
+            "are values, name the column as one to predict"
+        )
     times, places = None, np.arange(len(rows))
     if date is not None:
         times, places = _times(name, lines, [row[header.index(date)].strip() for row in rows])
@@ -261,11 +270,21 @@ def series_of(name: str, X: Any) -> list[Series]:
         table = X.to_frame() if hasattr(X, "to_frame") else X
         times = None
         if type(table.index).__name__ == "DatetimeIndex":
-            dates = [moment.to_pydatetime() for moment in table.index]
+            index = table.index.tz_localize(None)
+            dates = [moment.to_pydatetime() for moment in index]
             plain = all(d.hour == d.minute == d.second == 0 for d in dates)
-            times, places = Times.of(dates, "%Y-%m-%d" if plain else "%Y-%m-%d %H:%M:%S")
-            if len(np.unique(np.diff(places))) > 1:
-                raise ValueError(f"{name}: expected dates at even steps; use DataFrame.asfreq")
+            even = bool(index.is_monotonic_increasing and index.is_unique)
+            try:
+                if even:
+                    times, places = Times.of(dates, "%Y-%m-%d" if plain else "%Y-%m-%d %H:%M:%S")
+                    even = len(np.unique(np.diff(places))) <= 1
+            except ValueError:  # dates that lie on no step
+                even = False
+            if not even:
+                raise ValueError(
+                    f"{name}: expected dates at even steps, rising; use DataFrame.sort_index "
+                    "and asfreq"
+                )
         found = [Series(str(c), table[c].to_numpy(np.float64), times) for c in table.columns]
     elif isinstance(X, dict):
         found = [Series(str(key), values) for key, values in X.items()]

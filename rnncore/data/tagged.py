@@ -116,7 +116,10 @@ class TaggedExamples:
     def __init__(self, sentences: Words, tags: Words, vocabularies: TaggerVocabularies) -> None:
         check_tagged(sentences, tags)
         self._sentences = Sentences(sentences, vocabularies)
-        self._tags = vocabularies.tags.encode_all(tags)
+        try:
+            self._tags = vocabularies.tags.encode_all(tags)
+        except ValueError as error:
+            raise ValueError(f"tags: {str(error).removeprefix('words: ')}") from None
         self.lengths = self._sentences.lengths
 
     def batch(self, indices: NDArray[np.intp]) -> tuple[Any, ...]:

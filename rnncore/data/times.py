@@ -31,6 +31,8 @@ class Times(NamedTuple):
         "months" or "seconds".
     form
         How dates are written; see `datetime.strftime`.
+    day
+        Of the month, 31 for its end, where the step is in months; 0: that of the start.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class Times(NamedTuple):
     step: int
     unit: str
     form: str
+    day: int = 0
 
     @classmethod
     def of(cls, dates: Sequence[datetime], form: str) -> tuple[Self, NDArray[np.intp]]:
@@ -58,7 +61,8 @@ class Times(NamedTuple):
         months = np.array([12 * d.year + d.month for d in dates])
         days = [d.day for d in dates]
         moments = {(d.hour, d.minute, d.second) for d in dates}
-        by_month = len(moments) == 1 and (len(set(days)) == 1 or _ends_of_months(dates))
+        ends = _ends_of_months(dates)
+        by_month = len(moments) == 1 and (len(set(days)) == 1 or ends)
         seconds = np.array([(d - dates[0]).total_seconds() for d in dates])
         by_month = by_month and bool((np.diff(months) > 0).all())
         counted, unit = (months - months[0], MONTHS) if by_month else (seconds, "seconds")
@@ -66,7 +70,7 @@ class Times(NamedTuple):
         step = int(steps[often.argmax()]) if len(steps) else 1
         numbers = counted / step
         wrong = np.flatnonzero(numbers != np.round(numbers))
-        times = cls(dates[0], step, unit, form)
+        times = cls(dates[0], step, unit, form, 31 if ends else days[0])
         if wrong.size:
             raise ValueError(
                 int(wrong[0]),
@@ -88,7 +92,7 @@ class Times(NamedTuple):
         month = 12 * self.start.year + self.start.month - 1 + self.step * int(number)
         year, month = month // 12, month % 12 + 1
         last = (datetime(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)).day
-        return self.start.replace(year=year, month=month, day=min(self.start.day, last))
+        return self.start.replace(year=year, month=month, day=min(self.day or self.start.day, last))
 
     def text(self, number: int) -> str:
         """Return a date as the file would write it."""

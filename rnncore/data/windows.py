@@ -127,7 +127,8 @@ class Windows:
     Parameters
     ----------
     series
-        With gaps as NaN. They are filled in for reading and do not count as targets.
+        With gaps as NaN. They are filled in for reading, one that reaches the origin with the
+        value before it, and do not count as targets.
     form
     means, scales : (N,)
         Of each series, transformed.
@@ -165,6 +166,11 @@ class Windows:
         self._filled = np.concatenate([x for one in filled for x in (one, blank)])
         unknown = np.concatenate([x for one in series for x in (np.isnan(one.values), blank != 0)])
         self._known = np.where(unknown, np.nan, self._filled)
+        # The last known value at or before each place: a line across a gap would tell what is
+        # behind it.
+        seen = ~unknown
+        seen[self._starts] = True
+        self._last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), 0))
         self._features = np.concatenate(
             [_features(one, form, len(one.values) + room) for one in series]
         )
@@ -174,7 +180,8 @@ class Windows:
         # Series and first target of windows (B,); their values (B, L), centres and scales (B, 1).
         form, (k, origins) = self.form, self.places[indices].T
         begin = self._starts[k] + origins
-        x = self._filled[begin[:, None] + np.arange(-form.look_back, 0)]
+        inside = begin[:, None] + np.arange(-form.look_back, 0)
+        x = self._filled[np.minimum(inside, self._last[begin - 1, None])]
         centre = x[:, -1:] if form.centre == "last" else self._means[k][:, None]
         scale = self._scales[k][:, None]
         if form.scaling == "window":

@@ -20,7 +20,7 @@ from rnncore.estimators.baselines import (
     statsforecast_model,
 )
 from rnncore.estimators.forecaster import Forecaster
-from rnncore.estimators.forecaster_source import windows_of
+from rnncore.estimators.forecaster_source import levels_of, windows_of
 from rnncore.settings import Choice
 
 Array = NDArray[Any]
@@ -140,7 +140,14 @@ def backtest(
         for one, whole in zip(training, series, strict=True)
     ]
     network = forecaster._network()
-    found = network.forecast(windows_of(network, series, origins))
+    for one in training:
+        if len(one.values) < network.form.look_back:
+            raise ValueError(
+                f"X: expected {network.form.look_back} values or more before the test, as the "
+                f"model reads, but {one.name!r} has {len(one.values)}; make the test shorter"
+            )
+    levels = levels_of(network, training)
+    found = network.forecast(windows_of(network, series, origins, levels))
     parts = np.split(found, np.cumsum([len(some) for some in origins])[:-1])
     has_intervals = network.forecaster_settings.interval > 0
     scores: dict[str, list[Array]] = {}
@@ -151,8 +158,8 @@ def backtest(
         ends = (ours[..., 0], ours[..., -1]) if has_intervals else None
         rows = {type(forecaster).__name__: _score(actual, middle, scale, wanted, ends)}
         for name, maker in makers:
-            model, filled = maker(past), whole.filled()
-            forecasts = np.stack([model(filled[:k], horizon) for k in some])
+            model = maker(past)
+            forecasts = np.stack([model(whole.until(int(k)).filled(), horizon) for k in some])
             rows[name] = _score(actual, forecasts, scale, wanted)
         for name, row in rows.items():
             scores.setdefault(name, []).append(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import signal
 from collections.abc import Sequence
@@ -156,7 +157,10 @@ class Estimator:
         names = {field.name for field in dataclasses.fields(TrainingSettings)}
         values = {name: value for name, value in self.get_params().items() if name in names}
         epochs = self.epochs if is_number(self.epochs) else None
-        often = {} if epochs is None else {"validations": max(1, round(epochs))}
+        if epochs is None or not math.isfinite(epochs):  # which the settings refuse
+            often = {}
+        else:
+            often = {"validations": max(1, round(epochs))}
         return TrainingSettings(**(self._training | often | values))
 
     @property

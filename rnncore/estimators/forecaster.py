@@ -16,6 +16,7 @@ from rnncore.estimators.forecaster_source import (
     finish,
     history_of,
     known_of,
+    levels_of,
     source_of,
     windows_in,
     windows_of,
@@ -220,6 +221,7 @@ class ForecastStream:
                 "stream of each, and predict with covariates by predict"
             )
         self._network, [self._series] = network, history
+        self._levels = levels_of(network, history)
         self._gone = 0
         self.forecast()
 
@@ -240,15 +242,21 @@ class ForecastStream:
 
     def forecast(self) -> Forecast:
         """Return what comes next."""
-        found = forecast_of(self._network, self._series, self._network.form.horizon)
+        steps = self._network.form.horizon
+        found = forecast_of(self._network, self._series, steps, self._levels)
         if self._series.times is None:
             numbers = (int(date) + self._gone for date in found.dates)
             return found._replace(dates=tuple(map(str, numbers)))
         return found
 
 
-def forecast_of(network: ForecasterNetwork, series: Series, steps: int) -> Forecast:
-    """Return what comes after the end of one series; see `Forecaster.predict`."""
+def forecast_of(
+    network: ForecasterNetwork,
+    series: Series,
+    steps: int,
+    levels: Sequence[tuple[int, float, float]] | None = None,
+) -> Forecast:
+    """Return what comes after the end of one series; see `Forecaster.predict`, `levels_of`."""
     form, count = network.form, len(series.values)
     if count < form.look_back:
         raise ValueError(
@@ -263,9 +271,9 @@ def forecast_of(network: ForecasterNetwork, series: Series, steps: int) -> Forec
     dates = tuple(series.date(count + k) for k in range(steps))
     parts: list[NDArray[Any]] = []
     before = np.zeros(2)
+    levels = levels or levels_of(network, [series])
     while sum(map(len, parts)) < steps:
-        # In the middle of a series a gap is filled; unknown series are scaled by what there is.
-        windows = windows_of(network, [series], [[len(series.values)]])
+        windows = windows_of(network, [series], [[len(series.values)]], levels)
         [found] = network.forecast(windows)
         low, median, high = found[:, 0], found[:, found.shape[1] // 2], found[:, -1]
         below, above = np.hypot(median - low, before[0]), np.hypot(high - median, before[1])

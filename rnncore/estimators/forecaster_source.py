@@ -89,19 +89,39 @@ def known_of(
     )  # fmt: skip
 
 
+def levels_of(
+    network: ForecasterNetwork, series: Sequence[Series]
+) -> list[tuple[int, float, float]]:
+    """Return number, mean and scale of each series; of one that is not known from its values."""
+    known, form = network.known, network.form
+    numbers, found = {name: k for k, name in enumerate(known.names)}, []
+    for one in series:
+        k = numbers.get(one.name, -1)
+        of_one = (known.means[k], known.scales[k])
+        found.append((k, *(of_one if k >= 0 else mean_and_scale(form.transformed(one), form))))
+    return found
+
+
 def windows_of(
-    network: ForecasterNetwork, series: Sequence[Series], origins: Sequence[Any]
+    network: ForecasterNetwork,
+    series: Sequence[Series],
+    origins: Sequence[Any],
+    levels: Sequence[tuple[int, float, float]] | None = None,
 ) -> Windows:
-    """Return windows of series as the network reads them; one that it does not know by itself.
+    """Return windows of series as the network reads them.
+
+    Parameters
+    ----------
+    network, series, origins
+    levels
+        See `levels_of`; None: of these series.
 
     Raises
     ------
     ValueError
         If the series have other steps or covariates than those that it has learnt from.
     """
-    known, form = network.known, network.form
-    numbers = {name: k for k, name in enumerate(known.names)}
-    parts, levels = [], []
+    known, parts = network.known, []
     for one in series:
         step = "" if one.times is None else one.times.step_text
         if (known.calendar and step != known.step) or one.covariate_names != known.covariates:
@@ -110,17 +130,12 @@ def windows_of(
                 f"{known.covariates} that the model has learnt from, but {one.name!r} has "
                 f"{step or 'no dates'} and {one.covariate_names}"
             )
-        number = numbers.get(one.name, -1)
-        if number >= 0:
-            levels.append((number, known.means[number], known.scales[number]))
-        else:
-            levels.append((number, *mean_and_scale(form.transformed(one), form)))
         if one.covariates is not None:
             standard = (one.covariates - known.covariate_means) / known.covariate_deviations
             one = dataclasses.replace(one, covariates=standard)
         parts.append(one)
-    which, means, scales = zip(*levels, strict=True)
-    return Windows(parts, form, means, scales, which, origins, network.dtype)
+    which, means, scales = zip(*(levels or levels_of(network, series)), strict=True)
+    return Windows(parts, network.form, means, scales, which, origins, network.dtype)
 
 
 def source_of(
@@ -134,7 +149,7 @@ def source_of(
     held_out = None
     if share:
         later = [_origins(one, count, s.horizon) for one, count in zip(series, counts, strict=True)]
-        held_out = windows_of(network, series, later)
+        held_out = windows_of(network, series, later, levels_of(network, training))
     return SequenceSource(windows, held_out=held_out, item="segments", name="windows", **values)
 
 

@@ -118,6 +118,8 @@ class LanguageModel(Estimator):
         """
         made = self._parameters(UnitSettings)
         cut = self._parameters(TextSettings)
+        for name, given in (("X", X), ("validation", validation)):
+            _refuse_name(name, given)
         vocabulary, tokens = _learned(X, made)
         others = None if validation is None else _tokens("validation", validation, vocabulary)
         settings = dataclasses.asdict(self._parameters(LanguageSettings))
@@ -282,15 +284,18 @@ def _paths(name: str, X: Any) -> list[os.PathLike[str]] | None:
     )
 
 
+def _refuse_name(name: str, X: Any) -> None:
+    if isinstance(X, str) and len(X) < 256 and os.path.exists(X):
+        raise ValueError(
+            f"{name}: expected a text to learn from, got {X!r}, the name of a file; give "
+            f"pathlib.Path({X!r}) to read it"
+        )
+
+
 def _learned(X: Any, made: UnitSettings) -> tuple[TextVocabulary, NDArray[np.integer]]:
     paths = _paths("X", X)
     if paths is not None:
         return read_tokens(paths, settings=made)
-    if isinstance(X, str) and len(X) < 256 and os.path.exists(X):
-        raise ValueError(
-            f"X: expected a text to learn from, got {X!r}, the name of a file; give "
-            f"pathlib.Path({X!r}) to read it"
-        )
     if not X:
         raise ValueError("X: expected a text to learn from, got an empty one; give some text")
     vocabulary = made.vocabulary(X)

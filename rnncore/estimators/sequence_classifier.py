@@ -80,8 +80,8 @@ validation_fraction, folder, verbose, seed
         right = self._stacked(found) == as_labels(self._stacked(targets))
         return float(np.mean(right))
 
-    def _outputs_of(self, y: NDArray[Any]) -> Classes:
-        classes = Classes.of(y)
+    def _outputs_of(self, y: NDArray[Any], every: NDArray[Any]) -> Classes:
+        classes = Classes.of(every)
         if classes.size < 2:
             raise ValueError(
                 f"y: expected two classes at least, got one class: {classes.labels.tolist()}"
@@ -99,7 +99,7 @@ validation_fraction, folder, verbose, seed
             network.class_weights = np.array([weight.get(one, 1.0) for one in labels.tolist()])
         elif weight == "balanced":
             counts = np.bincount(network.outputs.encode(y), minlength=len(labels))
-            network.class_weights = len(y) / (len(labels) * counts)
+            network.class_weights = len(y) / (len(labels) * np.maximum(counts, 1))
         else:
             raise ValueError(
                 f"class_weight: expected a dict, 'balanced' or None, got {weight!r}"

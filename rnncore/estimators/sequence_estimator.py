@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from rnncore.data.inputs import inputs_of
 from rnncore.data.labelled import LabelledExamples
-from rnncore.data.outputs import by_step
+from rnncore.data.outputs import by_step, plain_labels
 from rnncore.data.ragged import Ragged
 from rnncore.data.sequence_source import SequenceSource
-from rnncore.data.sequences import sequences_of
+from rnncore.data.sequences import numbers_of, sequences_of
 from rnncore.estimators.by_length import by_length
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.sequence_network import NetworkSettings, SequenceBatch, SequenceNetwork
@@ -81,20 +82,20 @@ class SequenceEstimator(Estimator):
         """
         names = [field.name for field in dataclasses.fields(NetworkSettings)]
         settings = NetworkSettings(**{name: getattr(self, name) for name in names})
-        sequences = sequences_of("X", X)
+        sequences = self._sequences("X", X)
         if y is None:
             raise ValueError("y: requires y to be passed, but the target y is None")
-        targets = self._targets(y, sequences)
+        targets = every = self._targets(y, sequences)
         held_out = None
         if validation is not None:
-            others = sequences_of("validation", validation[0])
+            others = self._sequences("validation", validation[0])
             held_out = others, self._targets(validation[1], others)
         elif self.validation_fraction:
             kept, out = self._hold_out(len(sequences))
-            held_out = [sequences[k] for k in out], [targets[k] for k in out]
-            sequences, targets = [sequences[k] for k in kept], [targets[k] for k in kept]
+            held_out = [sequences[k] for k in out], _some(targets, out)
+            sequences, targets = [sequences[k] for k in kept], _some(targets, kept)
         inputs = inputs_of("X", sequences, self.standardize)
-        outputs = self._outputs_of(self._stacked(targets))
+        outputs = self._outputs_of(self._stacked(targets), self._stacked(every))
         network_class: type[SequenceNetwork] = self.network_class  # type: ignore[assignment]
         network = network_class(inputs, outputs, settings, seed=self._seed)
         self._prepare(network, self._stacked(targets))
@@ -106,11 +107,18 @@ class SequenceEstimator(Estimator):
         self._train(network, source, callbacks)
         return self
 
+    def _sequences(self, name: str, X: Any) -> list[Any]:
+        sequences = sequences_of(name, X)
+        # Whether there is a target for each step is seen when files have been read.
+        if self.pooling == "none" and any(isinstance(one, os.PathLike) for one in sequences):
+            return list(numbers_of(name, sequences, np.float64))
+        return sequences
+
     def _targets(self, y: Any, sequences: list[Any]) -> Any:
         # An array (N, ...), or with no pooling a list of arrays.
         if self.pooling == "none":
             return by_step(sequences_of("y", y), sequences)
-        array = np.asarray(y)
+        array = plain_labels(y)
         if not array.ndim or len(array) != len(sequences):
             raise ValueError(
                 f"y: expected one target for each of {len(sequences)} sequences, got shape "
@@ -131,7 +139,8 @@ class SequenceEstimator(Estimator):
             encoded = Ragged(encoded, [len(one) for one in targets])
         return LabelledExamples(network.inputs.encode(name, sequences, network.dtype), encoded)
 
-    def _outputs_of(self, y: NDArray[Any]) -> Any:
+    def _outputs_of(self, y: NDArray[Any], every: NDArray[Any]) -> Any:
+        """Return what targets to train on are to a network; `every` has those held out as well."""
         raise NotImplementedError
 
     def _prepare(self, network: Any, y: NDArray[Any]) -> None:
@@ -147,3 +156,7 @@ class SequenceEstimator(Estimator):
             return found
 
         return by_length(x.lengths, predict, network.settings["pooling"] == "none")
+
+
+def _some(targets: Any, chosen: NDArray[np.intp]) -> Any:
+    return targets[chosen] if isinstance(targets, np.ndarray) else [targets[k] for k in chosen]

@@ -68,5 +68,5 @@ validation_fraction, folder, verbose, seed
             share = np.where(spread > 0, 1 - wrong / spread, np.where(wrong == 0, 1.0, 0.0))
         return float(np.mean(share))
 
-    def _outputs_of(self, y: NDArray[Any]) -> Values:
+    def _outputs_of(self, y: NDArray[Any], every: NDArray[Any]) -> Values:
         return Values.of(y)

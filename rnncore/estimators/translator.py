@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from collections.abc import Sequence
 from typing import Any, Self
@@ -10,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore import files
 from rnncore.arguments import check_size
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.pairs import (
@@ -238,7 +240,9 @@ validation_fraction, folder, verbose, seed
         axes.set_xticks(range(weights.shape[1]), pieces.source.cut(text), rotation=45)
         axes.set_yticks(range(len(weights)), [*pieces.target.cut(translation), "(end)"])
         axes.xaxis.tick_top()
-        figure.savefig(path, dpi=120, bbox_inches="tight")
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=120, bbox_inches="tight", format="png")
+        files.write_whole(path, drawn.getvalue())
 
 
 def bleu(found: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -166,12 +166,8 @@ validation_fraction, folder, verbose, seed
         if y is None:
             raise ValueError("y: requires y, the word of each recording, but the target y is None")
         names = [os.fspath(one) if _is_path(one) else f"X[{n}]" for n, one in enumerate(X)]
-        return Recordings([self._samples(one) for one in X], list(y), speakers, names)
-
-    def _samples(self, sound: Any) -> NDArray[np.float32]:
-        if _is_path(sound):
-            return read_wav(sound, self.rate)[0]
-        return as_samples("X", sound)
+        samples = [_samples(one, self.rate) for one in X]
+        return Recordings(samples, list(y), speakers, names)
 
     @property
     def words_(self) -> tuple[str, ...]:
@@ -227,15 +223,15 @@ validation_fraction, folder, verbose, seed
         return found
 
     def _pieces(self, utterance: Any) -> list[NDArray[np.float32]]:
-        known = self._network().known
+        known, rate = self._network().known, self._network().sound.rate
         if isinstance(utterance, list | tuple):
             if not known or not len(utterance):
                 expected = (
                     "one word at least" if known else "a recording, as boundaries are unknown"
                 )
                 raise ValueError(f"X: expected {expected}, got a list of {len(utterance)}")
-            return [self._samples(one) for one in utterance]
-        return [self._samples(utterance)]
+            return [_samples(one, rate) for one in utterance]
+        return [_samples(utterance, rate)]
 
     def score(self, X: Any, y: Sequence[Any]) -> float:
         """Return the share of words that are right: 1 less the word error rate.
@@ -260,6 +256,10 @@ validation_fraction, folder, verbose, seed
         count = check_size("y", sum(map(len, truth)))
         wrong = map(edit_distance, self.predict(X), truth)
         return 1 - sum(wrong) / count
+
+
+def _samples(sound: Any, rate: int) -> NDArray[np.float32]:
+    return read_wav(sound, rate)[0] if _is_path(sound) else as_samples("X", sound)
 
 
 def _is_path(value: Any) -> bool:

@@ -64,5 +64,9 @@ class SequenceClassifierNetwork(SequenceNetwork):
     def probabilities(self, batch: SequenceBatch) -> NDArray[Any]:
         """Return those of the classes: (B, K), or (T, B, K) where nothing is pooled."""
         out = self.out(batch)
-        found: NDArray[Any] = F.softmax(F.unpack(out) if isinstance(out, Rows) else out)
+        return self.said(F.unpack(out) if isinstance(out, Rows) else out)
+
+    def said(self, out: NDArray[Any]) -> NDArray[Any]:
+        """Return the probabilities of the classes."""
+        found: NDArray[Any] = F.softmax(out)
         return found

@@ -122,6 +122,10 @@ class SequenceNetwork(TapedModel):
             y = (F.mean_over_time if pooling == "mean" else F.max_over_time)(y)
         return self.head(self.dropout(y))
 
+    def said(self, out: NDArray[Any]) -> NDArray[Any]:
+        """Return what numbers (..., outputs) of `out` say."""
+        raise NotImplementedError
+
     def stream(self) -> SequenceStream:
         """Return a stream, fed step by step; see `SequenceStream`."""
         return SequenceStream(self)

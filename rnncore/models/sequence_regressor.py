@@ -48,5 +48,9 @@ class SequenceRegressorNetwork(SequenceNetwork):
     def values(self, batch: SequenceBatch) -> NDArray[Any]:
         """Return the numbers as they are in the data: (B[, K]), or (T, B[, K]) of each step."""
         out = self.out(batch)
+        return self.said(F.unpack(out) if isinstance(out, Rows) else out)
+
+    def said(self, out: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers as they are in the data."""
         outputs: Values = self.outputs
-        return outputs.decode(F.unpack(out) if isinstance(out, Rows) else out)
+        return outputs.decode(out)

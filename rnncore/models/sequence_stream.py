@@ -36,13 +36,13 @@ class SequenceStream:
     ...                                    directions="forward", hidden_size=4, seed=0)
     >>> stream = network.stream()
     >>> [stream.step(x).shape for x in (0.5, -0.5)], stream.process(np.ones((3, 1))).shape
-    ([(1,), (1,)], (3, 1))
+    ([(), ()], (3,))
     """
 
     def __init__(self, network: SequenceNetwork) -> None:
         check_reads_forward(network.settings)
         self._inputs, self._pooling = network.inputs, network.settings["pooling"]
-        self._dtype = network.dtype
+        self._dtype, self._said = network.dtype, network.said
         with network._guard.weights:  # all of one moment
             symbols = network.embedding is not None
             self._rnn = network.rnn.stream(tokens=symbols, embedding=network.embedding)
@@ -52,11 +52,14 @@ class SequenceStream:
         self._largest = np.full(size, -np.inf, self._dtype)
 
     def step(self, x: Any) -> NDArray[Any]:
-        """Take one step: numbers (features,) or a symbol; return the outputs (K,)."""
+        """Take one step: numbers (features,) or a symbol; return what is said now.
+
+        Of a classifier the probabilities (K,); of a regressor a number, or numbers (K,).
+        """
         return self.process([x])[-1]
 
     def process(self, block: Any) -> NDArray[Any]:
-        """Take some steps: (T, features), a text or a list of words; return outputs (T, K)."""
+        """Take some steps: (T, features), a text or a list of words; return that of each."""
         if isinstance(self._inputs, Symbols):
             from rnncore.data.vocabulary import Vocabulary
 
@@ -66,9 +69,9 @@ class SequenceStream:
             block = np.asarray(block, np.float64)
             block = block if block.ndim > 1 else block[:, None]
         if not len(block):
-            return self._head(np.zeros((0, self._rnn.output_size), self._dtype))
+            return self._said(self._head(np.zeros((0, self._rnn.output_size), self._dtype)))
         y = self._rnn.process(self._inputs.encode("block", [block], self._dtype).values)
-        return self._head(self._pool(y))
+        return self._said(self._head(self._pool(y)))
 
     def _pool(self, y: NDArray[Any]) -> NDArray[Any]:
         # What the pool holds after each of the steps.

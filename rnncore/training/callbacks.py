@@ -114,7 +114,7 @@ class JsonLines(Log):
         super().on_begin(trainer)
         kept = []
         if trainer.step and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     if json.loads(line)["step"] <= trainer.step:
                         kept.append(line + "\n")

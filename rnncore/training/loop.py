@@ -229,12 +229,12 @@ class Trainer:
             self._validate()
         self._save_last()
         saved_at = time.monotonic()
-        validations_done = math.floor(self.fraction * self.settings.validations)
+        validations_done = self.settings.validations_due(self.fraction)
         while not self.is_done and self.signal is None:
             self._train_step()
             for callback in self.callbacks:
                 callback.on_step(self)
-            due = math.floor(self.fraction * self.settings.validations)
+            due = self.settings.validations_due(self.fraction)
             self._validation_due = due > validations_done
             validates = self._validation_due and self.signal is None
             if validates:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
+
+from rnncore import files
 
 
 def plot_curves(
@@ -43,4 +46,6 @@ def plot_curves(
     axes.set(xlabel="seconds of training", ylabel=unit)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    files.write_whole(path, drawn.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
@@ -182,3 +183,8 @@ class TrainingSettings:
         """Return the used share of the budget that is nearest to its end, at most 1."""
         used = ((epochs, self.epochs), (steps, self.steps), (seconds, self.seconds))
         return min(1.0, max(amount / budget for amount, budget in used if budget is not None))
+
+    def validations_due(self, fraction: float) -> int:
+        """Return how many validations belong to a used share of the budget."""
+        # k / n * n may fall short of k by rounding.
+        return math.floor(fraction * self.validations * (1.0 + 1e-9))
