@@ -68,10 +68,11 @@ def section(name: str, data: str) -> str:
     words = shlex.split(result.command.format(data=shlex.quote(data)))
     words[0] = sys.executable if words[0] == "python" else words[0]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    minutes = (time.monotonic() - start) / 60
+    seconds = time.monotonic() - start
+    took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
     shown = result.command.format(data="DATA")
     return (
-        f"## {result.title}\n\n`{shown}`\n\n{date.today()}, {machine()}, {minutes:.0f} minutes:\n\n"
+        f"## {result.title}\n\n`{shown}`\n\n{date.today()}, {machine()}, {took}:\n\n"
         f"{done.stdout.strip()}\n"
     )
 
