@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from rnncore.arguments import check_size, is_number
 
@@ -55,6 +55,7 @@ class Choice:
             raise ValueError(f"{name}: expected one of {', '.join(self.names)}, got {value!r}")
 
 
+S = TypeVar("S")
 Rule = Whole | Positive | Share | Choice
 
 
@@ -62,6 +63,21 @@ def setting(default: Any, rule: Rule, help: str = "", fixed: bool = False) -> An
     """Return a dataclass field; `fixed` settings cannot change when a training is resumed."""
     about = {"rule": rule, "help": help, "fixed": fixed}
     return dataclasses.field(default=default, metadata=about)
+
+
+def chosen(kind: type[S], settings: S | None, values: dict[str, Any]) -> S:
+    """Return the settings that a constructor took, whole or value by value.
+
+    Raises
+    ------
+    TypeError
+        If it took both.
+    ValueError
+        If a value breaks its rule.
+    """
+    if settings is not None and values:
+        raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
+    return settings or kind(**values)
 
 
 def check_settings(settings: Any) -> None:

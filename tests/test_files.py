@@ -200,7 +200,7 @@ def test_forged_contents_with_a_right_checksum(checkpoint: Path, tmp_path: Path)
 def test_arrays_without_bytes_may_claim_any_size(model: LanguageNetwork, tmp_path: Path) -> None:
     tensors = model.state_dict() | {"head.weight": np.zeros((0, 2**40), np.float32)}
     forge(tmp_path / "m", tensors, {"model": {**model.describe(), "hidden_size": 2**40}})
-    with pytest.raises(files.FileError, match="has 0 rows"):
+    with pytest.raises(files.FileError, match=r"head.weight is \(0, "):
         models.load(tmp_path / "m")
 
 

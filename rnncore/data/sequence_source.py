@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.fingerprint import fingerprint_of
-from rnncore.settings import Whole, check_settings, setting
+from rnncore.settings import Whole, check_settings, chosen, setting
 
 
 class Examples(Protocol):
@@ -93,9 +93,7 @@ class SequenceSource(ExampleBatches):
         name: str = "sequences",
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        self.sequence_settings = settings or SequenceSettings(**values)
+        self.sequence_settings = chosen(SequenceSettings, settings, values)
         size, order = self.sequence_settings.batch_size, self.sequence_settings.order
         super().__init__(examples, SequenceBatches(examples.lengths, size, seed=order))
         self.item, self.name = item, name

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rnncore.arguments import as_array
 from rnncore.data.fingerprint import fingerprint_of
-from rnncore.settings import Share, Whole, check_settings, setting
+from rnncore.settings import Share, Whole, check_settings, chosen, setting
 
 Batch = tuple[NDArray[np.integer], NDArray[np.integer]]
 
@@ -171,9 +171,7 @@ class TextSource:
         **values: Any,
     ) -> None:
         tokens = _checked("tokens", tokens)
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        self.text_settings = settings or TextSettings(**values)
+        self.text_settings = chosen(TextSettings, settings, values)
         self.tokens = tokens
         self.unit, self.item = unit, SHORT.get(unit, unit)
         training, others = tokens, tokens[:0]

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from rnncore.training import (
     TrainingSettings,
     plot_curves,
 )
+
+K = TypeVar("K")
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -152,6 +154,11 @@ class Estimator:
             raise KeyboardInterrupt
         if trainer.signal is not None:
             raise SystemExit(128 + trainer.signal)
+
+    def _settings(self, kind: type[K], **more: Any) -> K:
+        """Return settings of this kind from the parameters of their names, and `more`."""
+        own = self.get_params() | more
+        return kind(**{field.name: own[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
     def _training_settings(self) -> TrainingSettings:
         names = {field.name for field in dataclasses.fields(TrainingSettings)}

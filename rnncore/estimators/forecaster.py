@@ -121,8 +121,7 @@ verbose, seed
         KeyboardInterrupt
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
-        names = [field.name for field in dataclasses.fields(ForecasterSettings)]
-        settings = ForecasterSettings(**{name: getattr(self, name) for name in names})
+        settings = self._settings(ForecasterSettings)
         series, share = series_of("X", X), self.validation_fraction
         widening = self._fit(series, settings, share, callbacks).widening
         if check_flag("refit", self.refit) and share:

@@ -116,20 +116,17 @@ class LanguageModel(Estimator):
         KeyboardInterrupt
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
-        made = self._parameters(UnitSettings)
-        cut = self._parameters(TextSettings)
+        made = self._settings(UnitSettings)
+        cut = self._settings(TextSettings)
         for name, given in (("X", X), ("validation", validation)):
             _refuse_name(name, given)
         vocabulary, tokens = _learned(X, made)
         others = None if validation is None else _tokens("validation", validation, vocabulary)
-        settings = dataclasses.asdict(self._parameters(LanguageSettings))
+        settings = dataclasses.asdict(self._settings(LanguageSettings))
         network = LanguageNetwork(vocabulary, **settings, seed=self._seed)
         source = TextSource(tokens, cut, held_out=others, unit=self.unit)
         self._train(network, source, callbacks)
         return self
-
-    def _parameters(self, kind: type) -> Any:
-        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})
 
     @property
     def vocabulary_(self) -> TextVocabulary:

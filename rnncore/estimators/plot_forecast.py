@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rnncore import files
 from rnncore.data.series import Series
 from rnncore.estimators.forecaster import Forecast
+from rnncore.training.plot import new_figure, save_png
 
 MOST = 6  # series of one picture
 
@@ -39,16 +39,8 @@ def plot_forecasts(
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "matplotlib: expected to be installed for pictures; `pip install matplotlib`"
-        ) from None
     pairs = list(zip(series, forecasts, strict=True))[:MOST]
-    figure = Figure(figsize=(8, 3 * len(pairs)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 3 * len(pairs))
     for axes, (one, forecast) in zip(figure.subplots(len(pairs), squeeze=False)[:, 0], pairs,
                                      strict=True):  # fmt: skip
         begin = _place(one, forecast.dates[0])
@@ -68,9 +60,7 @@ def plot_forecasts(
         axes.set(title=one.name)
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=120, format="png")
-    files.write_whole(path, drawn.getvalue())
+    save_png(figure, path)
 
 
 def _place(series: Series, date: str) -> int:

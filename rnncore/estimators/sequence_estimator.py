@@ -80,8 +80,7 @@ class SequenceEstimator(Estimator):
         KeyboardInterrupt
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
-        names = [field.name for field in dataclasses.fields(NetworkSettings)]
-        settings = NetworkSettings(**{name: getattr(self, name) for name in names})
+        settings = self._settings(NetworkSettings)
         sequences = self._sequences("X", X)
         if y is None:
             raise ValueError("y: requires y to be passed, but the target y is None")

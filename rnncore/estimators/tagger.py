@@ -105,8 +105,7 @@ validation_fraction, folder, verbose, seed
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
         words, tags = _tagged(X, y)
-        names = [field.name for field in dataclasses.fields(TaggerSettings)]
-        settings = TaggerSettings(**{name: getattr(self, name) for name in names})
+        settings = self._settings(TaggerSettings)
         held_out = None
         if validation is not None:
             is_file = isinstance(validation, str | os.PathLike)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from typing import Any, Self
@@ -11,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore import files
 from rnncore.arguments import check_size
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.pairs import (
@@ -27,6 +25,7 @@ from rnncore.data.sequences import sequences_of
 from rnncore.estimators.estimator import Estimator
 from rnncore.models.translator_network import TranslatorNetwork, TranslatorSettings
 from rnncore.training import Callback
+from rnncore.training.plot import new_figure, save_png
 
 #: Texts: a list of them, a Series of pandas, or the path of a file.
 Given = Any
@@ -116,19 +115,18 @@ validation_fraction, folder, verbose, seed
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
         pairs = _pairs(X, y)
-        names = [field.name for field in dataclasses.fields(TranslatorSettings)]
-        settings = TranslatorSettings(**{name: getattr(self, name) for name in names})
+        settings = self._settings(TranslatorSettings)
         held_out = None
         if validation is not None:
             is_two = isinstance(validation, tuple)
             held_out = _pairs(*validation) if is_two else _pairs(validation, None)
         elif self.validation_fraction:
             _, others = self._hold_out(len({source for source, _ in pairs}))
-            pairs, held_out = split_pairs(pairs, len(others), self.seed)
+            pairs, held_out = split_pairs(pairs, len(others), self._seed)
         check_pairs(pairs)
-        network = TranslatorNetwork(settings.pieces_of(pairs), settings, seed=self.seed)
+        network = TranslatorNetwork(settings.pieces_of(pairs), settings, seed=self._seed)
         source = PairSource(
-            pairs, network.pieces, batch_size=self.batch_size, order=self.seed, held_out=held_out
+            pairs, network.pieces, batch_size=self.batch_size, order=self._seed, held_out=held_out
         )
         self._train(network, source, callbacks)
         return self
@@ -225,24 +223,15 @@ validation_fraction, folder, verbose, seed
         ValueError
             See `alignments`.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError(
-                "plot_alignment: matplotlib is not installed; install it with `pip install "
-                "'rnncore[plot]'`"
-            ) from None
         [weights] = self.alignments([text], [translation])
         pieces = self._network().pieces
-        figure = Figure(figsize=(1.5 + 0.5 * weights.shape[1], 1.0 + 0.35 * len(weights)))
+        figure = new_figure(1.5 + 0.5 * weights.shape[1], 1.0 + 0.35 * len(weights))
         axes = figure.subplots()
         axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(weights.shape[1]), pieces.source.cut(text), rotation=45)
         axes.set_yticks(range(len(weights)), [*pieces.target.cut(translation), "(end)"])
         axes.xaxis.tick_top()
-        drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=120, bbox_inches="tight", format="png")
-        files.write_whole(path, drawn.getvalue())
+        save_png(figure, path)
 
 
 def bleu(found: Sequence[str], references: Sequence[Sequence[str]]) -> float:

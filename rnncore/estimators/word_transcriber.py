@@ -132,9 +132,8 @@ validation_fraction, folder, verbose, seed
         KeyboardInterrupt
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
-        settings, sound, utterances = (
-            self._settings(kind) for kind in (TranscriberSettings, SoundSettings, UtteranceSettings)
-        )
+        settings, sound = self._settings(TranscriberSettings), self._settings(SoundSettings)
+        utterances = self._settings(UtteranceSettings, order=self._seed)
         recordings = self._recordings(X, y, speakers)
         held_out = None
         if validation is not None:
@@ -147,14 +146,10 @@ validation_fraction, folder, verbose, seed
             settings.known, settings.whole, held_out,
         )  # fmt: skip
         network = TranscriberNetwork(
-            source.vocabulary, sound, source.inputs(), settings, seed=self.seed
+            source.vocabulary, sound, source.inputs(), settings, seed=self._seed
         )
         self._train(network, source, callbacks)
         return self
-
-    def _settings(self, kind: type) -> Any:
-        own = self.get_params() | {"order": self.seed}
-        return kind(**{field.name: own[field.name] for field in dataclasses.fields(kind)})
 
     def _recordings(self, X: Any, y: Any, speakers: Any = None) -> Recordings:
         if isinstance(X, Recordings) or _is_path(X):

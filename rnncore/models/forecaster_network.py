@@ -16,9 +16,9 @@ from rnncore.data.windows import TRANSFORMS, WindowBatch, WindowForm, Windows
 from rnncore.layers.tape import Value
 from rnncore.losses import gaussian_nll_loss, quantile_loss
 from rnncore.models.autoregression import fit_autoregression, iterated
-from rnncore.models.model import CELLS, Measure, blank_generator
+from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
 from rnncore.models.taped import TapedModel
-from rnncore.settings import Choice, Share, Whole, check_settings, setting
+from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
 
 MOST_FITTED = 40_000  # windows that an autoregression is fitted to
 BATCH = 1024  # windows predicted at once
@@ -154,9 +154,7 @@ class ForecasterNetwork(TapedModel):
         seed: int | np.random.Generator | None = None,
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        s = settings or ForecasterSettings(**values)
+        s = chosen(ForecasterSettings, settings, values)
         super().__init__(dtype=s.dtype)
         self.known, self.settings, self.forecaster_settings = known, dataclasses.asdict(s), s
         #: Added to each end of the intervals, scaled, a step of the horizon each; see `Forecaster`.
@@ -166,11 +164,9 @@ class ForecasterNetwork(TapedModel):
         common: dict[str, Any] = {"dtype": s.dtype, "seed": self.generator}
         form, size = self.form, s.hidden_size
         self.reader = layers.Linear(s.segment + form.features, size, **common)
-        more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
-        self.rnn = CELLS[s.cell](
-            size, size, num_layers=s.num_layers,
-            dropout=s.dropout if s.num_layers > 1 else 0.0, **common, **more,
-        )  # fmt: skip
+        self.rnn = recurrent(
+            s.cell, size, size, num_layers=s.num_layers, dropout=s.dropout, **common
+        )
         self.places = layers.Embedding(form.written, size, **common)
         self.vectors: Any = None
         if s.series_vectors == "each":
@@ -340,33 +336,26 @@ class ForecasterNetwork(TapedModel):
         }
         known = SeriesKnown(**fields)
         widening = np.array(settings.pop("widening"), np.float64)
-        sizes = {
-            "rnn.weight_hh_l0": (1, settings["hidden_size"]),
-            "reader.weight": (0, settings["hidden_size"]),
-            "places.weight": (0, -(-settings["horizon"] // settings["segment"])),
-        }
+        sizes = [
+            ("rnn.weight_hh_l0", 1, settings["hidden_size"]),
+            ("reader.weight", 0, settings["hidden_size"]),
+            ("places.weight", 0, -(-settings["horizon"] // settings["segment"])),
+        ]
         if settings["series_vectors"] == "each":
-            sizes["vectors.weight"] = (0, len(known.names))
+            sizes.append(("vectors.weight", 0, len(known.names)))
         if settings["highway"] != "none":
-            sizes["linear.weight"] = (1, settings["look_back"])
-            if tensors["linear.weight"].shape[0] != settings["horizon"]:
-                raise ValueError("linear.weight has other rows than horizon")
-        for name, (axis, size) in sizes.items():
-            if tensors[name].shape[axis] != size:
-                raise ValueError(f"{name} is {tensors[name].shape}, not {size} on axis {axis}")
-        there = sum(name.startswith("rnn.weight_hh_l") for name in tensors)
-        if there != settings["num_layers"]:
-            raise ValueError(f"rnn has {there} weight_hh, not num_layers")
+            sizes.append(("linear.weight", 0, settings["horizon"]))
+            sizes.append(("linear.weight", 1, settings["look_back"]))
+        check_sizes(tensors, sizes)
+        check_depth(tensors, "rnn", settings["num_layers"])
         count, means, scales = len(known.names), np.array(known.means), np.array(known.scales)
         if means.shape != (count,) or scales.shape != (count,) or not (scales > 0).all():
             raise ValueError("means, scales: expected one of each for each name, scales above 0")
-        generator = blank_generator()
-        model = cls(known, ForecasterSettings(**settings), seed=generator)
+        made = known, ForecasterSettings(**settings)
+        model = with_weights(lambda blank: cls(*made, seed=blank), tensors)
         if widening.shape != model.widening.shape or not np.isfinite(widening).all():
             raise ValueError(f"widening is {widening.shape}, not {model.widening.shape}")
-        model.load_state_dict(tensors)
         model.widening = widening
-        generator.blank = False
         return model
 
 

@@ -20,7 +20,7 @@ from rnncore.layers.kept import Kept, find, remember
 from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import sample_pieces
 from rnncore.models.language_stream import LanguageStream
-from rnncore.models.model import CELLS, Measure, Model, blank_generator
+from rnncore.models.model import CELLS, Measure, Model, check_sizes, recurrent, with_weights
 from rnncore.settings import Choice, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
@@ -145,13 +145,9 @@ class LanguageNetwork(Model):
         if embedding_size is not None:
             self.embedding = layers.Embedding(len(vocabulary), embedding_size, **common)
             input_size = embedding_size
-        # At bias 0 a forget gate begins at 1/2 and memories fade within a few steps; char-rnn
-        # begins at 1 as well.
-        more = {"forget_bias": 1.0} if cell == "lstm" else {}
-        self.rnn = CELLS[cell](
-            input_size, hidden_size, num_layers=num_layers,
-            dropout=dropout if num_layers > 1 else 0.0, **common, **more,
-        )  # fmt: skip
+        self.rnn = recurrent(
+            cell, input_size, hidden_size, num_layers=num_layers, dropout=dropout, **common
+        )
         self.dropout = Dropout(dropout, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         if self.embedding is None and not getattr(self.generator, "blank", False):
@@ -349,18 +345,12 @@ class LanguageNetwork(Model):
             "num_layers": sum(name.startswith("rnn.weight_hh_l") for name in tensors),
             "embedding_size": None if embedding is None else embedding.shape[1],
         }
-        # Arrays without bytes may claim any size.
-        for name in ("head.weight", "embedding.weight"):
-            if name in tensors and len(tensors[name]) != len(vocabulary):
-                raise ValueError(f"{name} has {len(tensors[name])} rows, not {len(vocabulary)}")
+        named = [name for name in ("head.weight", "embedding.weight") if name in tensors]
+        check_sizes(tensors, [(name, 0, len(vocabulary)) for name in named])
         for name, size in sizes.items():
             if settings[name] != size:
                 raise ValueError(f"{name} is {settings[name]!r}, its weights have {size}")
-        generator = blank_generator()
-        model = cls(vocabulary, **settings, seed=generator)
-        model.load_state_dict(tensors)
-        generator.blank = False
-        return model
+        return with_weights(lambda blank: cls(vocabulary, **settings, seed=blank), tensors)
 
 
 class LanguagePass(Kept):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from rnncore.layers.module import Module
 
 #: The layers that settings name.
 CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
+
+
+M = TypeVar("M", bound=Module)
 
 
 class Measure(NamedTuple):
@@ -131,6 +135,46 @@ def check_reads_forward(settings: dict[str, Any]) -> None:
 def kind_of(metadata: dict[str, Any]) -> str:
     """Return the kind of model that a file holds; the first files named none."""
     return str(metadata.get("kind", "language model"))
+
+
+def recurrent(
+    cell: str, input_size: int, hidden_size: int, *, dropout: float = 0.0, **options: Any
+) -> Any:
+    """Return the recurrent layers that settings name; dropout is between them.
+
+    At bias 0 a forget gate begins at 1/2 and memories fade within a few steps, so it begins at 1
+    (Jozefowicz et al., "An empirical exploration of recurrent network architectures", 2015).
+    """
+    more = {"forget_bias": 1.0} if cell == "lstm" else {}
+    if options.get("num_layers", 1) > 1:
+        more["dropout"] = dropout
+    return CELLS[cell](input_size, hidden_size, **options, **more)
+
+
+def check_sizes(tensors: dict[str, Any], sizes: Iterable[tuple[str, int, int]]) -> None:
+    """Refuse tensors of other sizes than a description says: name, axis and size of each.
+
+    Descriptions are not believed: arrays without bytes may claim any size.
+    """
+    for name, axis, size in sizes:
+        if tensors[name].shape[axis] != size:
+            raise ValueError(f"{name} is {tensors[name].shape}, not {size} on axis {axis}")
+
+
+def check_depth(tensors: dict[str, Any], part: str, count: int) -> None:
+    """Refuse recurrent layers whose layers times directions are not as many."""
+    there = sum(name.startswith(f"{part}.weight_hh_l") for name in tensors)
+    if there != count:
+        raise ValueError(f"{part} has {there} weight_hh, not num_layers times directions, {count}")
+
+
+def with_weights(make: Callable[[Any], M], tensors: dict[str, Any]) -> M:
+    """Return the model that `make` makes with a generator, with these weights."""
+    generator = blank_generator()
+    model = make(generator)
+    model.load_state_dict(tensors)
+    generator.blank = False
+    return model
 
 
 def blank_generator() -> Any:

@@ -12,10 +12,10 @@ from rnncore import functions as F
 from rnncore import layers
 from rnncore.arguments import check_seed
 from rnncore.data.inputs import Inputs, Symbols, inputs_from_json
-from rnncore.models.model import CELLS, blank_generator
+from rnncore.models.model import CELLS, check_depth, check_sizes, recurrent, with_weights
 from rnncore.models.sequence_stream import SequenceStream
 from rnncore.models.taped import TapedModel
-from rnncore.settings import Choice, Share, Whole, check_settings, setting
+from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
 
 POOLINGS = ("last", "mean", "max", "none")
 
@@ -84,9 +84,7 @@ class SequenceNetwork(TapedModel):
         seed: int | np.random.Generator | None = None,
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        s = settings or NetworkSettings(**values)
+        s = chosen(NetworkSettings, settings, values)
         super().__init__(dtype=s.dtype)
         self.inputs, self.outputs, self.settings = inputs, outputs, dataclasses.asdict(s)
         #: Draws the initial weights and, in training, what dropout zeroes.
@@ -97,11 +95,10 @@ class SequenceNetwork(TapedModel):
         if isinstance(inputs, Symbols):
             self.embedding = layers.Embedding(size, s.embedding_size, **common)
             size = s.embedding_size
-        more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
         both = s.directions == "both"
-        self.rnn = CELLS[s.cell](
-            size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
-            dropout=s.dropout if s.num_layers > 1 else 0.0, **common, **more,
+        self.rnn = recurrent(
+            s.cell, size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
+            dropout=s.dropout, **common,
         )  # fmt: skip
         self.dropout = layers.Dropout(s.dropout, **common)
         self.head = layers.Linear((1 + both) * s.hidden_size, outputs.size, **common)
@@ -142,19 +139,13 @@ class SequenceNetwork(TapedModel):
         inputs = inputs_from_json(settings.pop("inputs"))
         outputs: Any = cls.outputs_class
         outputs = outputs.from_json(settings.pop("outputs"))
-        sizes = {"rnn.weight_hh_l0": settings["hidden_size"]}
-        if isinstance(inputs, Symbols):
-            sizes["embedding.weight"] = settings["embedding_size"]
-        else:
-            sizes["rnn.weight_ih_l0"] = inputs.size
-        for name, size in sizes.items():
-            if tensors[name].shape[-1] != size:
-                raise ValueError(f"{name} is {tensors[name].shape}, not {size} on the last axis")
-        there = sum(name.startswith("rnn.weight_hh_l") for name in tensors)
-        if there != settings["num_layers"] * (1 + (settings["directions"] == "both")):
-            raise ValueError(f"rnn has {there} weight_hh, not num_layers times directions")
-        generator = blank_generator()
-        model = cls(inputs, outputs, NetworkSettings(**settings), seed=generator)
-        model.load_state_dict(tensors)
-        generator.blank = False
-        return model
+        symbols = isinstance(inputs, Symbols)
+        size = settings["embedding_size"] if symbols else inputs.size
+        sizes = [("rnn.weight_hh_l0", 1, settings["hidden_size"]), ("rnn.weight_ih_l0", 1, size)]
+        if symbols:
+            sizes.append(("embedding.weight", 1, size))
+        check_sizes(tensors, sizes)
+        both = settings["directions"] == "both"
+        check_depth(tensors, "rnn", settings["num_layers"] * (1 + both))
+        made = inputs, outputs, NetworkSettings(**settings)
+        return with_weights(lambda blank: cls(*made, seed=blank), tensors)

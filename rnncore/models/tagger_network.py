@@ -16,10 +16,10 @@ from rnncore.data.vocabulary import Vocabulary
 from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value, recording
 from rnncore.losses import cross_entropy, cross_entropy_sum
-from rnncore.models.model import CELLS, Measure, blank_generator
+from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
 from rnncore.models.tagger_stream import TaggerStream
 from rnncore.models.taped import TapedModel
-from rnncore.settings import Choice, Share, Whole, check_settings, setting
+from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,27 +92,24 @@ class TaggerNetwork(TapedModel):
         seed: int | np.random.Generator | None = None,
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
         super().__init__()
-        s = settings or TaggerSettings(**values)
+        s = chosen(TaggerSettings, settings, values)
         self.vocabularies, self.settings = vocabularies, dataclasses.asdict(s)
         #: Draws the initial weights and, in training, dropout and unknown words.
         self.generator = check_seed(seed)
-        g, cell, size = self.generator, CELLS[s.cell], s.word_size
-        more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
+        g, size = self.generator, s.word_size
         self.words = layers.Embedding(len(vocabularies.words), s.word_size, seed=g)
         self.spelling: Any = None
         if s.spelling == "characters":
             self.characters = layers.Embedding(len(vocabularies.letters), s.character_size, seed=g)
-            self.spelling = cell(
-                s.character_size, s.spelling_size, bidirectional=True, seed=g, **more
+            self.spelling = recurrent(
+                s.cell, s.character_size, s.spelling_size, bidirectional=True, seed=g
             )
             size += 2 * s.spelling_size
         both = s.directions == "both"
-        self.context = cell(
-            size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
-            dropout=s.dropout if s.num_layers > 1 else 0.0, seed=g, **more,
+        self.context = recurrent(
+            s.cell, size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
+            dropout=s.dropout, seed=g,
         )  # fmt: skip
         self.dropout = layers.Dropout(s.dropout, seed=g)
         self.head = layers.Linear((1 + both) * s.hidden_size, len(vocabularies.tags), seed=g)
@@ -191,25 +188,16 @@ class TaggerNetwork(TapedModel):
             WordVocabulary.from_json(known["words"]), Vocabulary.from_json(known["letters"]),
             WordVocabulary.from_json(known["tags"]),
         )  # fmt: skip
-        # Arrays without bytes may claim any size.
-        columns = {
-            "words.weight": settings["word_size"],
-            "context.weight_hh_l0": settings["hidden_size"],
-        }
+        sizes = [
+            ("words.weight", 0, len(vocabularies.words)), ("head.bias", 0, len(vocabularies.tags)),
+            ("words.weight", 1, settings["word_size"]),
+            ("context.weight_hh_l0", 1, settings["hidden_size"]),
+        ]  # fmt: skip
         if settings["spelling"] != "none":
-            columns["characters.weight"] = settings["character_size"]
-            columns["spelling.weight_hh_l0"] = settings["spelling_size"]
-        rows = {"words.weight": len(vocabularies.words), "head.bias": len(vocabularies.tags)}
-        sizes = [(name, -1, size) for name, size in columns.items()]
-        sizes += [(name, 0, size) for name, size in rows.items()]
-        for name, axis, size in sizes:
-            if tensors[name].shape[axis] != size:
-                raise ValueError(f"{name} is {tensors[name].shape}, not {size} on axis {axis}")
-        there = sum(name.startswith("context.weight_hh_l") for name in tensors)
-        if there != settings["num_layers"] * (1 + (settings["directions"] == "both")):
-            raise ValueError(f"context has {there} weight_hh, not num_layers times directions")
-        generator = blank_generator()
-        model = cls(vocabularies, TaggerSettings(**settings), seed=generator)
-        model.load_state_dict(tensors)
-        generator.blank = False
-        return model
+            sizes.append(("characters.weight", 1, settings["character_size"]))
+            sizes.append(("spelling.weight_hh_l0", 1, settings["spelling_size"]))
+        check_sizes(tensors, sizes)
+        both = settings["directions"] == "both"
+        check_depth(tensors, "context", settings["num_layers"] * (1 + both))
+        made = vocabularies, TaggerSettings(**settings)
+        return with_weights(lambda blank: cls(*made, seed=blank), tensors)

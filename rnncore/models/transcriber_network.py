@@ -18,10 +18,10 @@ from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value
 from rnncore.losses import cross_entropy, ctc_loss
 from rnncore.models.alignments import best_path
-from rnncore.models.model import CELLS, Measure, blank_generator
+from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
 from rnncore.models.sound_stream import SoundStream
 from rnncore.models.taped import TapedModel
-from rnncore.settings import Choice, Share, Whole, check_settings, setting
+from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +111,7 @@ class TranscriberNetwork(TapedModel):
         seed: int | np.random.Generator | None = None,
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        s = settings or TranscriberSettings(**values)
+        s = chosen(TranscriberSettings, settings, values)
         super().__init__(dtype=s.dtype)
         if vocabulary.unknown is not None or inputs.size != sound.size:
             raise ValueError(
@@ -124,16 +122,15 @@ class TranscriberNetwork(TapedModel):
         #: Draws the initial weights and, in training, dropout.
         self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": s.dtype, "seed": self.generator}
-        more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
         both, self.known, self.whole = s.directions == "both", s.known, s.whole
-        self.frames = CELLS[s.cell](
-            sound.size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
-            dropout=s.dropout if s.num_layers > 1 else 0.0, **common, **more,
+        self.frames = recurrent(
+            s.cell, sound.size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
+            dropout=s.dropout, **common,
         )  # fmt: skip
         size, classes = (1 + both) * s.hidden_size, len(vocabulary)
         if self.known:
-            self.context = CELLS[s.cell](
-                2 * size, s.context_size, bidirectional=both, **common, **more
+            self.context = recurrent(
+                s.cell, 2 * size, s.context_size, bidirectional=both, **common
             )
             size = (1 + both) * s.context_size
         else:
@@ -222,22 +219,16 @@ class TranscriberNetwork(TapedModel):
         inputs = settings.pop("inputs")
         fields = [field.name for field in dataclasses.fields(SoundSettings)]
         sound = SoundSettings(**{name: settings.pop(name) for name in fields})
-        sizes = {
-            "frames.weight_hh_l0": settings["hidden_size"], "frames.weight_ih_l0": sound.size,
-        }  # fmt: skip
+        sizes = [
+            ("frames.weight_hh_l0", 1, settings["hidden_size"]),
+            ("frames.weight_ih_l0", 1, sound.size),
+        ]
         if settings["boundaries"] == "known":
-            sizes["context.weight_hh_l0"] = settings["context_size"]
-        for name, size in sizes.items():
-            if tensors[name].shape[-1] != size:
-                raise ValueError(f"{name} is {tensors[name].shape}, not {size} on the last axis")
-        there = sum(name.startswith("frames.weight_hh_l") for name in tensors)
-        if there != settings["num_layers"] * (1 + (settings["directions"] == "both")):
-            raise ValueError(f"frames has {there} weight_hh, not num_layers times directions")
-        generator = blank_generator()
-        model = cls(
-            vocabulary, sound, Numbers(inputs["mean"], inputs["scale"]),
-            TranscriberSettings(**settings), seed=generator,
-        )  # fmt: skip
-        model.load_state_dict(tensors)
-        generator.blank = False
-        return model
+            sizes.append(("context.weight_hh_l0", 1, settings["context_size"]))
+        check_sizes(tensors, sizes)
+        both = settings["directions"] == "both"
+        check_depth(tensors, "frames", settings["num_layers"] * (1 + both))
+        made = vocabulary, sound, Numbers(inputs["mean"], inputs["scale"])
+        return with_weights(
+            lambda blank: cls(*made, TranscriberSettings(**settings), seed=blank), tensors
+        )

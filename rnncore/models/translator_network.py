@@ -15,10 +15,10 @@ from rnncore.data.pairs import PairBatch, PairPieces
 from rnncore.data.pieces import KINDS, Pieces
 from rnncore.layers.tape import Value
 from rnncore.losses import cross_entropy, cross_entropy_sum
-from rnncore.models.model import CELLS, Measure, blank_generator
+from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
 from rnncore.models.taped import TapedModel
 from rnncore.models.translation import Translation
-from rnncore.settings import Choice, Share, Whole, check_settings, setting
+from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,23 +110,20 @@ class TranslatorNetwork(TapedModel):
         seed: int | np.random.Generator | None = None,
         **values: Any,
     ) -> None:
-        if settings is not None and values:
-            raise TypeError(f"settings: expected them alone, got {', '.join(values)} as well")
-        s = settings or TranslatorSettings(**values)
+        s = chosen(TranslatorSettings, settings, values)
         super().__init__(dtype=s.dtype)
         self.pieces, self.settings = pieces, dataclasses.asdict(s)
         #: Draws the initial weights and, in training, what dropout zeroes.
         self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": s.dtype, "seed": self.generator}
-        more = {"forget_bias": 1.0} if s.cell == "lstm" else {}
-        of_layers = {"num_layers": s.num_layers, "dropout": s.dropout if s.num_layers > 1 else 0.0}
-        cell, both, size = CELLS[s.cell], s.directions == "both", s.hidden_size
+        of_layers = {"num_layers": s.num_layers, "dropout": s.dropout, **common}
+        both, size = s.directions == "both", s.hidden_size
         self.source = layers.Embedding(len(pieces.source), s.embedding_size, **common)
         self.target = layers.Embedding(len(pieces.target) + 1, s.embedding_size, **common)
-        self.encoder = cell(
-            s.embedding_size, size // (1 + both), bidirectional=both, **of_layers, **common, **more
+        self.encoder = recurrent(
+            s.cell, s.embedding_size, size // (1 + both), bidirectional=both, **of_layers
         )
-        self.decoder = cell(s.embedding_size, size, **of_layers, **common, **more)
+        self.decoder = recurrent(s.cell, s.embedding_size, size, **of_layers)
         self.attention: Any = None
         if s.attention == "luong":
             self.attention = layers.Attention(size, size, **common)
@@ -220,21 +217,12 @@ class TranslatorNetwork(TapedModel):
         pieces = PairPieces.from_json(values.pop("pieces"))
         settings = TranslatorSettings(**values)
         both = settings.directions == "both"
-        # Arrays without bytes may claim any size.
         sizes = [
             ("source.weight", 0, len(pieces.source)), ("head.bias", 0, len(pieces.target) + 1),
             ("source.weight", 1, settings.embedding_size),
             ("decoder.weight_hh_l0", 1, settings.hidden_size),
         ]  # fmt: skip
-        for name, axis, size in sizes:
-            if tensors[name].shape[axis] != size:
-                raise ValueError(f"{name} is {tensors[name].shape}, not {size} on axis {axis}")
+        check_sizes(tensors, sizes)
         for part, directions in (("encoder", 1 + both), ("decoder", 1)):
-            there = sum(name.startswith(f"{part}.weight_hh_l") for name in tensors)
-            if there != settings.num_layers * directions:
-                raise ValueError(f"{part} has {there} weight_hh, not num_layers times directions")
-        generator = blank_generator()
-        model = cls(pieces, settings, seed=generator)
-        model.load_state_dict(tensors)
-        generator.blank = False
-        return model
+            check_depth(tensors, part, settings.num_layers * directions)
+        return with_weights(lambda blank: cls(pieces, settings, seed=blank), tensors)

@@ -1,12 +1,37 @@
-"""The picture of a training."""
+"""The picture of a training, and how pictures are made and written."""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from rnncore import files
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return matplotlib's figure of this size in inches, which no window shows.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "matplotlib: expected to be installed for pictures; `pip install matplotlib`"
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a PNG, as a whole or not at all."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    files.write_whole(path, drawn.getvalue())
 
 
 def plot_curves(
@@ -30,15 +55,7 @@ def plot_curves(
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "matplotlib: expected to be installed for pictures; `pip install matplotlib`"
-        ) from None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     for curve, label in ((training, "training"), (validation, "held out")):
         if curve:
@@ -46,6 +63,4 @@ def plot_curves(
     axes.set(xlabel="seconds of training", ylabel=unit)
     axes.grid(alpha=0.3)
     axes.legend()
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=120, format="png")
-    files.write_whole(path, drawn.getvalue())
+    save_png(figure, path)
