@@ -118,7 +118,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
     cdef ptrdiff_t first = work.batch.offset[low], end = work.batch.offset[high]
     cdef const CellDescription* cell = work.layer.cell
     cdef ptrdiff_t recurrent = work.layer.recurrent_place
-    cdef ptrdiff_t rows, t, a, b, k
+    cdef ptrdiff_t rows, t, a, b, k, low_h, high_h
     cdef Rows h = Rows(work.states.h, work.layer.state_stride, 1, layout.units, 0)
     cdef real* dx = work.grads.dx.data
     if dx != NULL:
@@ -144,17 +144,23 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
         for t in range(low, high):
             a = max(work.batch.offset[t], first)
             b = min(work.batch.offset[t + 1], first + rows)
-            if a < b:
+            if a < b and not begins_at_zero(work, t):
                 copy_to_panels(work.grads.h_panels, &h,
                                slot_before(work, t) + a - work.batch.offset[t], b - a, a - first,
                                rows, thread, threads)
         barrier_wait(&work.barrier, thread, threads)
         if work.input.tokens == NULL:
             accumulate(work.grads.dW_hx, work.input.x.parts * work.input.x.depth, layout, 0,
-                       cell.x_gates, work.grads.dz_columns, work.grads.x_panels, rows, adds, thread,
-                       threads)
+                       cell.x_gates, work.grads.dz_columns, work.grads.x_panels, rows, 0, rows, adds,
+                       thread, threads)
+        low_h, high_h = 0, rows         # those whose h_prev is not zero
+        if work.layer.reverse and begins_at_zero(work, high - 1):
+            high_h = min(rows, max(work.batch.offset[high - 1] - first, <ptrdiff_t>0))
+        elif begins_at_zero(work, low):
+            low_h = min(rows, max(work.batch.offset[low + 1] - first, <ptrdiff_t>0))
         accumulate(work.grads.dW_hh, layout.units, layout, recurrent, cell.h_gates,
-                   work.grads.dz_columns, work.grads.h_panels, rows, adds, thread, threads)
+                   work.grads.dz_columns, work.grads.h_panels, rows, low_h, high_h, adds, thread,
+                   threads)
         if work.grads.db != NULL:
             accumulate_bias(work.grads.db, layout, 0, cell.x_gates, work.grads.dz_columns, rows, adds,
                             thread, threads)
@@ -197,7 +203,8 @@ cdef void run_back_chunk(Work* work, ptrdiff_t number, int thread, int threads) 
         backward_step(work, t, dy_t, stride, &split)
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, thread, threads)
-        backward_step_h(work, t, &split)
+        if not (work.grads.no_dh_0 and begins_at_zero(work, t)):
+            backward_step_h(work, t, &split)
     barrier_wait(&work.barrier, thread, threads)
     contribute(work, low, high, adds, thread, threads)
 

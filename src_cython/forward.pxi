@@ -24,6 +24,7 @@ cdef struct Step:
     const real* c_prev
     ptrdiff_t apart             # from one of this thread's rows to the next, in the states
     ptrdiff_t z_apart           # and in z
+    ptrdiff_t depth             # of W_hh h_prev: the hidden units, or 0 where h_prev is zero
 
 
 cdef inline void run_cell(const Work* work, Block* block, const Step* step, ptrdiff_t here,
@@ -59,7 +60,7 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
         if work.weights.start != NULL:
             start = work.weights.start + first * width
         # W_hh h_prev, from an own vector on where there is one
-        own_tile(recurrent, many * width, start, 0, step.h_prev, step.apart, 1, layout.units, 0,
+        own_tile(recurrent, many * width, start, 0, step.h_prev, step.apart, 1, step.depth, 0,
                  panel_at(W_hh, first * width), many * width, NULL)
         for r in range(split.own):
             block.recurrent = recurrent + r * many * width
@@ -91,7 +92,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
             rows = tile_begin(split, i + 1) - row
             layout.tile[rows](
                 recurrent, width, start, 0, step.h_prev + row * step.apart, step.apart, 1,
-                layout.units, 0, panel_at(W_hh, at * width), width,
+                step.depth, 0, panel_at(W_hh, at * width), width,
                 look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
             run_cell(work, &block, step, row * step.apart + at * layout.block,
                      row * step.z_apart + at * places, at, rows)
@@ -105,6 +106,7 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     step.z = z
     step.z_apart = z_apart * work.layer.z.stride
     step.apart = stride * split.row_threads
+    step.depth = 0 if begins_at_zero(work, t) else work.layer.z.units
     step.h_prev = work.states.h + slot_before(work, t) * stride + first
     step.h = work.states.h + slot_after(work, t) * stride + first
     step.c_prev = step.c = work.states.c + first

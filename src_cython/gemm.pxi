@@ -122,8 +122,10 @@ cdef inline void copy_to_panels(real* data, const Rows* x, ptrdiff_t first, ptrd
 
 cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_t first_place,
                      const int* gate_of, const real* dz_columns, const real* x_panels,
-                     ptrdiff_t rows, bint adds, int thread, int threads) noexcept nogil:
-    # This thread's share of the blocks of dW, as many at a time as stay in the second cache.
+                     ptrdiff_t rows, ptrdiff_t begin, ptrdiff_t end, bint adds, int thread,
+                     int threads) noexcept nogil:
+    # This thread's share of the blocks of dW, as many at a time as stay in the second cache; of the
+    # chunk's rows x is zero before `begin` and from `end` on, and its panels hold nothing there.
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t low = share(layout.blocks, thread, threads), high
     cdef ptrdiff_t last = share(layout.blocks, thread + 1, threads)
@@ -131,15 +133,15 @@ cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_
     cdef Panels panels = row_panels(<real*>x_panels, columns, rows)
     while low < last:
         high = min(low + many, last)
-        accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns, &panels, rows,
-                          adds, low, high)
+        accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns + begin, &panels,
+                          begin, end - begin, adds, low, high)
         low = high
 
 
 cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             ptrdiff_t first_place, const int* gate_of, const real* dz_columns,
-                            const Panels* panels, ptrdiff_t rows, bint adds, ptrdiff_t low,
-                            ptrdiff_t high) noexcept nogil:
+                            const Panels* panels, ptrdiff_t begin, ptrdiff_t rows, bint adds,
+                            ptrdiff_t low, ptrdiff_t high) noexcept nogil:
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS, size = panels.depth
     cdef ptrdiff_t panel, column, block, i, m, above, r, j, inside, unit, width, padded
@@ -165,7 +167,7 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                         for j in range(padded // LANES):
                             prefetch_write(out[r] + j * LANES)
                 tile[above - m](sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
-                                panel_at(panels, column), padded, NULL)
+                                panel_at(panels, column) + begin * padded, padded, NULL)
                 for r in range(above - m):
                     if out[r] == NULL:
                         continue

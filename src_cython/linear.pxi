@@ -60,7 +60,7 @@ cdef void product_backward_region(void* argument, int thread, int threads) noexc
         copy_to_panels(product.x_panels, &product.x, first, rows, 0, rows, thread, threads)
         barrier_wait(&product.barrier, thread, threads)
         accumulate(product.dW, columns, layout, 0, product.gate_of, product.dy_columns,
-                   product.x_panels, rows, adds, thread, threads)
+                   product.x_panels, rows, 0, rows, adds, thread, threads)
         if product.db != NULL:
             accumulate_bias(product.db, layout, 0, product.gate_of, product.dy_columns, rows, adds,
                             thread, threads)

@@ -292,6 +292,10 @@ cdef class Task:
         self.arrays["states"] = h
         self.work.states.h = reals(h)
 
+    def set_from_zero(self, bint from_zero):
+        """Say whether the initial h is zero; then nothing is multiplied by it."""
+        self.work.states.from_zero = from_zero
+
     def set_output(self, y, ptrdiff_t first, ptrdiff_t stride, bint placed, bint leaves):
         """Have h of every step written to y as well, from column `first` on."""
         self.arrays["y"] = y
@@ -307,11 +311,11 @@ cdef class Task:
         self.work.grads.h_panels = reals(h_panels)
 
     def set_gradients(self, dy, ptrdiff_t first, ptrdiff_t dy_stride, bint dy_placed, dy_rows,
-                      dW_hx, dW_hh, db, down, bint adds):
+                      dW_hx, dW_hh, db, down, bint adds, bint no_dh_0):
         """dy stands in rows, or as the caller has it: then dy_rows has room for a chunk.
 
         `adds` False: the gradients of weights and biases are replaced; to those of own vectors,
-        `down`, is always added. `set_dx` and `set_dtable` come after this.
+        `down`, is always added. With `no_dh_0` dh is left as anything. `set_dx` and `set_dtable` come after this.
         """
         cdef Gradients* grads = &self.work.grads
         self.arrays["gradients"] = (dy, dy_rows, dW_hx, dW_hh, db, down)
@@ -322,7 +326,7 @@ cdef class Task:
         grads.dW_hh = reals(dW_hh)
         grads.db = reals(db)
         grads.down = reals(down)
-        grads.adds = adds
+        grads.adds, grads.no_dh_0 = adds, no_dh_0
         grads.dx.data = NULL
         grads.dtable = NULL
 

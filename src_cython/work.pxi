@@ -64,6 +64,7 @@ cdef struct States:
     real* h                     # (slots, state_stride)
     real* c                     # the same; inference keeps (batch, state_stride)
     real* scratch               # (threads, scratch_size)
+    bint from_zero              # the initial h is zero: W_hh h of the first step is not computed
     Target y                    # OUT h_t; data NULL: nobody wants it elsewhere
 
 
@@ -83,6 +84,7 @@ cdef struct Gradients:
     real* db                    # INOUT (gates * hidden_size)
     real* down                  # INOUT (own, hidden_size), added to; NULL: nobody wants it
     bint adds                   # to dW_hx, dW_hh, db; False: they are only written to
+    bint no_dh_0                # nobody wants dL/dh_0: then it is not computed
     real* dz_columns            # SCRATCH (blocks * places * block, column_size)
     real* x_panels              # SCRATCH (column_size, columns of x)
     real* h_panels              # SCRATCH (column_size, hidden_size)
@@ -109,6 +111,11 @@ cdef inline ptrdiff_t slot(const Work* work, ptrdiff_t t) noexcept nogil:
 
 cdef inline ptrdiff_t slot_before(const Work* work, ptrdiff_t t) noexcept nogil:
     return slot(work, t + 1) if work.layer.reverse else slot(work, t)
+
+
+cdef inline bint begins_at_zero(const Work* work, ptrdiff_t t) noexcept nogil:
+    # Whether all sequences of step t begin there, with h = 0.
+    return work.states.from_zero and t == (work.batch.steps - 1 if work.layer.reverse else 0)
 
 
 cdef inline ptrdiff_t slot_after(const Work* work, ptrdiff_t t) noexcept nogil:

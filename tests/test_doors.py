@@ -60,6 +60,12 @@ def softmax(**changes: object) -> None:
     kernels.softmax_cross_entropy(*(given | changes).values(), 5, 5, 5, 1.0, 1)
 
 
+def largest(**changes: object) -> None:
+    given = {"values": ones(8), "places": np.zeros(8, np.intp), "log_sums": np.zeros(4),
+             "x": ones(20)}  # fmt: skip
+    kernels.largest(*(given | changes).values(), 5, 5, 2, 1)
+
+
 def ctc(**changes: object) -> None:
     # two sequences of 2 and 1 steps, 5 classes, 2 and 1 labels
     given = {
@@ -128,6 +134,7 @@ DOORS: dict[Callable[..., object], tuple[str, ...]] = {
     sgd: ("grads", "velocity"),
     adam: ("grads", "m", "v"),
     rmsprop: ("grads", "square", "velocity"),
+    largest: ("values", "places", "log_sums", "x"),
     softmax: ("dlogits", "logits", "targets"),
     ctc: ("dlogits", "logits"),
     linear_forward: ("y", "x"),
@@ -146,6 +153,7 @@ DOORS: dict[Callable[..., object], tuple[str, ...]] = {
 def test_an_array_too_small_is_refused(door: Callable[..., object], name: str) -> None:
     door()
     kind = np.intp if name in ("targets", "places") else np.float32
+    kind = np.float64 if name == "log_sums" else kind
     with pytest.raises(ValueError, match="expected"):
         door(**{name: np.ones(2, kind)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import tracemalloc
 import weakref
@@ -660,6 +661,79 @@ def test_tokens_with_an_embedding_are_its_vectors(kind: str, dtype: str) -> None
     for name, right in expected.items():
         error = np.abs(results[name] - right).max()
         assert error <= tolerance * np.abs(right).max(), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_with_an_array_of_vectors_are_its_rows(kind: str) -> None:
+    case = Case(kind, 9, 5, 4, 12, 2, True, True, source="embedding")
+    layer, given = make_layer(case), make_given(case)
+    table = given.embedding
+    assert table is not None
+    expected = run(layer, given)
+    vectors = table.params["weight"].copy()
+    y, _ = layer.forward(given.x, given.state, given.lengths, embedding=vectors)
+    assert np.array_equal(y, expected["y"])
+    vectors[...] = np.nan  # what backward needs is its own
+    dvectors, _ = layer.backward(given.dy, given.dstate)
+    assert np.array_equal(dvectors, table.grads["weight"])
+
+
+def test_vectors_that_do_not_fit_are_refused() -> None:
+    layer, ids = rnncore.GRU(4, 5, seed=0), np.zeros((3, 2), int)
+    for wrong in (np.ones((7, 3), np.float32), np.ones((7, 4)), np.ones(4, np.float32)):
+        with pytest.raises(ValueError, match=r"embedding: expected float32 vectors \(n, 4\), got"):
+            layer(ids, embedding=wrong)
+    with pytest.raises(TypeError, match="an array of vectors, got list"):
+        layer(ids, embedding=[[1.0] * 4])
+
+
+@pytest.mark.parametrize("source", ["one-hot", "embedding"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vocabulary_projected_whole_gives_the_same_bits(kind: str, source: str) -> None:
+    case = Case(kind, 2, 2, 7, 12, bidirectional=True, source=source, dtype="float32")
+    layer, given = make_layer(case), make_given(case)
+    ids, options = given.x[:1, :1], given.options
+
+    def kept() -> Any:
+        return layer._packed_sets["vocabulary"][1].tables
+
+    first = layer(ids, **options)[0]
+    assert kept() is None  # one token of seven
+    for _ in range(8):
+        assert np.array_equal(layer(ids, **options)[0], first)
+    assert kept() is not None
+    assert np.array_equal(layer(given.x, **options)[0][:1, :1, :12], first[..., :12])
+    for module in {layer, given.embedding or layer}:  # other weights, other answers
+        with module.changing_weights() as flat:
+            flat *= 1.5
+        now = layer(ids, **options)[0]
+        assert not np.array_equal(now, first)
+        assert np.array_equal(now, make_copy(layer)(ids, **options)[0])
+        first = now
+
+
+def make_copy(layer: Recurrent) -> Recurrent:
+    return copy.deepcopy(layer)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("T", [1, 2, 70])
+def test_beginning_at_zero_is_beginning_with_zeros(kind: str, T: int, dtype: str) -> None:
+    # Products with zeros are left out where no state is given: no bit may change.
+    case = Case(kind, T, 37, 5, 40, 2, True, True, dtype=dtype)
+    layer, given = make_layer(case), make_given(case)
+    zeros = np.zeros((4, 37, 40), dtype)
+    expected = run(layer, replace(given, state=(zeros, zeros) if kind == "lstm" else zeros))
+    results = run(layer, replace(given, state=None))
+    assert_same_bits(results, expected)
+    layer.forward(given.x, None, given.lengths)
+    layer.flat_grads[...] = 0
+    dx, dstate = layer.backward(given.dy, given.dstate, state_gradient=False)
+    assert dstate is None
+    assert np.array_equal(dx, expected["dx"])
+    for name, array in layer.grads.items():
+        assert np.array_equal(array, expected["d" + name]), name
 
 
 @pytest.mark.parametrize("integer", [np.uint8, np.int16, np.int64, np.uint64])

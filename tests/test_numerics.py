@@ -257,3 +257,29 @@ def test_the_callers_floating_point_mode_comes_back(mode: int) -> None:
     assert int.from_bytes(bytes(after[mxcsr_at : mxcsr_at + 4]), "little") & control == (
         mode & control
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_largest_of_rows(build: str, dtype: type) -> None:
+    kernels, rng = engine.load_kernels(build, np.dtype(dtype)), np.random.default_rng(0)
+    for classes in (1, 2, 15, 16, 17, 127, 128, 129, 300):
+        x = rng.integers(-9, 9, (7, classes + 2)).astype(dtype)  # with ties
+        x[2] = -np.inf
+        x[3, ::3] = -np.inf
+        x[4] = np.arange(classes + 2)
+        for count in {1, min(3, classes), classes}:
+            values = np.full(7 * count, np.nan, dtype)
+            places, sums = np.full(7 * count, -1), np.full(7, np.nan)
+            kernels.largest(values, places, sums, x.reshape(-1), classes, classes + 2, count, 2)
+            inside = x[:, :classes].astype(float)
+            expected = np.argsort(-inside, axis=1, kind="stable")[:, :count]
+            assert np.array_equal(places.reshape(7, count), expected)
+            assert np.array_equal(
+                values.reshape(7, count), np.take_along_axis(x[:, :classes], expected, 1)
+            )
+            assert sums[2] == -np.inf
+            rest = np.arange(7) != 2
+            with np.errstate(divide="ignore"):
+                right = np.log(np.exp(inside[rest] - 9).sum(1)) + 9
+            np.testing.assert_allclose(sums[rest], right, rtol=0, atol=20 * np.finfo(dtype).eps * 9)

@@ -288,6 +288,10 @@ def test_a_learned_initial_state_and_tokens() -> None:
     tokens = RNG(0).integers(0, 7, (T, B))
     rnncore.check_gradients(net, lambda: squares(layer(tokens, embedding=table)[0]), most=20)
     rnncore.check_gradients(net, lambda: squares(layer(table(tokens))[0]), most=20)
+    rows = np.arange(7)
+    rnncore.check_gradients(
+        net, lambda: squares(layer(tokens, embedding=table(rows) * 0.5)[0]), most=20
+    )
 
 
 def test_weights_used_twice_and_several_losses() -> None:

@@ -106,6 +106,7 @@ class Task:
     ) -> None: ...
     def set_tokens(self, tokens: Array | None, table: Array | None) -> None: ...
     def set_states(self, h: Array) -> None: ...
+    def set_from_zero(self, from_zero: bool) -> None: ...
     def set_output(self, y: Array, first: int, stride: int, placed: bool, leaves: bool) -> None: ...
     def set_batch_back(
         self, dh: Array, dc: Array | None, dz_columns: Array, x_panels: Array, h_panels: Array
@@ -122,6 +123,7 @@ class Task:
         db: Array | None,
         down: Array | None,
         adds: bool,
+        no_dh_0: bool,
     ) -> None: ...
     def set_dx(
         self, dx: Array, columns: int, dx_rows: Array | None = None, leaves: bool = False
@@ -279,6 +281,17 @@ class Kernels(Protocol):
         adds: bool,
         dy_columns: Array,
         x_panels: Array,
+        threads: int,
+    ) -> None: ...
+    def largest(
+        self,
+        values: Array,
+        places: Array,
+        log_sums: Array | None,
+        x: Array,
+        classes: int,
+        stride: int,
+        count: int,
         threads: int,
     ) -> None: ...
     def softmax_cross_entropy(

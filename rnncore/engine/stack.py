@@ -127,12 +127,20 @@ class Stack:
         run.inputs.append(None)
         return run
 
-    def make_tables(self, tokens: Tokens, lease: Lease, packed: Packed) -> list[np.ndarray]:
-        """Project all tokens at once; a pass over tokens gathers its rows from there."""
+    def make_tables(
+        self, tokens: Tokens, packed: Packed, lease: Lease | None = None
+    ) -> list[np.ndarray]:
+        """Project all tokens at once; a pass over tokens gathers its rows from there.
+
+        The tables stand in leased memory, or without a lease in their own.
+        """
         tables = []
         for d, direction in enumerate(self.layers[0]):
             size = len(tokens.used) * direction.layer.table_size
-            table = lease.workspace.array(("table", d), (size,))
+            if lease is None:
+                table = aligned_empty(size, self.dtype)
+            else:
+                table = lease.workspace.array(("table", d), (size,))
             fill_table(direction, table, tokens, packed.weights[d])
             tables.append(table)
         return tables
@@ -270,13 +278,14 @@ class Stack:
         dy: Rows | None,
         dfinal: States,
         dx: np.ndarray | Rows | None,
+        state_gradient: bool = True,
     ) -> States:
         """Backpropagate through all layers; the pass is used up. Adds to `sums`.
 
         The parts of dy are the directions, and where these are padded to whole blocks the padding
         holds zeros; dfinal are the gradients of the final states. Writes the gradient of the input
         into dx, (T, B, features) or rows like those of the input, where somebody wants it. Returns
-        those of the initial states, in the caller's order.
+        those of the initial states, in the caller's order; not `state_gradient`: anything.
         """
         batch, threads = run.batch, team_size()
         if not batch.rows:
@@ -294,7 +303,9 @@ class Stack:
             for d in range(len(directions)):
                 task, weights = tasks[d], packed_back.weights[number * len(directions) + d]
                 pairs.append(
-                    set_gradients(self.layers, run, weights, sums, dy, dfinal, number, d)
+                    set_gradients(
+                        self.layers, run, weights, sums, dy, dfinal, number, d, state_gradient
+                    )
                 )
                 if x is None:
                     task.set_dtable(sums.dtables[d])

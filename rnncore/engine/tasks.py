@@ -41,6 +41,7 @@ def begin_layer(
         else:
             task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride, x.placed)
         batch.begin(h, direction.reverse, initial[0][index])
+        task.set_from_zero(initial[0][index] is None)
         if c is not None:
             start = initial[1][index]
             if run.training:
@@ -131,9 +132,12 @@ def set_dx(
 
 def set_gradients(
     layers: Layers, run: Pass, weights: WeightsBack, sums: Sums, dy: Rows | None, dfinal: States,
-    number: int, d: int,
+    number: int, d: int, state_gradient: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
-    """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0."""
+    """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0.
+
+    Not quite so where nobody wants the `state_gradient`.
+    """
     directions, task = layers[number], run.tasks[number][d]
     direction, index = directions[d], number * len(directions) + d
     batch, workspace = run.batch, run.workspace
@@ -157,7 +161,10 @@ def set_gradients(
         if dy.placed or dy.part_stride < direction.state_size:
             size = run.plan.chunk_rows * direction.state_size
             dy_rows = workspace.array(("dy_rows", d), (size,))
-    task.set_gradients(flat, first, stride, placed, dy_rows, *sums.of(number, d), sums.adds)
+    task.set_gradients(
+        flat, first, stride, placed, dy_rows, *sums.of(number, d), sums.adds,
+        not state_gradient,
+    )  # fmt: skip
     return dh, dc
 
 

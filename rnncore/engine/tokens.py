@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from rnncore.engine.threads import team_size
 
 if TYPE_CHECKING:
     from rnncore.engine.compiled import Weights
+
+MOST_KEPT = 2**25  # bytes of tables of a whole vocabulary that may outlive a call
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,32 @@ class Tokens:
         if batch.place_of_row is not None:
             places.reshape(-1)[batch.place_of_row] = rows
         return cls(places, used, None if embedding is None else embedding[used])
+
+
+class Vocabulary:
+    """All tokens projected, for the calls that read with the same weights; made once that pays.
+
+    That is when as many tokens have been read as there are.
+
+    Attributes
+    ----------
+    of
+        The embedding and its version; (None, 0): tokens are one-hot.
+    used
+        All tokens.
+    tables
+        A table for each direction of the first layer, once they are made.
+    """
+
+    def __init__(self, of: tuple[Any, int], count: int) -> None:
+        self.of, self.used = of, np.arange(count)
+        self.tables: list[np.ndarray] | None = None
+        self._read = 0
+
+    def pays(self, tokens: int, row_bytes: int) -> bool:
+        """Whether to make tables, of so many bytes a token, in a call that reads so many tokens."""
+        self._read += tokens
+        return self._read >= len(self.used) and len(self.used) * row_bytes <= MOST_KEPT
 
 
 def fill_table(direction: Direction, table: np.ndarray, tokens: Tokens, weights: Weights) -> None:

@@ -198,14 +198,23 @@ class EmbeddingPass(Kept):
         self.tokens, self.batch = tokens, batch
 
 
-def check_embedding(embedding: object, size: int, dtype: np.dtype) -> None:
-    """Refuse what cannot be the embedding of a layer with inputs of this size."""
+def check_embedding(embedding: object, size: int, dtype: np.dtype) -> int:
+    """Refuse what cannot be the embedding of a layer with inputs of this size; return its rows."""
+    if isinstance(embedding, np.ndarray):
+        if embedding.dtype != dtype or embedding.shape[1:] != (size,):
+            raise ValueError(
+                f"embedding: expected {dtype} vectors (n, {size}), got {embedding.dtype} of shape "
+                f"{embedding.shape}"
+            )
+        return len(embedding)
     if not isinstance(embedding, Embedding):
         raise TypeError(
-            f"embedding: expected an rnncore.Embedding, got {type(embedding).__name__}"
+            "embedding: expected an rnncore.Embedding or an array of vectors, got "
+            f"{type(embedding).__name__}"
         )
     if embedding.embedding_dim != size or embedding.dtype != dtype:
         raise ValueError(
             f"embedding: expected {dtype} vectors of size {size}, got {embedding.dtype} of size "
             f"{embedding.embedding_dim}"
         )
+    return embedding.num_embeddings

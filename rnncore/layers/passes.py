@@ -16,7 +16,7 @@ from rnncore.engine.passes import Pass, States
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import Segments, draw_again
 from rnncore.engine.sums import Sums
-from rnncore.engine.tokens import Tokens
+from rnncore.engine.tokens import Tokens, Vocabulary
 from rnncore.engine.workspace import Lease, aligned_empty
 from rnncore.layers.embedding import Embedding, check_embedding
 from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
@@ -36,7 +36,7 @@ class RecurrentPass(Kept):
 
     form: Form
     batch: Batch
-    embedding: Embedding | None = None
+    embedding: Embedding | np.ndarray | None = None
     tokens: Tokens | None = None
     run: Pass | None = None
     segments: Segments | None = None
@@ -45,17 +45,18 @@ class RecurrentPass(Kept):
     masks: Callable[[int, int], list[np.ndarray]] | None = None
 
     def __init__(
-        self, layer: RecurrentModule, embedding: Embedding | None, default_state: bool
-    ) -> None:
+        self, layer: RecurrentModule, embedding: Embedding | np.ndarray | None,
+        default_state: bool,
+    ) -> None:  # fmt: skip
         super().__init__(layer)
         self.embedding, self.default_state = embedding, default_state
-        self.embedding_version = -1 if embedding is None else embedding._version
+        self.embedding_version = embedding._version if isinstance(embedding, Embedding) else -1
 
     def check(self) -> None:
         """Refuse a backward that must not use it, also after the embedding has changed."""
         super().check()
         table = self.embedding
-        if table is not None and (
+        if isinstance(table, Embedding) and (
             self.embedding_version != table._version or table._guard.written_here()
         ):
             raise RuntimeError(
@@ -70,12 +71,12 @@ class RecurrentPasses(RecurrentModule):
     # Arguments and results
 
     def _enter(
-        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | None
+        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | np.ndarray | None
     ) -> tuple[Any, bool, Form, Batch]:
         vocabulary = self.input_size
         if embedding is not None:
-            check_embedding(embedding, self.input_size, self.dtype)
-            vocabulary, tokens = embedding.num_embeddings, True
+            vocabulary = check_embedding(embedding, self.input_size, self.dtype)
+            tokens = True
         if isinstance(x, Rows):
             form = check_rows(x, lengths, tokens, self.layer_name, self.input_size, self.dtype)
             assert x.batch is not None
@@ -111,7 +112,7 @@ class RecurrentPasses(RecurrentModule):
         batch: Batch,
         x: Any,
         tokens: bool,
-        embedding: Embedding | None,
+        embedding: Embedding | np.ndarray | None,
         training: bool,
         lease: Lease,
         state: State,
@@ -126,12 +127,13 @@ class RecurrentPasses(RecurrentModule):
             return self._stack.begin(batch, x, lease, training), packed, None, initial
         with self._weights_read(tokens, embedding):
             initial = self._initial_state(state, batch.batch, form)
-            packed, found, tables = self._project_tokens(batch, x, embedding, lease)
+            packed, found, tables = self._project_tokens(batch, x, embedding, lease, training)
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found, initial
 
     def _take(
-        self, x: Any, state: State, lengths: Any, tokens: bool, embedding: Embedding | None,
+        self, x: Any, state: State, lengths: Any, tokens: bool,
+        embedding: Embedding | np.ndarray | None,
         rows: bool,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
@@ -151,25 +153,51 @@ class RecurrentPasses(RecurrentModule):
         return form.leave(y), self._leave_state(final, form)
 
     def _project_tokens(
-        self, batch: Batch, ids: np.ndarray, embedding: Embedding | None, lease: Lease
-    ) -> tuple[Packed, Tokens, list[np.ndarray]]:
+        self, batch: Batch, ids: np.ndarray, embedding: Embedding | np.ndarray | None,
+        lease: Lease, training: bool,
+    ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
         packed = self._packed("forward")
-        weight = None if embedding is None else embedding._params["weight"]
+        weight = embedding._params["weight"] if isinstance(embedding, Embedding) else embedding
+        if not training and not isinstance(embedding, np.ndarray):
+            whole = self._vocabulary(embedding, weight, batch, packed)
+            if whole is not None and whole.tables is not None:
+                return packed, Tokens(ids, whole.used, weight), whole.tables
         found = Tokens.of(ids, batch, self.input_size, weight)
-        return packed, found, self._stack.make_tables(found, lease, packed)
+        return packed, found, self._stack.make_tables(found, packed, lease)
 
-    def _weights_read(self, tokens: bool, embedding: Embedding | None) -> Any:
+    def _vocabulary(
+        self, module: Embedding | None, weight: np.ndarray | None, batch: Batch, packed: Packed
+    ) -> Vocabulary | None:
+        # With tables, if these weights have been read with before, and often enough.
+        if self._guard.written_here() or (module is not None and module._guard.written_here()):
+            return None
+        of = (None, 0) if module is None else (module, module._version)
+        version, found = self._packed_sets.get("vocabulary", (-1, None))
+        if version != self._version or found.of != of:
+            found = Vocabulary(of, self.input_size if weight is None else len(weight))
+            self._packed_sets["vocabulary"] = self._version, found
+        if found.tables is None:
+            directions = self._stack.layers[0]
+            row_bytes = len(directions) * directions[0].layer.table_size * self.dtype.itemsize
+            if not found.pays(batch.rows, row_bytes):
+                return None
+            everything = Tokens(found.used, found.used, weight)
+            found.tables = self._stack.make_tables(everything, packed)
+        whole: Vocabulary = found
+        return whole
+
+    def _weights_read(self, tokens: bool, embedding: Embedding | np.ndarray | None) -> Any:
         # Held while weights are read as they are: they must not change before others are packed.
         if not (tokens or self.learn_initial_state):
             return NOTHING
         return self._of_both("weights", embedding)
 
-    def _gradients(self, embedding: Embedding | None) -> Any:
+    def _gradients(self, embedding: Embedding | np.ndarray | None) -> Any:
         return self._of_both("gradients", embedding)
 
-    def _of_both(self, lock: str, embedding: Embedding | None) -> Any:
+    def _of_both(self, lock: str, embedding: Embedding | np.ndarray | None) -> Any:
         own = getattr(self._guard, lock)
-        if embedding is None or embedding._guard is self._guard:
+        if not isinstance(embedding, Embedding) or embedding._guard is self._guard:
             return own
         return holding(own, getattr(embedding._guard, lock))
 
@@ -205,7 +233,7 @@ class RecurrentPasses(RecurrentModule):
         form: Form,
         batch: Batch,
         state: State,
-        embedding: Embedding | None,
+        embedding: Embedding | np.ndarray | None,
         rows: bool,
     ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
         # Takes the weights; `_forward_run` does the rest.
@@ -236,7 +264,7 @@ class RecurrentPasses(RecurrentModule):
         form: Form,
         batch: Batch,
         state: State,
-        embedding: Embedding | None,
+        embedding: Embedding | np.ndarray | None,
         segments: Segments,
     ) -> tuple[RecurrentPass, Segments, list[np.ndarray] | None, Packed, States]:
         # The same for `_forward_segments`.
@@ -247,7 +275,7 @@ class RecurrentPasses(RecurrentModule):
             initial = self._initial_state(state, batch.batch, form)
             if tokens:
                 packed, kept.tokens, tables = self._project_tokens(
-                    batch, x, embedding, kept.lease
+                    batch, x, embedding, kept.lease, True
                 )
                 # A copy: ids that were checked shall not change.
                 kept.x = kept.tokens.places.copy()
@@ -281,6 +309,7 @@ class RecurrentPasses(RecurrentModule):
         dy: np.ndarray | Rows | None,
         dfinal: States,
         input_gradient: bool,
+        state_gradient: bool,
         accumulate: bool,
     ) -> tuple[Any, States]:
         run, batch = kept.run, kept.batch
@@ -300,9 +329,10 @@ class RecurrentPasses(RecurrentModule):
         sums = self._begin_sums(kept, run.workspace, accumulate)
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
-        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx)
-        self._finish_sums(sums, embedding, default_state, dinitial, back)
-        return dx, dinitial
+        state_gradient = state_gradient or (self.learn_initial_state and default_state)
+        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient)
+        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back)
+        return dx if dvectors is None else dvectors, dinitial
 
     def _backward_segments(
         self,
@@ -317,15 +347,15 @@ class RecurrentPasses(RecurrentModule):
         assert segments is not None and x is not None and lease is not None and masks is not None
         dx = tables = None
         if kept.tokens is not None:
-            tables = self._stack.make_tables(kept.tokens, lease, packed[0])
+            tables = self._stack.make_tables(kept.tokens, packed[0], lease)
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
         sums = self._begin_sums(kept, lease.workspace, accumulate)
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
         dinitial = segments.backward(x, tables, packed, masks, lease, sums, dy, dfinal, dx)
-        self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
-        return dx, dinitial
+        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
+        return dx if dvectors is None else dvectors, dinitial
 
     def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
         if not adds and not kept.batch.rows:
@@ -339,18 +369,21 @@ class RecurrentPasses(RecurrentModule):
         return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds)
 
     def _finish_sums(
-        self, sums: Sums, embedding: Embedding | None, default_state: bool, dinitial: States,
-        back: Packed,
-    ) -> None:  # fmt: skip
-        into = None if embedding is None else embedding._grads["weight"]
+        self, sums: Sums, embedding: Embedding | np.ndarray | None, default_state: bool,
+        dinitial: States, back: Packed,
+    ) -> np.ndarray | None:  # fmt: skip
+        # Returns the gradient of vectors that are no module's.
+        dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
+        into = embedding._grads["weight"] if isinstance(embedding, Embedding) else dvectors
         sums.finish(into, back.weights)
         # The gradient of a learned initial state, which all sequences share.
         if not (self.learn_initial_state and default_state):
-            return
+            return dvectors
         for letter, arrays in zip(self._stack.cell.states, dinitial, strict=False):
             for names, array in zip(self._names, arrays, strict=True):
                 if array is not None:
                     self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
+        return dvectors
 
 
 def _next_masks(masks: Any, numbers: Any, rows: int) -> list[np.ndarray]:

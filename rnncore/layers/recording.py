@@ -43,12 +43,13 @@ def record_recurrent(
     state: Any,
     lengths: Any,
     tokens: bool,
-    embedding: Embedding | None,
+    embedding: Embedding | Any | None,
     rows: bool,
 ) -> tuple[Any, Any]:
     """Run a recurrent layer; return y and the last state, values of the tape."""
+    vectors = raw(embedding)
     y, last, kept = layer.forward(
-        raw(x), _raw(state), lengths, tokens=tokens, embedding=embedding, rows=rows, keep=True
+        raw(x), _raw(state), lengths, tokens=tokens, embedding=vectors, rows=rows, keep=True
     )
     given, left = _flat(state), _flat(last)
     if isinstance(y, list):
@@ -61,14 +62,17 @@ def record_recurrent(
         if any(derivative is not None for derivative in dlast):
             pairs = zip(dlast, left, strict=True)
             dstate = _like(last, [np.zeros_like(array) if d is None else d for d, array in pairs])
-        if embedding is not None and not tape.adds_to(embedding):
-            embedding.zero_own_grad()
+        if module is not None and not tape.adds_to(module):
+            module.zero_own_grad()
         dx, dinitial = layer.backward(
-            dy, dstate, input_gradient=is_wanted(x), accumulate=tape.adds_to(layer), kept=kept
-        )
+            dy, dstate, input_gradient=is_wanted(read), state_gradient=bool(given),
+            accumulate=tape.adds_to(layer), kept=kept,
+        )  # fmt: skip
         return dx, *(_flat(dinitial) if given else ())
 
-    y, *values = tape.record((y, *left), (x, *given), back, trains=True)
+    module = None if vectors is None or isinstance(vectors, np.ndarray) else vectors
+    read = x if embedding is None else embedding  # what the gradient dx is of
+    y, *values = tape.record((y, *left), (read, *given), back, trains=True)
     return y, _like(last, values)
 
 

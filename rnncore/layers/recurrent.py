@@ -46,7 +46,7 @@ learn_initial_state, dtype, seed
         lengths: Any = None,
         *,
         tokens: bool = False,
-        embedding: Embedding | None = None,
+        embedding: Embedding | Any | None = None,
         rows: bool = False,
     ) -> tuple[Any, State]:
         """Run the layer; see the class for shapes.
@@ -65,7 +65,7 @@ learn_initial_state, dtype, seed
         lengths: Any = None,
         *,
         tokens: bool = False,
-        embedding: Embedding | None = None,
+        embedding: Embedding | Any | None = None,
         rows: bool = False,
         keep: bool = False,
     ) -> Callable[[], Any]:
@@ -84,13 +84,13 @@ learn_initial_state, dtype, seed
     @overload
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
-        embedding: Embedding | None = ..., memory: int | None = ..., rows: bool = ...,
+        embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
         keep: Literal[False] = ...,
     ) -> tuple[Any, State]: ...  # fmt: skip
     @overload
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
-        embedding: Embedding | None = ..., memory: int | None = ..., rows: bool = ...,
+        embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
         keep: Literal[True],
     ) -> tuple[Any, State, RecurrentPass]: ...  # fmt: skip
     def forward(
@@ -100,7 +100,7 @@ learn_initial_state, dtype, seed
         lengths: Any = None,
         *,
         tokens: bool = False,
-        embedding: Embedding | None = None,
+        embedding: Embedding | Any | None = None,
         memory: int | None = None,
         rows: bool = False,
         keep: bool = False,
@@ -167,6 +167,7 @@ learn_initial_state, dtype, seed
         dstate: State = None,
         *,
         input_gradient: bool = True,
+        state_gradient: bool = True,
         accumulate: bool = True,
         kept: RecurrentPass | None = None,
     ) -> tuple[Any, State]:
@@ -179,7 +180,10 @@ learn_initial_state, dtype, seed
         dstate
             dL/d(final state) in the shape of the state; None is zero.
         input_gradient
-            False skips the gradient of x, which then is None. It is None for tokens as well.
+            False skips the gradient of x, which then is None. For tokens it is None as well, but
+            that of the vectors where `embedding` was an array.
+        state_gradient
+            False skips the gradient of the initial state, which then is None.
         accumulate
             Whether to add to `grads`, as several chunks of a batch want it. False replaces what
             stands there: the same as `zero_grad` before, in less time. The gradient of an
@@ -201,7 +205,9 @@ learn_initial_state, dtype, seed
             If a gradient does not fit.
         """
         accumulate = check_flag("accumulate", accumulate)
+        state_gradient = check_flag("state_gradient", state_gradient)
         kept = find(self, kept, RecurrentPass)
+        vectors = isinstance(kept.embedding, np.ndarray)
         with self._gradients(kept.embedding):
             kept.check()
             form, batch = kept.form, kept.batch
@@ -221,16 +227,16 @@ learn_initial_state, dtype, seed
             back = self._packed(parts)
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
-                    kept, back, given, dfinal, input_gradient, accumulate
+                    kept, back, given, dfinal, input_gradient, state_gradient, accumulate
                 )
             else:
                 assert packed is not None and not isinstance(given, Rows)
                 dx, dinitial = self._backward_segments(
                     kept, (packed, back), given, dfinal, input_gradient, accumulate
                 )
-        if isinstance(dx, np.ndarray):
+        if isinstance(dx, np.ndarray) and not vectors:
             dx = form.leave(dx)
-        return dx, self._leave_state(dinitial, form)
+        return dx, self._leave_state(dinitial, form) if state_gradient else None
 
     def record(
         self,
@@ -239,7 +245,7 @@ learn_initial_state, dtype, seed
         lengths: Any = None,
         *,
         tokens: bool = False,
-        embedding: Embedding | None = None,
+        embedding: Embedding | Any | None = None,
     ) -> tuple[Any, State, list[dict[str, Any]]]:
         """Run the layer and return every state of every step as well, at the speed of `forward`.
 
@@ -274,7 +280,9 @@ learn_initial_state, dtype, seed
                 records.append({name: form.leave(array) for name, array in found.items()})
         return form.leave(y), self._leave_state(final, form), records
 
-    def stream(self, *, tokens: bool = False, embedding: Embedding | None = None) -> Any:
+    def stream(
+        self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None
+    ) -> Any:
         """Return a stream: an object with weights and state of its own, fed step by step.
 
         `step(x, out=None)` takes one step and `process(block, out=None)` several, without
@@ -318,8 +326,10 @@ learn_initial_state, dtype, seed
             )
         vocabulary, vectors = self.input_size if tokens else 0, None
         if embedding is not None:
-            check_embedding(embedding, self.input_size, self.dtype)
-            vocabulary, vectors = embedding.num_embeddings, embedding._params["weight"]
+            vocabulary = check_embedding(embedding, self.input_size, self.dtype)
+            vectors = (
+                embedding._params["weight"] if isinstance(embedding, Embedding) else embedding
+            )
         with self._weights_read(True, embedding):
             h, c = self._initial_state(None, 1, Form("time first"))
             zero = np.zeros(1, self.dtype)

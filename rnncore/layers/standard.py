@@ -42,7 +42,8 @@ class RNN(Recurrent):
     -----
     x is (T, B, I) or (T, I), floating-point numbers of any precision, converted to the layer's
     dtype; or integer token ids (T, B) or (T,): with `tokens=True` they select one-hot inputs, with
-    `embedding` rows of it; or `Rows`, as another layer returns them with `rows=True`.
+    `embedding` rows of it, an `Embedding` or an array (n, I); or `Rows`, as another layer returns
+    them with `rows=True`.
     y is (T, B, directions * H). The state h is (num_layers * directions, B, H), zero by default;
     where hidden sizes differ, a list with (directions, B, H) for each layer.
     `lengths` (B,) gives the steps of each sequence, in any order, zeros allowed; y is zero beyond

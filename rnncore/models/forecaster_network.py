@@ -200,14 +200,12 @@ class ForecasterNetwork(TapedModel):
             state = tuple(_repeated(one, n) for one in state)
         else:
             state = _repeated(state, n)
-        x = self.places(np.repeat(np.arange(n), count)[None])
-        if self.vectors is not None:
-            known = batch.series >= 0
-            found = self.vectors(np.tile(np.maximum(batch.series, 0), n)[None])
-            x = x + found * np.tile(known, n).astype(self.dtype)[None, :, None]
-        if self.ahead is not None:
-            x = x + self.ahead(batch.ahead.reshape(1, n * count, -1))
-        y, _ = self.rnn(x, state)
+        table, ids = self._asked(batch.series)
+        if self.ahead is None:  # a place and a series are a token: few are projected for many rows
+            y, _ = self.rnn(ids, state, embedding=table)
+        else:
+            x = table[ids] + self.ahead(batch.ahead.reshape(1, n * count, -1))
+            y, _ = self.rnn(x, state)
         found = self.head(self.dropout(y))
         found = F.reshape(found, (n, count, form.segment, self.outputs))
         found = F.reshape(F.transpose(found, (1, 0, 2, 3)), (count, -1, self.outputs))
@@ -219,6 +217,20 @@ class ForecasterNetwork(TapedModel):
         if self.forecaster_settings.head == "quantile":
             return out + middle
         return out + middle * np.array([1, 0], self.dtype)
+
+    def _asked(self, series: NDArray[np.intp]) -> tuple[Any, NDArray[np.intp]]:
+        # p_j + s_k of each place with each series that occurs, and which of them each of the places
+        # of each window is, (1, places x B).
+        n = self.form.written
+        places = self.places(np.arange(n))
+        if self.vectors is None:
+            return places, np.repeat(np.arange(n), len(series))[None]
+        occur, which = np.unique(series, return_inverse=True)
+        known = (occur >= 0).astype(self.dtype)[:, None]
+        vectors = self.vectors(np.maximum(occur, 0)) * known
+        table = F.reshape(places, (n, 1, -1)) + F.reshape(vectors, (1, len(occur), -1))
+        ids = np.arange(n)[:, None] * len(occur) + which
+        return F.reshape(table, (n * len(occur), -1)), ids.reshape(1, -1)
 
     def _loss(self, batch: Any, reduction: str) -> Any:
         *arrays, targets = batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from rnncore.arguments import check_size, is_number
@@ -91,11 +92,11 @@ class Translation:
         for step in range(int(self._most.max())):
             # What has ended costs nothing: it has one continuation, itself.
             logits = self._logits(tokens[runs], runs)
-            sums = _log_sum_exp(logits)
+            best, values, sums = self._best(logits, size)
             last = np.broadcast_to((self._most <= step + 1)[:, None], runs.shape)[runs]
             if last.any():  # nothing but the end
-                logits[last, :end] = -np.inf
-            best, values = _largest(self._known(logits), size)
+                best[last], values[last] = end, -np.inf
+                values[last, 0] = logits[last, end]
             each = best.shape[1]
             pieces = np.full((*tokens.shape, each), end)
             totals = np.full(pieces.shape, -np.inf)
@@ -127,7 +128,7 @@ class Translation:
         # each.
         network = self._network
         state = tuple(self._state) if len(self._state) > 1 else self._state[0]
-        y, state = network.decoder(network.target(pieces[None]), state)
+        y, state = network.decoder(pieces[None], state, embedding=network.target)
         self._state = list(state) if isinstance(state, tuple) else [state]
         if self._memory is not None and runs is not None:
             queries = np.zeros((*runs.shape, y.shape[2]), y.dtype)
@@ -147,6 +148,19 @@ class Translation:
             logits[:, self._unknown] = -np.inf
         return logits
 
+    def _best(
+        self, logits: NDArray[Any], count: int
+    ) -> tuple[NDArray[np.intp], NDArray[Any], NDArray[np.float64]]:
+        # The largest of each row that are known, (N, count), what they are, and log sum e^x.
+        if self._unknown is None:
+            return _largest(logits, count)
+        best, values, sums = _largest(logits, count + 1)
+        is_unknown = best == self._unknown
+        if not is_unknown[:, :count].any():
+            return best[:, :count], values[:, :count], sums
+        known = np.argsort(is_unknown, axis=1, kind="stable")[:, :-1]
+        return np.take_along_axis(best, known, 1), np.take_along_axis(values, known, 1), sums
+
     def _keep(self, texts: NDArray[np.intp], rows: NDArray[np.intp]) -> None:
         # Go on with some of the texts, and with these of the beginnings that were run.
         self._state = [array[:, rows] for array in self._state]
@@ -156,26 +170,16 @@ class Translation:
                 self._memory = self._memory.take(texts)
 
 
-def _log_sum_exp(logits: NDArray[Any]) -> NDArray[Any]:
-    # Of each row, in float64: its loss if the target is class 0, and the logit of that.
-    count, classes = logits.shape
-    flat, losses = np.array(logits, order="C").reshape(-1), np.empty(count)
-    kernels(logits.dtype).softmax_cross_entropy(
-        flat, losses, flat, np.zeros(count, np.intp), classes, classes, classes, 1.0, team_size()
-    )
-    sums: NDArray[Any] = losses + logits[:, 0]
-    return sums
-
-
-def _largest(logits: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    # The largest of each row and what they are; overwrites them. A few passes of argmax are faster
-    # than a partition.
-    count = min(count, logits.shape[1])
-    rows = np.arange(len(logits))
-    places = np.empty((len(logits), count), np.intp)
-    values = np.empty((len(logits), count), logits.dtype)
-    for number in range(count):
-        places[:, number] = logits.argmax(1)
-        values[:, number] = logits[rows, places[:, number]]
-        logits[rows, places[:, number]] = -np.inf
-    return places, values
+def _largest(
+    logits: NDArray[Any], count: int
+) -> tuple[NDArray[np.intp], NDArray[Any], NDArray[np.float64]]:
+    rows, classes = logits.shape
+    count, stride = min(count, classes), logits.strides[0] // logits.itemsize
+    # What lies between the rows of a layer's output belongs to it.
+    flat = as_strided(logits, ((rows - 1) * stride + classes,), (logits.itemsize,))
+    places, values = np.empty((rows, count), np.intp), np.empty((rows, count), logits.dtype)
+    sums = np.empty(rows)
+    kernels(logits.dtype).largest(
+        values.reshape(-1), places.reshape(-1), sums, flat, classes, stride, count, team_size(),
+    )  # fmt: skip
+    return places, values, sums
