@@ -106,8 +106,8 @@ def test_weights_of_classes() -> None:
     assert balanced.predict_proba(X)[:, 1].mean() > plain + 0.2
     same = SequenceClassifier(**few, class_weight={"often": 100 / 180, "rare": 5.0}).fit(X, y)
     assert np.allclose(same.predict_proba(X), balanced.predict_proba(X), atol=1e-5)
-    with pytest.raises(ValueError, match=r"class_weight: expected labels of y, got \['never'\]"):
-        SequenceClassifier(**few, class_weight={"never": 2.0}).fit(X, y)
+    with pytest.raises(ValueError, match=r"class_weight: expected labels of y, got 'never', 1"):
+        SequenceClassifier(**few, class_weight={"never": 2.0, 1: 2.0}).fit(X, y)
     with pytest.raises(ValueError, match="class_weight: expected a dict, 'balanced' or None"):
         SequenceClassifier(**few, class_weight="even").fit(X, y)
 

@@ -192,6 +192,14 @@ def test_it_stops_early_with_the_best_weights(files: Path) -> None:
     assert len(part.validation_curve_) == 4
 
 
+def test_a_tag_may_be_held_out() -> None:
+    sentences, tags = made_up(20)
+    held_out = Tagger(validation_fraction=0.2, seed=3)._hold_out(20)[1][0]
+    tags[held_out] = ["RARE"] * len(tags[held_out])
+    few = {**SMALL, "epochs": 1, "validation_fraction": 0.2, "seed": 3}
+    assert "RARE" in Tagger(**few).fit(sentences, tags).tags_
+
+
 def test_scikit_learn_takes_it() -> None:
     sklearn = pytest.importorskip("sklearn")
     from sklearn.model_selection import GridSearchCV, cross_val_score

@@ -665,6 +665,9 @@ def test_early_stopping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         again.restore(tmp_path / "checkpoint")
         assert again.stopped_early is done
     assert not scripted(monkeypatch, losses).stopped_early
+    broken = scripted(monkeypatch, [np.nan, 5.0, np.nan, 4.0, 4.5, np.nan, 4.6], early_stopping=3)
+    broken.run()
+    assert broken.step == 6 and broken.best == 4.0  # what is no number is no best
     with pytest.raises(ValueError, match="by which early_stopping goes"):
         Trainer(trainer.model, TextSource(trainer.model.vocabulary.encode(TEXT), batch_size=4,
                 sequence_length=25, validation_fraction=0.0),

@@ -95,7 +95,8 @@ validation_fraction, folder, verbose, seed
         if isinstance(weight, dict):
             unknown = set(weight) - set(labels.tolist())
             if unknown:
-                raise ValueError(f"class_weight: expected labels of y, got {sorted(unknown)!r}")
+                named = ", ".join(sorted(map(repr, unknown)))
+                raise ValueError(f"class_weight: expected labels of y, got {named}")
             network.class_weights = np.array([weight.get(one, 1.0) for one in labels.tolist()])
         elif weight == "balanced":
             counts = np.bincount(network.outputs.encode(y), minlength=len(labels))

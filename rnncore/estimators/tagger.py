@@ -105,6 +105,7 @@ validation_fraction, folder, verbose, seed
             After Ctrl-C, when the step is done; what was learned so far is kept.
         """
         words, tags = _tagged(X, y)
+        known = tags  # those of sentences that are held out as well
         settings = self._settings(TaggerSettings)
         held_out = None
         if validation is not None:
@@ -116,7 +117,7 @@ validation_fraction, folder, verbose, seed
             held_out = [words[k] for k in others], [tags[k] for k in others]
             words, tags = [words[k] for k in kept], [tags[k] for k in kept]
         check_tagged(words, tags)
-        network = TaggerNetwork(TaggerVocabularies.of(words, tags), settings, seed=self._seed)
+        network = TaggerNetwork(TaggerVocabularies.of(words, known), settings, seed=self._seed)
         source = TaggedSource(
             words, tags, network.vocabularies, batch_size=self.batch_size, order=self._seed,
             held_out=held_out,

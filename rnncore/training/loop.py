@@ -163,10 +163,13 @@ class Trainer:
         wait = self.settings.early_stopping
         if wait is None or not self.validation_curve:
             return False
+        decisive, best = self.model.measures[self.model.decisive], 0
         values = [row[3 + self.model.decisive] for row in self.validation_curve]
-        lower_is_better = self.model.measures[self.model.decisive].lower_is_better
-        best = min(values) if lower_is_better else max(values)
-        return len(values) - 1 - values.index(best) >= wait
+        for number, value in enumerate(values):
+            first = math.isnan(values[best]) and not math.isnan(value)
+            if first or decisive.better(value, values[best]):
+                best = number
+        return len(values) - 1 - best >= wait
 
     @property
     def is_done(self) -> bool:
