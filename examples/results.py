@@ -33,6 +33,8 @@ class Result(NamedTuple):
 
 
 RESULTS = {
+    "depth": Result("Character models of one to four layers",
+                    "python examples/depth.py {data}/text/linux-kernel.c.txt docs/depth.png"),
     "ett": Result("Long horizons: ETTh1, a GRU over segments",
                   "python examples/ett.py {data}/series/ETTh1.csv"),
     "forecasting": Result("Forecasts of CO2 and of sunspots, beside baselines",
@@ -46,6 +48,9 @@ RESULTS = {
                       "python examples/speech_strings.py {data}/speech/fsdd"),
     "tagging": Result("Parts of speech: what each part is worth",
                       "python examples/tagging_table.py {data}/tagging/ud-english-ewt"),
+    "truncation": Result(
+        "How far gradients flow: truncation, and memory against time",
+        "python examples/truncation.py {data}/text/linux-kernel.c.txt docs/truncation.png"),
     "translation": Result("English to French",
                           "python examples/translation.py {data}/pairs/en-fr.tsv"),
     "spelling": Result("Spelling to sound", "python examples/spelling_to_sound.py"),

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from rnncore import WordTranscriber
+from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SENTENCES = [
@@ -154,6 +156,8 @@ def test_speech(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert picture[0].read_bytes().startswith(b"\x89PNG") and "seeds 0, 1, 2" in said
     if name == "speech_strings":
         assert "the same as the whole of 6 of 6 strings" in said
+
+
 def test_m4(tmp_path: Path) -> None:
     for part, count in (("train", 230), ("test", 48)):
         rows = [
@@ -186,3 +190,37 @@ def test_forecasting_and_ett(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(ett, "LOOK_BACK", 48)
     ett.main(tmp_path / "years.csv", [12], 0)
     assert "| 12 | " in capsys.readouterr().out
+
+
+def test_depth_and_truncation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                              capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import depth
+    import truncation
+
+    for cell, layers in (("rnn", 1), ("gru", 3), ("lstm", 4)):  # 97 symbols, one-hot
+        size = depth.units(cell, layers)
+        sizes = [
+            LanguageNetwork(
+                Vocabulary("".join(map(chr, range(32, 32 + 97)))), hidden_size=count,
+                num_layers=layers, cell=cell,
+            ).num_parameters
+            for count in (size, size + 1)
+        ]  # fmt: skip
+        assert sizes[0] <= depth.PARAMETERS + 3 * size < sizes[1] + 3 * size
+    text, picture = tmp_path / "text.txt", tmp_path / "here.png"
+    text.write_text("to be or not to be, that is the question. " * 100)
+    for name, few in (("DEPTHS", (1, 2)), ("PARAMETERS", 9000), ("CHARACTERS", 8000.0)):
+        monkeypatch.setattr(depth, name, few)
+    monkeypatch.setattr(depth, "SEEDS", (0,))
+    depth.main(text, picture)
+    assert capsys.readouterr().out.count(" ± ") == 12
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for name, less in (("LENGTHS", (8, 32)), ("ROWS", 64), ("CHARACTERS", 9000.0), ("SEEDS", (0,))):
+        monkeypatch.setattr(truncation, name, less)
+    monkeypatch.setattr(truncation, "STEPS", 256)
+    monkeypatch.setattr(truncation, "SHARES", (1, 0.5))
+    truncation.main(text, picture)
+    said = capsys.readouterr().out
+    assert said.count(" ± ") == 2 and "| 1.00 |" in said
