@@ -3,7 +3,8 @@
     python bench/costs.py --output costs.json
 
 Padding against the same steps packed tight, `record` against `forward`, a memory budget against
-keeping everything, denormal numbers against ordinary ones, a tape against passes handed on by hand.
+keeping everything, denormal numbers against ordinary ones, dropout in all its places against none,
+a tape against passes handed on by hand.
 The two sides take turns; a ratio is the median over the rounds. It is asserted first that both
 compute the same numbers, where they should.
 """
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rnncore
+from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import plumbed
@@ -115,6 +118,42 @@ def dense() -> Iterator[Cost]:
     )
 
 
+def noise() -> Iterator[Cost]:
+    """Yield dropout in its places, beside the same training without it."""
+    alone = {"recurrent_dropout": 0.3}, {"zoneout": 0.1}, {"weight_drop": 0.3}
+    between = {"dropout": 0.3}, {"dropout": 0.3, "variational": True}
+    T, B, inputs, H = DENSE[1]
+    plain, x, dy = make(T, B, inputs, H)
+    for options in alone:
+        layer = rnncore.LSTM(inputs, H, seed=0, **options)
+        yield Cost(
+            f"training, `{_text(options)}`, ({T}, {B}, {inputs}, {H}) / without", 1.05,
+            lambda layer=layer: train(layer, x, dy), lambda: train(plain, x, dy),
+        )  # fmt: skip
+    tokens = np.random.default_rng(0).integers(0, 65, (51, 50))
+    vocabulary = Vocabulary("".join(map(chr, range(65))))
+    for cell in ("lstm", "gru"):
+        network = LanguageNetwork(vocabulary, cell=cell, seed=0)
+        for options in (*between, *alone):
+            other = LanguageNetwork(vocabulary, cell=cell, seed=0, **options)
+            yield Cost(
+                f"character model, {cell.upper()} 2 x 128, (50, 50), `{_text(options)}` / without",
+                1.05, lambda other=other: learn(other, tokens),
+                lambda network=network: learn(network, tokens),
+            )  # fmt: skip
+
+
+def _text(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+def learn(network: LanguageNetwork, tokens: Array) -> None:
+    """Do a training step of a language model, the optimizer's left out."""
+    network.weights_changed()
+    network.forward(tokens[:-1], tokens[1:])
+    network.backward(accumulate=False)
+
+
 def linear() -> Iterator[Cost]:
     """Yield linear layers of few rows, beside NumPy."""
     for rows, inputs, outputs in LINEAR:
@@ -162,7 +201,7 @@ def measure(threads: list[int], seconds: float = SECONDS) -> list[dict[str, Any]
     before, rows = rnncore.get_num_threads(), []
     for count in threads:
         rnncore.set_num_threads(count)
-        for cost in (*ragged(), *dense(), *linear(), *tape()):
+        for cost in (*ragged(), *dense(), *noise(), *linear(), *tape()):
             cost.feature(), cost.plain()
             once = seconds_of(cost.plain, 1)
             calls = max(1, int(5e-3 / once))

@@ -305,6 +305,10 @@ class Custom(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
@@ -313,5 +317,7 @@ class Custom(Recurrent):
             raise TypeError(f"cell: expected an rnncore.Cell, got {type(cell).__name__}")
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
+            variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
+            seed=seed,
         )  # fmt: skip

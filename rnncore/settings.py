@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-from rnncore.arguments import check_size, is_number
+from rnncore.arguments import check_flag, check_size, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,17 @@ class Choice:
             raise ValueError(f"{name}: expected one of {', '.join(self.names)}, got {value!r}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """True or False."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        check_flag(name, value)
+
+
 S = TypeVar("S")
-Rule = Whole | Positive | Share | Choice
+Rule = Whole | Positive | Share | Choice | Flag
 
 
 def setting(default: Any, rule: Rule, help: str = "", fixed: bool = False) -> Any:

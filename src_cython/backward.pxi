@@ -26,6 +26,10 @@ cdef inline void backward_gates(const Work* work, ptrdiff_t t, const real* dy, p
     block.dh, block.dc, block.dy = work.grads.dh + here, work.grads.dc + here, dy
     block.h, block.c = work.states.h + after, work.states.c + after
     block.h_prev, block.c_prev = work.states.h + before, work.states.c + before
+    if work.noise.h.rate > 0:
+        block.h = work.noise.h.now + first_now(work, t) + here
+    if work.noise.c.rate > 0:
+        block.c = work.noise.c.now + first_now(work, t) + here
     work.layer.cell.backward(block)
 
 
@@ -38,6 +42,9 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
     cdef ptrdiff_t at, i, row, rows, k, r, unit
     cdef Block block
     block.units = layout.block
+    if work.noise.active:
+        part_gradients(work, t, dy, dy_stride, split)
+        dy = NULL if work.noise.h.rate > 0 else dy
     for i in range(split.tiles):
         row = split.row_thread + tile_begin(split, i) * apart
         rows = tile_begin(split, i + 1) - tile_begin(split, i)
@@ -61,6 +68,8 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
         if split.last_block * layout.block > layout.units:
             clear_padding(work, work.states.z + (work.batch.offset[t] + row) * layout.stride
                           + (layout.blocks - 1) * places, layout.stride * apart, rows)
+    if work.noise.active:
+        join_gradients(work, t, split)
 
 
 cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
@@ -73,9 +82,12 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
         work.states.z + (work.batch.offset[t] + split.row_thread) * layout.stride
         + work.layer.recurrent_place * layout.block)
     cdef real* dh = work.grads.dh + split.row_thread * work.layer.state_stride
+    cdef const real* start = dh
     cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
     cdef ptrdiff_t n, panel, many, i, row, after, columns
     cdef const weight* next = NULL
+    if work.noise.mask != NULL:     # dh_prev += mask * (dz_h W_hh)
+        dh, start = work.noise.h.aside + split.row_thread * work.layer.state_stride, NULL
     if split.own <= FEW_ROWS:
         group, groups = split.group_back, split.groups_back
     for n in range(groups):
@@ -89,9 +101,12 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
             row = tile_begin(split, i)
             tile[tile_begin(split, i + 1) - row](
                 dh + row * stride + panel * PANEL, stride,
-                dh + row * stride + panel * PANEL, stride, dz + row * z_stride, z_stride,
+                NULL if start == NULL else start + row * stride + panel * PANEL, stride,
+                dz + row * z_stride, z_stride,
                 layout.blocks, layout.gates * layout.block, layout.places * layout.block,
                 panel_at(W_hh, panel * PANEL), columns, look_ahead(next, i, PANEL, W_hh.depth))
+    if work.noise.mask != NULL:
+        join_masked(work, split)
 
 
 cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,
@@ -121,6 +136,8 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
     cdef ptrdiff_t rows, t, a, b, k, low_h, high_h
     cdef Rows h = Rows(work.states.h, work.layer.state_stride, 1, layout.units, 0)
     cdef real* dx = work.grads.dx.data
+    if work.noise.mask != NULL:
+        h.data = work.noise.masked
     if dx != NULL:
         dx = work.grads.dx_rows if work.grads.dx.placed else dx + first * work.grads.dx.stride
         project_back(dx + thread * work.grads.dx.stride, threads * work.grads.dx.stride, work.grads.dx.depth,

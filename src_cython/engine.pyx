@@ -86,6 +86,35 @@ cdef extern from "threads.h" nogil:
         int forked
     Team team
 
+cdef extern from "noise.h" nogil:
+    ctypedef unsigned long long uint64_t
+    ctypedef struct Noise:
+        uint64_t key
+        uint64_t below
+    ctypedef struct Piece:
+        ptrdiff_t rows, units, stride
+        ptrdiff_t place, places
+    void drop_numbers(real* out, const real* x, ptrdiff_t n, Noise noise, ptrdiff_t place, real scale)
+    void keep_some(Piece p, real* out, const real* now, const real* before, Noise noise)
+    void keep_share(Piece p, real* out, const real* now, const real* before, real rate)
+    void part_some(Piece p, real* d, real* aside, const real* dy, ptrdiff_t dy_stride, Noise noise)
+    void add_numbers(Piece p, real* out, const real* a)
+    void multiply(Piece p, real* out, const real* a, const real* b)
+    void add_product(Piece p, real* out, const real* a, const real* b)
+
+cdef extern from "pcg64.h" nogil:
+    ctypedef unsigned int uint32_t
+    const int HAS_PCG64
+    ctypedef unsigned long long uint128        # 128 bits, where there are such numbers
+    ctypedef struct Jump:
+        pass
+    uint128 join_halves(uint64_t high, uint64_t low)
+    uint64_t high_half(uint128 s)
+    Jump jump_over(uint64_t steps, uint128 increment)
+    uint128 jump(uint128 s, Jump by)
+    uint64_t output_of(uint128 s)
+    void draw_mask(real* out, ptrdiff_t n, uint128 s, uint128 increment, uint32_t highest, real scale)
+
 cdef extern from "cells/cells.h" nogil:
     enum: MOST_GATES
     enum: MOST_PLACES
@@ -133,8 +162,11 @@ include "pack.pxi"
 include "gemm.pxi"
 include "linear.pxi"
 include "rows.pxi"
+include "noise.pxi"
+include "masks.pxi"
 include "forward.pxi"
 include "backward.pxi"
+include "cell.pxi"
 include "task.pxi"
 include "tokens.pxi"
 include "regions.pxi"
@@ -153,3 +185,4 @@ vector_bytes = LANES * sizeof(real)
 most_layers = MOST_LAYERS
 most_gates = MOST_GATES
 most_threads = MOST_THREADS
+has_pcg64 = bool(HAS_PCG64)

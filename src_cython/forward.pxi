@@ -15,18 +15,6 @@ cdef void gather_rows(const Work* work, real* z, ptrdiff_t z_apart, ptrdiff_t t,
                    source + block * width, width * sizeof(real))
 
 
-cdef struct Step:
-    # The states of one step, and its part of z, from this thread's first row on.
-    real* h
-    real* c
-    real* z
-    const real* h_prev
-    const real* c_prev
-    ptrdiff_t apart             # from one of this thread's rows to the next, in the states
-    ptrdiff_t z_apart           # and in z
-    ptrdiff_t depth             # of W_hh h_prev: the hidden units, or 0 where h_prev is zero
-
-
 cdef inline void run_cell(const Work* work, Block* block, const Step* step, ptrdiff_t here,
                           ptrdiff_t z_here, ptrdiff_t at, ptrdiff_t rows) noexcept nogil:
     # The cell on some rows of block `at`, whose states begin `here` and whose z begins at z_here. Fields
@@ -60,7 +48,7 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
         if work.weights.start != NULL:
             start = work.weights.start + first * width
         # W_hh h_prev, from an own vector on where there is one
-        own_tile(recurrent, many * width, start, 0, step.h_prev, step.apart, 1, step.depth, 0,
+        own_tile(recurrent, many * width, start, 0, step.multiplied, step.apart, 1, step.depth, 0,
                  panel_at(W_hh, first * width), many * width, NULL)
         for r in range(split.own):
             block.recurrent = recurrent + r * many * width
@@ -91,7 +79,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
             row = tile_begin(split, i)
             rows = tile_begin(split, i + 1) - row
             layout.tile[rows](
-                recurrent, width, start, 0, step.h_prev + row * step.apart, step.apart, 1,
+                recurrent, width, start, 0, step.multiplied + row * step.apart, step.apart, 1,
                 step.depth, 0, panel_at(W_hh, at * width), width,
                 look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
             run_cell(work, &block, step, row * step.apart + at * layout.block,
@@ -103,20 +91,27 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
     cdef Step step
     cdef ptrdiff_t stride = work.layer.state_stride, first = split.row_thread * stride
+    cdef real* h
+    cdef real* c
     step.z = z
     step.z_apart = z_apart * work.layer.z.stride
     step.apart = stride * split.row_threads
     step.depth = 0 if begins_at_zero(work, t) else work.layer.z.units
-    step.h_prev = work.states.h + slot_before(work, t) * stride + first
+    step.h_prev = step.multiplied = work.states.h + slot_before(work, t) * stride + first
     step.h = work.states.h + slot_after(work, t) * stride + first
     step.c_prev = step.c = work.states.c + first
     if work.batch.training and work.states.c != NULL:
         step.c_prev = work.states.c + slot_before(work, t) * stride + first
         step.c = work.states.c + slot_after(work, t) * stride + first
+    h, c = step.h, step.c
+    if work.noise.active:
+        turn_aside(work, t, &step, split)
     if split.own > FEW_ROWS:
         step_many_rows(work, t, &step, split, recurrent)
     elif split.own > 0:
         step_few_rows(work, t, &step, split, recurrent)
+    if work.noise.active:
+        settle(work, t, &step, h, c, split)
 
 
 cdef inline bint is_even(const Work* work, ptrdiff_t low, ptrdiff_t high,

@@ -1,119 +1,4 @@
-# Python's handles: a cell, a layer, and a task, which is a layer over a batch with its buffers.
-
-block_fields = (
-    "rows", "units", "saved_stride", "recurrent_stride", "state_stride", "own_stride", "dy_stride",
-    "saved", "recurrent", "own", "h", "c", "h_prev", "c_prev", "dh", "dc", "dy")    # in the order of Block
-
-if sizeof(Block) != len(block_fields) * sizeof(void*):
-    raise ImportError("block_fields does not name the fields of Block")
-
-cdef class Cell:
-    """What the engine knows of a cell; `cell` returns a built-in one.
-
-    Attributes
-    ----------
-    name
-    gates
-        A letter a gate, in the public order of the rows of W_hx and W_hh.
-    places
-        What `saved` holds after forward, a letter a place; a space where it has no name.
-    states
-        "h", or "hc" with a cell state.
-    own
-        Names of the vectors (units,) of the cell's own.
-    starts
-        For each of these the public gate whose recurrent sum starts from it, or -1: it is handed to
-        the cell's functions.
-    """
-
-    cdef const CellDescription* c
-    cdef readonly str name
-    cdef readonly str gates
-    cdef readonly str places
-    cdef readonly str states
-    cdef readonly tuple own
-    cdef readonly tuple starts
-
-    cdef void take(self, const CellDescription* c):
-        self.c = c
-        self.name = c.name.decode()
-        self.gates, self.places = c.gates.decode(), c.places.decode()
-        self.states = c.states.decode()
-        cdef ptrdiff_t k
-        self.own = tuple([c.own[k].name.decode() for k in range(own_vectors(c))])
-        self.starts = tuple([c.h_gates[c.own[k].starts - 1] if c.own[k].starts else -1
-                             for k in range(own_vectors(c))])
-
-    def __reduce__(self):
-        """A built-in cell is known by its name."""
-        return cell, (self.name,)
-
-
-def cells():
-    """Names of the built-in cells."""
-    return tuple([built_in[k].name.decode() for k in range(cell_count)])
-
-
-def cell(str name):
-    """The built-in cell of this name."""
-    cdef Cell found
-    for k in range(cell_count):
-        if built_in[k].name == <bytes>name.encode():
-            found = Cell()
-            found.take(built_in[k])
-            return found
-    raise ValueError(f"cell: no cell is called {name!r}; expected one of {', '.join(cells())}")
-
-
-cdef class CustomCell(Cell):
-    """A cell whose gate mathematics is somebody else's: two C functions as in cells/cell.h.
-
-    The functions live at the given addresses, which must stay valid; `keep` is held with them.
-    `x_gates` and `h_gates` say which public gate stands in each place, `gradients` in which place of
-    `saved` backward leaves the gradient of each own vector.
-    """
-
-    cdef CellDescription description
-    cdef list texts
-    cdef readonly object keep
-
-    def __init__(self, str name, str gates, str places, str states, tuple own, tuple starts,
-                 list x_gates, list h_gates, list gradients, size_t forward, size_t backward,
-                 keep=None):
-        cdef CellDescription* c = &self.description
-        if not 1 <= len(gates) <= MOST_GATES or not len(gates) == len(x_gates) == len(h_gates):
-            raise ValueError(f"gates: expected 1 to {MOST_GATES}, got {len(gates)}")
-        if len(own) > MOST_OWN or not len(own) == len(starts) == len(gradients):
-            raise ValueError(f"own: expected at most {MOST_OWN} vectors, got {len(own)}")
-        if not len(gates) <= len(places) <= 2 * MOST_GATES:
-            raise ValueError(f"places: expected {len(gates)} to {2 * MOST_GATES}, got {len(places)}")
-        if not sorted(x_gates) == sorted(h_gates) == list(range(len(gates))):
-            raise ValueError(f"x_gates, h_gates: expected each gate once, got {x_gates}, {h_gates}")
-        if states not in ("h", "hc") or not (gates + places).isascii():
-            raise ValueError(f"states, gates: expected h or hc, ASCII, got {states!r}, {gates!r}")
-        if not all(0 <= place < MOST_PLACES for place in gradients):
-            raise ValueError(f"gradients: expected places below {MOST_PLACES}, got {gradients}")
-        if not forward or not backward:
-            raise ValueError("forward, backward: expected addresses of functions, got 0")
-        self.keep = keep
-        self.texts = [text.encode() for text in (name, gates, places, states, *own)]
-        memset(c, 0, sizeof(CellDescription))
-        c.name, c.gates, c.places, c.states = self.texts[0], self.texts[1], self.texts[2], self.texts[3]
-        for k in range(len(gates)):
-            c.x_gates[k] = x_gates[k]
-            c.h_gates[k] = h_gates[k]
-        for k in range(len(own)):
-            c.own[k].name = self.texts[4 + k]
-            c.own[k].starts = 0 if starts[k] < 0 else 1 + h_gates.index(starts[k])
-            c.own[k].gradient = gradients[k]
-        c.forward = <cell_function>forward
-        c.backward = <cell_function>backward
-        self.take(c)
-
-    def __reduce__(self):
-        """Refuse to be pickled: it is an address in this process."""
-        raise TypeError("cell: a compiled cell cannot be pickled; pickle what it is compiled from")
-
+# Python's handles: a layer, and a task, which is a layer over a batch with its buffers.
 
 cdef ptrdiff_t depth_of(ptrdiff_t features, ptrdiff_t parts) except -1:
     # Of each part.
@@ -258,6 +143,30 @@ cdef class Task:
         self.work.batch.rank = indices(rank)
         self.work.batch.sequences = len(rank)
 
+    def set_noise(self, double zoneout_h, double zoneout_c, h_now, c_now, masked):
+        """Take the rates of zoneout, and room for what the cell computes and for h times a mask."""
+        cdef StateNoise* noise = &self.work.noise
+        self.arrays["noise"] = (h_now, c_now, masked)
+        noise.h.rate, noise.c.rate = zoneout_h, zoneout_c
+        noise.h.now, noise.c.now, noise.masked = reals(h_now), reals(c_now), reals(masked)
+        noise.active = zoneout_h > 0 or zoneout_c > 0 or masked is not None
+
+    def set_noise_back(self, h_aside, c_aside):
+        """Take the buffers of noise in the backward pass."""
+        self.arrays["noise back"] = (h_aside, c_aside)
+        self.work.noise.h.aside, self.work.noise.c.aside = reals(h_aside), reals(c_aside)
+
+    def draw_noise(self, keys, mask, ptrdiff_t first_row):
+        """Say what the noise of this pass is: keys of zoneout, or None for its expectation."""
+        cdef StateNoise* noise = &self.work.noise
+        self.arrays["mask"] = mask
+        noise.mask = reals(mask)
+        noise.first_row = first_row
+        noise.draws = keys is not None
+        if keys is not None:
+            noise.h.noise = noise_of(noise.h.rate, keys[0])
+            noise.c.noise = noise_of(noise.c.rate, keys[1])
+
     def forget(self, bint keep_input=False):
         """Let go of arrays that are not the workspace's; a new pass sets them first."""
         for name in ("weights", "weights back", "states", "y", "gradients", "dx"):
@@ -270,6 +179,8 @@ cdef class Task:
         self.work.grads.db = self.work.grads.down = NULL
         if not keep_input:
             self.arrays.pop("input", None)
+            self.arrays.pop("mask", None)
+            self.work.noise.mask = NULL
             self.work.input.x.data, self.work.input.tokens, self.work.input.table = NULL, NULL, NULL
 
     def set_input(self, x, ptrdiff_t first, ptrdiff_t stride, ptrdiff_t parts,

@@ -90,6 +90,25 @@ cdef struct Gradients:
     real* h_panels              # SCRATCH (column_size, hidden_size)
 
 
+cdef struct Zone:
+    # Zoneout of h or c.
+    double rate                 # how probable it is that a unit keeps its state; 0: no zoneout
+    Noise noise                 # which units do, in training
+    real* now                   # what the cell computed: (rows, state_stride); inference (batch, ...)
+    real* aside                 # SCRATCH (batch, state_stride) of the backward pass
+
+
+cdef struct StateNoise:
+    # What comes between the state that a cell computes and the one that the next step reads.
+    bint active                 # anything of this
+    Zone h
+    Zone c
+    bint draws                  # False: inference, where zoneout is its expectation
+    ptrdiff_t first_row         # the rows before this batch, in what it is a part of
+    const real* mask            # IN (batch, state_stride): W_hh multiplies h_prev times this; NULL: h_prev
+    real* masked                # (slots, state_stride) h times the mask
+
+
 cdef struct Work:
     Description layer
     Sequences batch
@@ -97,8 +116,22 @@ cdef struct Work:
     ForwardWeights weights
     BackwardWeights back
     States states
+    StateNoise noise
     Gradients grads
     Barrier barrier
+
+
+cdef struct Step:
+    # The states of one step, and its part of z, from this thread's first row on.
+    real* h
+    real* c
+    real* z
+    const real* h_prev
+    const real* c_prev
+    const real* multiplied      # what W_hh multiplies: h_prev, unless noise has it otherwise
+    ptrdiff_t apart             # from one of this thread's rows to the next, in the states
+    ptrdiff_t z_apart           # and in z
+    ptrdiff_t depth             # of W_hh h_prev: the hidden units, or 0 where h_prev is zero
 
 
 cdef inline ptrdiff_t rows_of(const Work* work, ptrdiff_t t) noexcept nogil:

@@ -228,6 +228,8 @@ def everything(trainer: Trainer) -> dict[str, Any]:
         ({"embedding_size": 5, "dtype": "float64", "dropout": 0.2}, {"optimizer": "sgd"}),
         ({"cell": "gru", "dropout": 0.3}, {}),
         ({"cell": "rnn", "embedding_size": 5}, {"clip_norm": 0.1}),
+        ({"dropout": 0.2, "variational": True, "recurrent_dropout": 0.2, "zoneout": 0.1,
+          "weight_drop": 0.3}, {}),
         ({"dropout": 0.2}, {"optimizer": "adamw", "average": 0.9, "schedule": "one-cycle"}),
         ({"embedding_size": 5, "dropout": 0.2}, {"accumulate": 3, "warmup": 0.4}),
         ({}, {"optimizer": "sgd", "weight_decay": 0.1, "average": 0.5, "accumulate": 2}),

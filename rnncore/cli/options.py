@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rnncore.settings import Choice, Positive, Rule, Share, Whole
+from rnncore.settings import Choice, Flag, Positive, Rule, Share, Whole
 from rnncore.training.settings import BUDGETS, OF_SCHEDULES, TrainingSettings
 
 Decorator = Callable[[Any], Any]
@@ -49,6 +49,8 @@ def click_type(rule: Rule) -> click.ParamType:
         return click.FloatRange(min=0, min_open=True)
     if isinstance(rule, Share):
         return click.FloatRange(min=0, max=1, max_open=True)
+    if isinstance(rule, Flag):
+        return click.BOOL
     assert isinstance(rule, Choice)
     return click.Choice(rule.names)
 
@@ -64,6 +66,7 @@ def options_of(*settings: type, **defaults: Any) -> Decorator:
         *(
             option(
                 flag(field.name),
+                is_flag=isinstance(field.metadata["rule"], Flag),
                 default=defaults.get(field.name, field.default),
                 type=click_type(field.metadata["rule"]),
                 help=field.metadata["help"].replace(f"{EPOCHS:g}]", f"{epochs:g}]"),

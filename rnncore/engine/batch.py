@@ -105,6 +105,11 @@ class Batch:
         step = np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
         return step, np.arange(self.rows) - self.offset[step]
 
+    @property
+    def sequence_of_row(self) -> np.ndarray:
+        """How many sequences are longer than the one of each row, or as long and before it."""
+        return self._step_and_position[1]
+
     @cached_property
     def place_of_row(self) -> np.ndarray | None:
         """Where each row comes from in the caller's (steps, batch); None: it keeps its place."""
@@ -161,9 +166,13 @@ class Batch:
             return states[self.running :]
         return states[: self.rows] if self.dense else states[self._slot_below]
 
+    def begins(self, reverse: bool) -> slice | np.ndarray:
+        """Return the slots of the initial states."""
+        return self.ends if reverse else slice(0, self.running)
+
     def begin(self, states: np.ndarray, reverse: bool, initial: np.ndarray | None) -> None:
         """Put the initial state (batch, n) of each sequence in its slot; None is zero."""
-        place = self.ends if reverse else slice(0, self.running)
+        place = self.begins(reverse)
         if not reverse or self.dense:
             states = states[place]
             states[...] = 0

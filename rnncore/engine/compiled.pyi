@@ -100,6 +100,18 @@ class Task:
     ) -> None: ...
     def set_x_rows(self, x_rows: Array) -> None: ...
     def set_rank(self, rank: Array) -> None: ...
+    def set_noise(
+        self,
+        zoneout_h: float,
+        zoneout_c: float,
+        h_now: Array | None,
+        c_now: Array | None,
+        masked: Array | None,
+    ) -> None: ...
+    def set_noise_back(self, h_aside: Array | None, c_aside: Array | None) -> None: ...
+    def draw_noise(
+        self, keys: tuple[int, int] | None, mask: Array | None, first_row: int
+    ) -> None: ...
     def forget(self, keep_input: bool = False) -> None: ...
     def set_input(
         self, x: Array, first: int, stride: int, parts: int, part_stride: int, placed: bool
@@ -192,6 +204,7 @@ class Kernels(Protocol):
     most_layers: int
     most_gates: int
     most_threads: int
+    has_pcg64: bool
     block_fields: tuple[str, ...]
     Cell: type[_Cell]
     CustomCell: type[_CustomCell]
@@ -247,6 +260,10 @@ class Kernels(Protocol):
         columns: Array,
         x_panels: Array,
         threads: int,
+    ) -> None: ...
+    def drop(self, out: Array, x: Array, p: float, key: int, threads: int) -> None: ...
+    def mask_as_numpy(
+        self, out: Array, state: dict[str, Any], highest: int, scale: float, threads: int
     ) -> None: ...
     def move_rows(
         self, to: Where, source: Where, rows: int, parts: int, depth: int, threads: int

@@ -67,16 +67,21 @@ class Direction:
             shared[rows] = 0
         return bias + shared
 
-    def pack(self, buffer: np.ndarray) -> Weights:
-        """Pack the weights for the forward pass."""
+    def pack(self, buffer: np.ndarray, recurrent: np.ndarray | None = None) -> Weights:
+        """Pack the weights for the forward pass, with another W_hh if there is one."""
         W_hx, W_hh, _, _, own = self.params
+        W_hh = W_hh if recurrent is None else recurrent
         return self.kernels.Weights(
             self.layer, buffer, W_hx, W_hh, self.bias(), own, team_size()
         )
 
-    def pack_back(self, buffer: np.ndarray, parts: int, part_stride: int) -> WeightsBack:
+    def pack_back(
+        self, buffer: np.ndarray, recurrent: np.ndarray | None = None, *, parts: int,
+        part_stride: int,
+    ) -> WeightsBack:  # fmt: skip
         """Pack the weights for the backward pass; the input stands in parts."""
         W_hx, W_hh, _, _, own = self.params
+        W_hh = W_hh if recurrent is None else recurrent
         return self.kernels.WeightsBack(
             self.layer, buffer, W_hx, W_hh, own, parts, part_stride, team_size()
         )

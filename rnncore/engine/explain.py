@@ -44,7 +44,7 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
     plan = Plan(
         rows, batch if steps else 0, steps, kernels.backward_chunk(steps, rows), training,
         wavefront, threads, stack.input_size, batch % threads > 0, not training and unpadded,
-        training and dropout,
+        training and dropout, training and stack.recurrent_dropout, stack.zoneout,
     )  # fmt: skip
     lines.append(f"packed     {packed:,} bytes of weights")
     lines.append(f"workspace  {count_bytes(all_buffers(layers, plan), stack.dtype):,} bytes")

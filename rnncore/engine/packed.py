@@ -10,7 +10,9 @@ import numpy as np
 from rnncore.engine.workspace import ALIGNMENT, aligned_empty
 
 #: Bytes that something takes packed, and the function that packs it into a buffer of that size.
-Job = tuple[int, Callable[[np.ndarray], Any]]
+Job = tuple[int, Callable[..., Any]]
+#: The W_hh of a job, where it is another than the parameter.
+Recurrent = Callable[[int], np.ndarray]
 
 
 class Spare:
@@ -40,7 +42,7 @@ class Packing:
 
     def __init__(self, spare: Spare, dtype: np.dtype, jobs: Sequence[Job]) -> None:
         self.spare, self.dtype = spare, dtype
-        self.places: list[tuple[slice, Callable[[np.ndarray], Any]]] = []
+        self.places: list[tuple[slice, Callable[..., Any]]] = []
         self.bytes = first = 0
         for size, pack in jobs:
             self.bytes += size
@@ -49,9 +51,9 @@ class Packing:
             first = last
         spare.largest = max(spare.largest, first)
 
-    def pack(self) -> Packed:
-        """Pack the weights as they are now."""
-        return Packed(self.spare, self.spare.take(self.dtype), self.places)
+    def pack(self, recurrent: Recurrent | None = None) -> Packed:
+        """Pack the weights as they are now, or with these in the place of W_hh."""
+        return Packed(self.spare, self.spare.take(self.dtype), self.places, recurrent)
 
 
 class Packed:
@@ -68,9 +70,14 @@ class Packed:
 
     __slots__ = ("_buffer", "_spare", "weights")
 
-    def __init__(self, spare: Spare, buffer: np.ndarray, places: Any) -> None:
+    def __init__(
+        self, spare: Spare, buffer: np.ndarray, places: Any, recurrent: Recurrent | None = None
+    ) -> None:
         self._spare, self._buffer = spare, buffer
-        self.weights: list[Any] = [pack(buffer[place]) for place, pack in places]
+        self.weights: list[Any] = [
+            pack(buffer[place], *() if recurrent is None else (recurrent(k),))
+            for k, (place, pack) in enumerate(places)
+        ]
 
     def __del__(self) -> None:
         if hasattr(self, "_buffer"):  # not so where making it was interrupted

@@ -10,6 +10,7 @@ import numpy as np
 
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
+from rnncore.engine.noise import QUIET
 from rnncore.engine.rows import Rows
 from rnncore.engine.workspace import Lease
 
@@ -35,6 +36,8 @@ class Plan(NamedTuple):
     x_moves: bool = False  # threads gather their rows of the input
     h_out: bool = False  # the last layer's h is an array of its own
     masked: bool = False  # the outputs of layers are multiplied with masks
+    recurrent: bool = False  # and the states before W_hh
+    zoneout: tuple[float, float] = (0.0, 0.0)  # of h and c
 
     @property
     def chunk_rows(self) -> int:
@@ -51,9 +54,11 @@ class Pass:
         What its buffers depend on.
     tokens, tables
         Places (rows,) in the tables of tokens, one of each direction of the first layer.
-    inputs, tasks, states, masks
+    inputs, tasks, states
         Of each layer: the rows of its input, None for tokens; the engine's tasks, and h and c, of
-        each direction; what its output is multiplied with.
+        each direction.
+    noise
+        What is random in it.
     h_out
         The last layer's h, (slots, H), where it is the output.
     """
@@ -68,7 +73,7 @@ class Pass:
         self.inputs: list[Rows | None] = []
         self.tasks: list[list[Task]] = []
         self.states: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
-        self.masks: list[np.ndarray | None] = []
+        self.noise = QUIET
         self.h_out: np.ndarray | None = None
 
 
@@ -86,6 +91,11 @@ def forward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator
     if direction.has_c:
         yield ("c", number, d), (slots if plan.training else plan.running, size)
     yield ("scratch", own, d), (sizes["scratch"],)
+    for k, state in enumerate(direction.cell.states):
+        if plan.zoneout[k]:
+            yield (f"{state}_now", number, d), (plan.rows if plan.training else plan.running, size)
+    if plan.recurrent:
+        yield ("masked", number, d), (slots, size)
     if not plan.training and (plan.x_moves if number == 0 else plan.running % plan.threads):
         stride = plan.x_stride if number == 0 else output_stride(layers[number - 1])
         if stride:
@@ -99,6 +109,9 @@ def backward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterato
     for state in direction.cell.states:
         yield (f"d{state}", number, d), (plan.running, direction.state_size)
     own = number if plan.wavefront else 0
+    for k, state in enumerate(direction.cell.states):
+        if plan.zoneout[k] or (plan.recurrent and k == 0):
+            yield (f"{state}_aside", own, d), (plan.running, direction.state_size)
     for name in ("dz_columns", "x_panels", "h_panels"):
         yield (name, own, d), (sizes[name],)
 

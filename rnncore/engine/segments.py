@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.noise import Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import (
     Pass,
@@ -27,8 +28,8 @@ from rnncore.engine.sums import Sums
 from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Lease, aligned_empty
 
-#: Draws the masks of a pass over so many rows.
-Masks = Callable[[int], list[np.ndarray]]
+#: The noise of the segment of this number.
+Noises = Callable[[int], Noise]
 
 
 def pass_bytes(stack: Stack, steps: int, batch: int, tokens: bool, dropout: bool) -> int:
@@ -41,8 +42,14 @@ def _bytes(stack: Stack, rows: int, steps: int, batch: int, tokens: bool, dropou
     chunk = stack.kernels.backward_chunk(steps, rows)
     x_stride = 0 if tokens else stack.input_size
     wavefront = stack.use_wavefront(batch, dropout, threads)
-    plan = Plan(rows, batch, steps, chunk, True, wavefront, threads, x_stride, masked=dropout)
+    plan = Plan(
+        rows, batch, steps, chunk, True, wavefront, threads, x_stride, masked=dropout,
+        recurrent=stack.recurrent_dropout, zoneout=stack.zoneout,
+    )  # fmt: skip
     buffers = list(all_buffers(stack.layers, plan))
+    if stack.recurrent_dropout:
+        directions = enumerate(stack.directions())
+        buffers += [(("state mask", k), (batch, d.state_size)) for k, d in directions]
     if dropout:
         # A mask of each layer's output but the last, and what it is drawn from.
         masks = [(("mask", n), (rows, output_stride(d))) for n, d in enumerate(stack.layers[:-1])]
@@ -107,13 +114,12 @@ class Segments:
         tables: list[np.ndarray] | None,
         packed: Packed,
         initial: States,
-        masks: Masks,
+        noise: Noises,
         lease: Lease,
     ) -> tuple[np.ndarray, States]:
         """Return y (T, B, features) and the final states, and keep what begins each segment.
 
-        x is (T, B, I), or with `tables` the places (T, B) of tokens in them. `masks` is called for
-        each segment in turn.
+        x is (T, B, I), or with `tables` the places (T, B) of tokens in them.
         """
         shape = (*x.shape[:2], self.stack.output_size)
         y = aligned_empty(prod(shape), self.stack.dtype).reshape(shape)
@@ -121,7 +127,7 @@ class Segments:
         for number in range(len(self)):
             self._keep(final)
             part, run = self._begin(x, tables, number, lease, False)
-            _, final = self.stack.run(run, packed, final, masks(run.batch.rows), y[part])
+            _, final = self.stack.run(run, packed, final, noise(number), y[part])
         return y, final
 
     def backward(
@@ -129,7 +135,7 @@ class Segments:
         x: np.ndarray,
         tables: list[np.ndarray] | None,
         packed: tuple[Packed, Packed],
-        masks: Callable[[int, int], list[np.ndarray]],
+        noise: Noises,
         lease: Lease,
         sums: Sums,
         dy: np.ndarray | None,
@@ -138,14 +144,12 @@ class Segments:
     ) -> States:
         """Run each segment forward once more, then backward; see `Stack.backward`.
 
-        `packed` are the weights of `forward` for both passes; `masks` returns those that `forward`
-        drew for a segment, by its number and rows.
+        `packed` are the weights of `forward` for both passes; `noise` is that of `forward`.
         """
         for number in reversed(range(len(self))):
             part, run = self._begin(x, tables, number, lease, True)
             if run.batch.rows:
-                drawn = masks(number, run.batch.rows)
-                self.stack.forward(run, packed[0], self._kept(number), drawn)
+                self.stack.forward(run, packed[0], self._kept(number), noise(number))
             given = None
             if dy is not None:
                 given = Rows.of(dy[part], len(self.stack.layers[-1]), not run.batch.dense)
@@ -199,7 +203,7 @@ def plan_segments(
 
 
 def draw_again(generator: np.random.Generator, draw: Any, layers: int, rows: list[int]) -> Any:
-    """Return functions that give the masks of each segment, forward and again backward.
+    """Return a function that gives the masks of a segment, forward and again backward.
 
     The numbers are those of one pass over all rows, which draws all of a layer before the next
     layer's. `draw(layer, rows)` draws a mask from the generator. So the generator passes once over
@@ -213,13 +217,13 @@ def draw_again(generator: np.random.Generator, draw: Any, layers: int, rows: lis
             draw(layer, count)
     after = generator.bit_generator.state
 
-    def masks(number: int, count: int) -> list[np.ndarray]:
+    def masks(number: int) -> list[np.ndarray]:
         drawn = []
         before = generator.bit_generator.state
         try:
             for layer in range(layers):
                 generator.bit_generator.state = states[layer][number]
-                drawn.append(draw(layer, count))
+                drawn.append(draw(layer, rows[number]))
         finally:
             generator.bit_generator.state = before
         return drawn

@@ -12,6 +12,7 @@ import numpy as np
 from rnncore.engine import kernels
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
+from rnncore.engine.noise import QUIET, Noise, multiply_rows
 from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.passes import Layers, Pass, Plan, States, output_stride
 from rnncore.engine.rows import Rows
@@ -38,13 +39,18 @@ class Stack:
         1 or 2.
     dtype
         float32 or float64.
+    zoneout, recurrent_dropout
+        Rates of zoneout of h and c, and whether training passes have masks on the states.
     """
 
     def __init__(
-        self, cell: Cell, input_size: int, sizes: Sequence[int], directions: int, dtype: np.dtype
-    ) -> None:
+        self, cell: Cell, input_size: int, sizes: Sequence[int], directions: int,
+        dtype: np.dtype, zoneout: tuple[float, float] = (0.0, 0.0),
+        recurrent_dropout: bool = False,
+    ) -> None:  # fmt: skip
         self.kernels = kernels(dtype)
         self.cell, self.dtype = cell, dtype
+        self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
         self.has_c = len(cell.states) > 1
         self.layers: Layers = []
         width = input_size
@@ -167,36 +173,35 @@ class Stack:
         run: Pass,
         packed: Packed,
         initial: States,
-        masks: Sequence[np.ndarray] = (),
+        noise: Noise = QUIET,
         y: np.ndarray | None = None,
     ) -> tuple[Rows, States]:
         """Run all layers over a batch with a row at least.
 
         Writes the output to y (T, B, features), if that is given. Returns its rows, and the final
-        states in the caller's order; sequences without a step keep theirs. `masks` are multiplied
-        with the outputs of each layer but the last.
+        states in the caller's order; sequences without a step keep theirs.
         """
         if run.tasks:
             raise RuntimeError("a pass runs once: it has; begin another one")
-        batch, threads, x = run.batch, team_size(), run.inputs[0]
+        batch, threads, x, masks = run.batch, team_size(), run.inputs[0], noise.outputs
+        run.noise = noise
         wavefront = self.use_wavefront(batch.running, bool(masks), threads)
         run.plan = Plan(
             batch.rows, batch.running, batch.longest, self.chunk(batch), run.training, wavefront,
             threads, 0 if x is None else x.stride, x is not None
             and (x.placed or batch.running % threads > 0), run.h_out is not None, bool(masks),
+            bool(noise.recurrent), self.zoneout,
         )  # fmt: skip
         for number, directions in enumerate(self.layers):
             begin_layer(self.layers, run, packed, initial, number)
-            mask = masks[number] if number < len(masks) else None
-            run.masks.append(mask)
             last = number + 1 == len(self.layers)
             output = set_output(self.layers, run, number, y if last else None)
             if not last:
                 run.inputs.append(output)
             if not wavefront:
                 directions[0].kernels.forward(run.tasks[number], threads)
-            if mask is not None:
-                output.padded()[...] *= mask
+            if number < len(masks):
+                multiply_rows(output.padded(), masks[number], batch, output.padded())
         if wavefront:
             self.kernels.forward_wavefront([tasks[0] for tasks in run.tasks], threads)
         forget(run, keep_input=run.training)
@@ -244,7 +249,7 @@ class Stack:
         run: Pass,
         packed: Packed,
         initial: States,
-        masks: Sequence[np.ndarray] = (),
+        noise: Noise = QUIET,
         y: np.ndarray | None = None,
     ) -> tuple[np.ndarray, States]:
         """Do what `forward` does, over any batch; return y (T, B, features), given or new."""
@@ -260,12 +265,12 @@ class Stack:
             first = batch.running * self.output_size
             h = aligned_empty(first + batch.rows * self.output_size, self.dtype)
             run.h_out = h.reshape(-1, self.output_size)
-            _, final = self.forward(run, packed, initial, masks)
+            _, final = self.forward(run, packed, initial, noise)
             return h[first:].reshape(shape), final
         if y is None:
             y = aligned_empty(prod(shape), self.dtype).reshape(shape)
         y[batch.longest :] = 0
-        _, final = self.forward(run, packed, initial, masks, y)
+        _, final = self.forward(run, packed, initial, noise, y)
         return y, final
 
     # Backward
@@ -316,9 +321,8 @@ class Stack:
                 self.kernels.backward(tasks, threads)
                 if len(dxs) == 2:
                     dxs[0] += dxs[1]
-                mask = run.masks[number - 1] if number else None
-                if mask is not None:
-                    dxs[0] *= mask
+                if 0 < number <= len(run.noise.outputs):
+                    multiply_rows(dxs[0], run.noise.outputs[number - 1], batch, dxs[0])
             if number and x is not None:
                 dy = x._replace(flat=dxs[0].reshape(-1), first=0)
         if wavefront:

@@ -36,7 +36,9 @@ def stream_of(
         everything = np.arange(vocabulary)
         fill_table(first, table, Tokens(everything, everything, embedding), packed.weights[0])
     layers = [direction.layer for direction in stack.directions()]
-    return _make(stack.kernels, stack.dtype, layers, packed, initial, vocabulary, table)
+    return _make(
+        stack.kernels, stack.dtype, layers, packed, initial, vocabulary, table, stack.zoneout
+    )
 
 
 def _make(
@@ -47,6 +49,7 @@ def _make(
     initial: list[tuple[np.ndarray, np.ndarray]],
     vocabulary: int,
     table: np.ndarray | None,
+    zoneout: tuple[float, float],
 ) -> Stream:
     sizes = [layer.forward_sizes(LONGEST_CHUNK, 1, 1) for layer in layers]
     chunk = min(size["rows"] for size in sizes)
@@ -66,6 +69,11 @@ def _make(
             offset, 1, False, aligned_empty(chunk * layer.z_size, dtype), h, c,
             aligned_empty(size["scratch"], dtype), kernels.backward_chunk(chunk, chunk),
         )  # fmt: skip
+        if any(zoneout):
+            h_now, c_now = (
+                aligned_empty(layer.state_size, dtype) if rate else None for rate in zoneout
+            )
+            task.set_noise(*zoneout, h_now, c_now, None)
         if number:
             below = layers[number - 1].state_size
             task.set_input(tasks[-1][1], below, below, 1, 0, False)
@@ -76,7 +84,7 @@ def _make(
         tasks.append((task, h))
     stream = kernels.Stream(
         [task for task, _ in tasks], chunk, tokens, vocabulary, initial, dtype,
-        lambda: _make(kernels, dtype, layers, packed, initial, vocabulary, table),
+        lambda: _make(kernels, dtype, layers, packed, initial, vocabulary, table, zoneout),
     )  # fmt: skip
     # Whoever feeds a stream in real time shall not wait for memory at the first step.
     stream.step(0 if vocabulary else np.zeros(layers[0].input_size, dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from rnncore.engine.compiled import WeightsBack
 
 
+#: What multiplies W_hh of the k-th direction in a pass, on x, into out; returns that.
+Drops = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+
+
 class Sums:
     """What a backward pass, whole or in segments, adds to.
 
     The engine adds to the gradients of W_hx, W_hh and a single bias itself, or, unless `adds`,
     replaces them, which makes it true. What it sums apart, the gradients of own vectors, of a bias
     that stands for two, and of the table of tokens, `finish` adds to the others: once, so that
-    segments give the sums of one pass.
+    segments give the sums of one pass. So with `drops`: W_hh had some numbers zeroed, and its
+    gradient has them where the engine's is multiplied likewise.
     """
 
     def __init__(
@@ -32,8 +37,10 @@ class Sums:
         tokens: Tokens | None,
         workspace: Workspace,
         adds: bool,
+        drops: Drops | None = None,
     ) -> None:
         self.layers, self.tokens, self.workspace, self.adds = layers, tokens, workspace, adds
+        self.drops = drops
         #: For each direction of each layer: of its bias and of its own vectors, where apart.
         self.apart: dict[tuple[int, int], tuple[np.ndarray | None, np.ndarray | None]] = {}
         self.dtables: list[np.ndarray] = []
@@ -46,6 +53,16 @@ class Sums:
             if any(array is not None for array in grads.own):
                 down = self._zeros(("down", number, d), len(grads.own) * size)
             self.apart[number, d] = db, down
+        #: For each direction of each layer: of the W_hh that it ran with, where some were dropped.
+        self.dW_hh: dict[tuple[int, int], np.ndarray] = {}
+        if drops is not None:
+            self._replaces = not adds
+            for number, directions in enumerate(layers):
+                for d, direction in enumerate(directions):
+                    shape = direction.grads.W_hh.shape
+                    self.dW_hh[number, d] = workspace.array(("dW_hh", number, d), shape)
+                    if adds:
+                        self.dW_hh[number, d][...] = 0
         if tokens is not None:
             for d, direction in enumerate(layers[0]):
                 size = len(tokens.used) * direction.layer.table_size
@@ -61,13 +78,19 @@ class Sums:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return where the engine sums the gradients of W_hx, W_hh, the bias and own vectors."""
         grads = self.layers[number][d].grads
-        if not self.apart:
-            return grads.W_hx, grads.W_hh, grads.bias, None
+        W_hh = self.dW_hh.get((number, d), grads.W_hh)
         db, down = self.apart.get((number, d), (None, None))
-        return grads.W_hx, grads.W_hh, grads.bias if db is None else db, down
+        return grads.W_hx, W_hh, grads.bias if db is None else db, down
 
     def finish(self, dembedding: np.ndarray | None, packed_back: Sequence[WeightsBack]) -> None:
         """Add what is not in the gradients yet; that of the embedding to `dembedding`."""
+        if self.drops is not None:
+            for k, ((number, d), dW_hh) in enumerate(self.dW_hh.items()):
+                into = self.layers[number][d].grads.W_hh
+                if self._replaces:
+                    self.drops(k, dW_hh, into)
+                else:
+                    into += self.drops(k, dW_hh, dW_hh)
         for (number, d), (db, down) in self.apart.items():
             direction = self.layers[number][d]
             grads = direction.grads

@@ -26,7 +26,7 @@ def begin_layer(
     layers: Layers, run: Pass, packed: Packed, initial: States, number: int
 ) -> None:
     """Set up the tasks of a layer, with its input, weights and initial states."""
-    batch, directions = run.batch, layers[number]
+    batch, directions, noise = run.batch, layers[number], run.noise
     tasks, states = [], []
     for d, direction in enumerate(directions):
         index = number * len(directions) + d
@@ -42,6 +42,14 @@ def begin_layer(
             task.set_input(x.flat, x.first, x.stride, x.parts, x.part_stride, x.placed)
         batch.begin(h, direction.reverse, initial[0][index])
         task.set_from_zero(initial[0][index] is None)
+        if run.plan.recurrent or any(run.plan.zoneout):
+            mask = noise.recurrent[index] if noise.recurrent else None
+            keys = noise.zoneout[index] if noise.zoneout else None
+            task.draw_noise(keys, mask, noise.first_row)
+            if mask is not None:
+                masked = run.workspace.array(("masked", number, d), h.shape)
+                begins = batch.begins(direction.reverse)
+                masked[begins] = h[begins] * mask[: batch.running]
         if c is not None:
             start = initial[1][index]
             if run.training:
@@ -79,6 +87,9 @@ def _prepare(
         task.set_rank(batch.rank)
     if "x_rows" in found:
         task.set_x_rows(found["x_rows"])
+    if plan.recurrent or any(plan.zoneout):
+        now = found.get("h_now"), found.get("c_now")
+        task.set_noise(*plan.zoneout, *now, found.get("masked"))
     if batch.dense:
         workspace.prepared[number, d] = plan, task, h, c
     return task, h, c
@@ -178,6 +189,7 @@ def _prepare_back(
     }
     dh, dc = found["dh"], found.get("dc")
     task.set_batch_back(dh, dc, found["dz_columns"], found["x_panels"], found["h_panels"])
+    task.set_noise_back(found.get("h_aside"), found.get("c_aside"))
     return dh, dc
 
 

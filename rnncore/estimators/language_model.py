@@ -39,7 +39,8 @@ class LanguageModel(Estimator):
         `rnncore.data.TextWords` cuts them.
     vocabulary_size, least_count
         Of words: how many are known, and how often each has to be in the text; None: 10000, and 2.
-    hidden_size, num_layers, cell, embedding_size, dropout, dtype
+    hidden_size, num_layers, cell, embedding_size, dropout, variational, recurrent_dropout, \
+zoneout, weight_drop, dtype
         See `rnncore.models.LanguageNetwork`.
     batch_size, sequence_length
         Parallel streams of text, and the steps through which gradients flow.
@@ -80,6 +81,10 @@ class LanguageModel(Estimator):
     cell: str = "lstm"
     embedding_size: int | None = None
     dropout: float = 0.0
+    variational: bool = False
+    recurrent_dropout: float = 0.0
+    zoneout: float = 0.0
+    weight_drop: float = 0.0
     dtype: str = "float32"
     sequence_length: int = 50
     batch_size: int = 50

@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014): noise in training, nothing in inference."""
+"""Dropout: noise in training, nothing in inference."""
 
 from __future__ import annotations
 
@@ -7,23 +7,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.arguments import as_real, check_probability, check_seed
+from rnncore.arguments import as_real, check_flag, check_probability, check_seed
+from rnncore.engine import kernels
+from rnncore.engine.noise import draw_keys, drop, mask_of, multiply_rows
 from rnncore.engine.rows import Rows
+from rnncore.engine.workspace import Lease, Pool, Workspace
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
 from rnncore.layers.recording import record_dropout
 from rnncore.layers.tape import recording
 
 
+def check_variational(variational: bool, dropout: float) -> bool:
+    """Return whether dropout is to have one mask a sequence; refuse that of no dropout."""
+    if check_flag("variational", variational) and not dropout:
+        raise ValueError(
+            "variational: it has dropout take the same units at all steps, but dropout is 0; give "
+            "that as well, or leave variational out"
+        )
+    return variational
+
+
 class Dropout(Module):
     """Each number is zero with probability p, and 1 / (1 - p) times itself otherwise.
+
+    ``y = x * m / (1 - p)``, each ``m`` being 0 with probability p, else 1
 
     Parameters
     ----------
     p
         At least 0, below 1.
+    variational
+        Whether a sequence has one mask for all its steps: what is dropped in the first step stays
+        dropped to the last. x is then (T, B, features), (T, features) or rows.
+    batch_first
+        Whether such an x is (B, T, features).
     dtype, seed
         float32 or float64; a seed or generator for the masks.
+
+    References
+    ----------
+    Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting (2014).
+    Gal and Ghahramani, A theoretically grounded application of dropout in recurrent neural networks
+    (2016), section 4: the variational form.
 
     Examples
     --------
@@ -31,20 +57,73 @@ class Dropout(Module):
     >>> dropout = rnncore.Dropout(0.5, seed=0)
     >>> sorted(set(dropout.forward(np.ones((4, 8), np.float32)).ravel().tolist()))
     [0.0, 2.0]
+    >>> y = rnncore.Dropout(0.5, variational=True, seed=0).forward(np.ones((9, 2, 8), np.float32))
+    >>> bool((y == y[0]).all())
+    True
     """
 
-    def __init__(self, p: float, *, dtype: DTypeLike = np.float32, seed: Seed = None) -> None:
+    _transient = (*Module._transient, "_pool")
+
+    def __init__(
+        self,
+        p: float,
+        *,
+        variational: bool = False,
+        batch_first: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
         super().__init__(dtype=dtype)
         self.p = check_probability("p", p)
+        self.variational = check_flag("variational", variational)
+        self.batch_first = check_flag("batch_first", batch_first)
         self.generator = check_seed(seed)
+        self._build()
+
+    def _build(self) -> None:
+        self._pool = Pool(self.dtype)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take settings, and make the rest anew."""
+        self.__dict__.update(state)
+        self._build()
+        super().__setstate__(state)
+
+    def release_memory(self) -> None:
+        """Let go of all buffers that no pass is using; the next call makes those it needs."""
+        super().release_memory()
+        self._pool.release()
 
     def _sizes_shown(self) -> list[str]:
-        return [str(self.p)]
+        return [str(self.p), *["variational=True"] * self.variational]
 
-    def mask(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw the factors of a training pass: 0 or 1 / (1 - p)."""
-        kept = self.generator.random(shape, np.float32) >= self.p
-        return kept * self.dtype.type(1 / (1 - self.p))
+    def mask(self, shape: tuple[int, ...], out: np.ndarray | None = None) -> np.ndarray:
+        """Draw the factors of a training pass, 0 or 1 / (1 - p), as a new array or into `out`."""
+        out = np.empty(shape, self.dtype) if out is None else out
+        return mask_of(kernels(self.dtype), self.generator, self.p, out)
+
+    def _mask_for(self, x: np.ndarray | Rows, workspace: Workspace) -> np.ndarray:
+        # Over time it has one step; of rows it is as `multiply_rows` takes it.
+        if not self.variational:
+            shape = _shape(x)
+            return self.mask(shape, workspace.array(("mask",), shape))
+        if isinstance(x, Rows):
+            if x.batch is None:
+                raise ValueError(
+                    "x: expected rows of sequences, as a recurrent layer gives them, for a mask a "
+                    "sequence; give an array (T, B, features)"
+                )
+            shape = 1, x.batch.running, x.features
+        elif x.ndim < 2:
+            raise ValueError(
+                f"x: expected (T, B, features) or (T, features), for a mask a sequence, got shape "
+                f"{x.shape}"
+            )
+        else:
+            time = 1 if self.batch_first and x.ndim > 2 else 0
+            shape = *x.shape[:time], 1, *x.shape[time + 1 :]
+        [key] = draw_keys(self.generator, 1)
+        return drop(kernels(self.dtype), self.p, key, np.ones(shape, self.dtype))
 
     def __call__(self, x: Any) -> Any:
         """Return x itself, as inference has no noise; `forward` of it while a tape is open."""
@@ -62,8 +141,9 @@ class Dropout(Module):
             x = as_real("x", x, self.dtype)
         kept = DropoutPass(self, x)
         if self.p:
-            kept.mask = self.mask(x.array().shape if isinstance(x, Rows) else x.shape)
-        y = kept.times_mask(x)
+            kept.lease = self._pool.lease()
+            kept.mask = self._mask_for(x, kept.lease.workspace)
+        y = kept.times_mask(x, "y")
         if keep:
             return y, kept
         remember(self, kept)
@@ -94,7 +174,7 @@ class Dropout(Module):
             raise ValueError("dy: expected rows of the batch of x, got another's")
         if came != kept.shape:
             raise ValueError(f"dy: expected the shape of y, {kept.shape}, got {came}")
-        dx = kept.times_mask(dy)
+        dx = kept.times_mask(dy, "dx")
         kept.use_up()
         return dx
 
@@ -107,19 +187,23 @@ class DropoutPass(Kept):
         self.shape = _shape(x)
         self.batch = x.batch if isinstance(x, Rows) else None
         self.mask: np.ndarray | None = None
+        self.lease: Lease | None = None
 
-    def times_mask(self, x: np.ndarray | Rows) -> np.ndarray | Rows:
-        """Return x times the mask."""
-        if self.mask is None:
+    def times_mask(self, x: np.ndarray | Rows, name: str) -> np.ndarray | Rows:
+        """Return x times the mask; rows in the buffer of this name."""
+        if self.mask is None or self.lease is None:
             return x
         if not isinstance(x, Rows):
             return x * self.mask
-        padded = np.zeros((x.length, x.stride), x.dtype)
-        y = x.like(padded)
+        padded = self.lease.workspace.array((name,), (x.length, x.stride))
+        if x.stride > x.features:
+            padded[...] = 0
+        y = x.like(padded, self.lease)
         for part in range(x.parts):
             columns = slice(part * x.part_stride, part * x.part_stride + x.depth)
             numbers = slice(part * x.depth, (part + 1) * x.depth)
-            np.multiply(x.padded()[:, columns], self.mask[:, numbers], out=padded[:, columns])
+            given, mask = x.padded()[:, columns], self.mask[..., numbers]
+            multiply_rows(given, mask, x.batch, padded[:, columns])
         return y
 
 

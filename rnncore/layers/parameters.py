@@ -25,11 +25,11 @@ from rnncore.arguments import (
 )
 from rnncore.engine import kernels
 from rnncore.engine.direction import Direction, Parameters
-from rnncore.engine.packed import Packed
+from rnncore.engine.packed import Packed, Packing
 from rnncore.engine.stack import Stack
 from rnncore.engine.sums import summed_apart
 from rnncore.engine.workspace import Pool
-from rnncore.layers.dropout import Dropout
+from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.initialize import Beginning
 from rnncore.layers.module import Module, Seed
 
@@ -144,6 +144,22 @@ class Names:
                 arrays[name][...] = state[name]
 
 
+def check_zoneout(
+    zoneout: float | tuple[float, float], states: str, layer_name: str
+) -> tuple[float, float]:
+    """Return the rates of h and c, from one number for all states or from two."""
+    if not isinstance(zoneout, tuple | list):
+        rate = check_probability("zoneout", zoneout)
+        return rate, rate if "c" in states else 0.0
+    if len(zoneout) != 2 or "c" not in states:
+        expected = "a number, or two: of h and of c" if "c" in states else "a number"
+        raise ValueError(
+            f"zoneout: expected {expected}, got {zoneout!r}; the states of {layer_name} are "
+            f"{' and '.join(states)}"
+        )
+    return check_probability("zoneout", zoneout[0]), check_probability("zoneout", zoneout[1])
+
+
 class RecurrentModule(Module):
     """A recurrent layer without its passes: its stack in the engine, parameters and buffers."""
 
@@ -162,6 +178,10 @@ class RecurrentModule(Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
@@ -192,6 +212,10 @@ class RecurrentModule(Module):
                 "give several, or put an rnncore.Dropout behind",
                 stacklevel=3,
             )
+        self.variational = check_variational(variational, self.dropout)
+        self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
+        self.weight_drop = check_probability("weight_drop", weight_drop)
+        self.zoneout = zoneout
         self.dtype, seed = check_dtype(dtype), check_seed(seed)
         self._cell = cell
         self._dropout = Dropout(self.dropout, dtype=dtype, seed=seed)
@@ -216,7 +240,12 @@ class RecurrentModule(Module):
             rows = len(cell.gates) * size
             check_weights("input_size, hidden_size", rows, max(width, size))
             width = count * size
-        self._stack = Stack(cell, self.input_size, self._layer_sizes, count, self.dtype)
+        zoneout = check_zoneout(self.zoneout, cell.states, self.layer_name)
+        self._noisy = bool(self.dropout or self.recurrent_dropout or any(zoneout))
+        self._stack = Stack(
+            cell, self.input_size, self._layer_sizes, count, self.dtype, zoneout,
+            self.recurrent_dropout > 0,
+        )  # fmt: skip
         self.output_size = self._stack.output_size
         self._names = [
             Names(direction, f"_l{layer}" + "_reverse" * d, self.bias, self.learn_initial_state)
@@ -280,9 +309,12 @@ class RecurrentModule(Module):
         for names in self._names:
             names.from_torch(self._params, state)
 
-    def _pack(self, kind: Any) -> Packed:
+    def _packing(self, kind: Any) -> Packing:
         stack = self._stack
-        return (stack.packing() if kind == "forward" else stack.packing_back(*kind)).pack()
+        return stack.packing() if kind == "forward" else stack.packing_back(*kind)
+
+    def _pack(self, kind: Any) -> Packed:
+        return self._packing(kind).pack()
 
     def release_memory(self) -> None:
         """Let go of all buffers that no pass is using; the next call makes those it needs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import prod
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.noise import QUIET, Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import Pass, States
 from rnncore.engine.rows import Rows
-from rnncore.engine.segments import Segments, draw_again
+from rnncore.engine.segments import Segments
 from rnncore.engine.sums import Sums
 from rnncore.engine.tokens import Tokens, Vocabulary
 from rnncore.engine.workspace import Lease, aligned_empty
@@ -22,6 +23,7 @@ from rnncore.layers.embedding import Embedding, check_embedding
 from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
 from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
+from rnncore.layers.noise import NoisyModule
 from rnncore.layers.parameters import RecurrentModule
 
 State = Any
@@ -42,7 +44,8 @@ class RecurrentPass(Kept):
     segments: Segments | None = None
     lease: Lease | None = None  # of segments, as the next two
     x: np.ndarray | None = None  # features (T, B, I), or places of tokens (T, B)
-    masks: Callable[[int, int], list[np.ndarray]] | None = None
+    noise: Callable[[int], Noise] | None = None  # of a segment
+    weight_keys: Sequence[int] = ()  # of what is dropped of each W_hh
 
     def __init__(
         self, layer: RecurrentModule, embedding: Embedding | np.ndarray | None,
@@ -65,7 +68,7 @@ class RecurrentPass(Kept):
             )
 
 
-class RecurrentPasses(RecurrentModule):
+class RecurrentPasses(NoisyModule):
     """A recurrent layer with its passes, in the engine's terms."""
 
     # Arguments and results
@@ -117,17 +120,20 @@ class RecurrentPasses(RecurrentModule):
         lease: Lease,
         state: State,
         form: Form,
+        weight_keys: Sequence[int] = (),
     ) -> tuple[Pass, Packed, Tokens | None, States]:
         # Over features (T, B, I), rows, or token ids (T, B); the initial states are those of the
         # weights.
         if not tokens:
             with self._guard.weights if self.learn_initial_state else NOTHING:
                 initial = self._initial_state(state, batch.batch, form)
-                packed = self._packed("forward")
+                packed = self._packed_for("forward", weight_keys, lease)
             return self._stack.begin(batch, x, lease, training), packed, None, initial
         with self._weights_read(tokens, embedding):
             initial = self._initial_state(state, batch.batch, form)
-            packed, found, tables = self._project_tokens(batch, x, embedding, lease, training)
+            packed, found, tables = self._project_tokens(
+                batch, x, embedding, lease, training, weight_keys
+            )
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found, initial
 
@@ -147,16 +153,16 @@ class RecurrentPasses(RecurrentModule):
         self, run: Pass, packed: Packed, initial: States, form: Form, rows: bool
     ) -> tuple[Any, State]:
         if rows:
-            out, final = self._run_rows(run, packed, initial, [])
+            out, final = self._run_rows(run, packed, initial)
             return out, self._leave_state(final, form)
         y, final = self._stack.run(run, packed, initial)
         return form.leave(y), self._leave_state(final, form)
 
     def _project_tokens(
         self, batch: Batch, ids: np.ndarray, embedding: Embedding | np.ndarray | None,
-        lease: Lease, training: bool,
+        lease: Lease, training: bool, weight_keys: Sequence[int],
     ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
-        packed = self._packed("forward")
+        packed = self._packed_for("forward", weight_keys, lease)
         weight = embedding._params["weight"] if isinstance(embedding, Embedding) else embedding
         if not training and not isinstance(embedding, np.ndarray):
             whole = self._vocabulary(embedding, weight, batch, packed)
@@ -201,24 +207,12 @@ class RecurrentPasses(RecurrentModule):
             return own
         return holding(own, getattr(embedding._guard, lock))
 
-    def _mask_width(self, layer: int) -> int:
-        directions = self._stack.layers[layer]
-        return len(directions) * directions[0].state_size
-
-    def _draw_mask(self, layer: int, rows: int) -> np.ndarray:
-        return self._dropout.mask((rows, self._mask_width(layer)))
-
-    def _masks(self, rows: int) -> list[np.ndarray]:
-        # Of the outputs of all layers but the last, in a training pass.
-        count = self.num_layers - 1 if self.dropout and rows else 0
-        return [self._draw_mask(layer, rows) for layer in range(count)]
-
     def _run_rows(
-        self, run: Pass, packed: Packed, initial: States, masks: list[np.ndarray]
+        self, run: Pass, packed: Packed, initial: States, noise: Noise = QUIET
     ) -> tuple[Rows, States]:
         stack, batch = self._stack, run.batch
         if batch.rows:
-            return stack.forward(run, packed, initial, masks)
+            return stack.forward(run, packed, initial, noise)
         last = stack.layers[-1]
         nothing = Rows(
             np.empty(0, self.dtype), 0, 0, stack.output_stride, last[0].hidden_size, len(last),
@@ -238,21 +232,21 @@ class RecurrentPasses(RecurrentModule):
     ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
         # Takes the weights; `_forward_run` does the rest.
         kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch = form, batch
+        kept.form, kept.batch, kept.weight_keys = form, batch, self._weight_keys()
         run, packed, kept.tokens, initial = self._begin_pass(
-            batch, x, tokens, embedding, True, self._pool.lease(), state, form
+            batch, x, tokens, embedding, True, self._pool.lease(), state, form, kept.weight_keys
         )
         return kept, run, packed, initial, rows or form.kind == "rows"
 
     def _forward_run(
         self, kept: RecurrentPass, run: Pass, packed: Packed, initial: States, rows: bool
     ) -> tuple[Any, State, RecurrentPass]:
-        masks = self._masks(kept.batch.rows) if self.dropout else []
+        noise = self._whole_noise(kept.batch, run.workspace)
         y: Any
         if rows:
-            y, final = self._run_rows(run, packed, initial, masks)
+            y, final = self._run_rows(run, packed, initial, noise)
         else:
-            y, final = self._stack.run(run, packed, initial, masks)
+            y, final = self._stack.run(run, packed, initial, noise)
             y = kept.form.leave(y)
         kept.run = run
         return y, self._leave_state(final, kept.form), kept
@@ -271,16 +265,17 @@ class RecurrentPasses(RecurrentModule):
         kept = RecurrentPass(self, embedding, state is None)
         kept.form, kept.batch, kept.segments = form, batch, segments
         kept.x, kept.lease, tables = x, self._pool.lease(), None
+        kept.weight_keys = keys = self._weight_keys()
         with self._weights_read(tokens, embedding):
             initial = self._initial_state(state, batch.batch, form)
             if tokens:
                 packed, kept.tokens, tables = self._project_tokens(
-                    batch, x, embedding, kept.lease, True
+                    batch, x, embedding, kept.lease, True, keys
                 )
                 # A copy: ids that were checked shall not change.
                 kept.x = kept.tokens.places.copy()
             else:
-                packed = self._packed("forward")
+                packed = self._packed_for("forward", keys, kept.lease)
         return kept, segments, tables, packed, initial
 
     def _forward_segments(
@@ -292,12 +287,9 @@ class RecurrentPasses(RecurrentModule):
         initial: States,
     ) -> tuple[Any, State, RecurrentPass]:
         assert kept.x is not None and kept.lease is not None
-        count = self.num_layers - 1 if self.dropout else 0
         rows = [segments.part(number)[1].rows for number in range(len(segments))]
-        kept.masks = draw_again(self._dropout.generator, self._draw_mask, count, rows)
-        numbers = iter(range(len(segments)))
-        masks = partial(_next_masks, kept.masks, numbers)
-        y, final = segments.forward(kept.x, tables, packed, initial, masks, kept.lease)
+        kept.noise = self._noise_of_segments(kept.batch, rows, kept.lease.workspace)
+        y, final = segments.forward(kept.x, tables, packed, initial, kept.noise, kept.lease)
         return kept.form.leave(y), self._leave_state(final, kept.form), kept
 
     # Backward
@@ -343,8 +335,8 @@ class RecurrentPasses(RecurrentModule):
         input_gradient: bool,
         accumulate: bool,
     ) -> tuple[Any, States]:
-        segments, x, lease, masks = kept.segments, kept.x, kept.lease, kept.masks
-        assert segments is not None and x is not None and lease is not None and masks is not None
+        segments, x, lease, noise = kept.segments, kept.x, kept.lease, kept.noise
+        assert segments is not None and x is not None and lease is not None and noise is not None
         dx = tables = None
         if kept.tokens is not None:
             tables = self._stack.make_tables(kept.tokens, packed[0], lease)
@@ -353,7 +345,7 @@ class RecurrentPasses(RecurrentModule):
         sums = self._begin_sums(kept, lease.workspace, accumulate)
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
-        dinitial = segments.backward(x, tables, packed, masks, lease, sums, dy, dfinal, dx)
+        dinitial = segments.backward(x, tables, packed, noise, lease, sums, dy, dfinal, dx)
         dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
         return dx if dvectors is None else dvectors, dinitial
 
@@ -366,7 +358,9 @@ class RecurrentPasses(RecurrentModule):
             if kept.tokens is not None:
                 for direction in self._stack.layers[0]:
                     direction.grads.W_hx[...] = 0
-        return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds)
+        drops = partial(self._drop, kept.weight_keys) if kept.weight_keys else None
+        adds = adds or not kept.batch.rows
+        return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds, drops)
 
     def _finish_sums(
         self, sums: Sums, embedding: Embedding | np.ndarray | None, default_state: bool,
@@ -384,8 +378,3 @@ class RecurrentPasses(RecurrentModule):
                 if array is not None:
                     self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
         return dvectors
-
-
-def _next_masks(masks: Any, numbers: Any, rows: int) -> list[np.ndarray]:
-    drawn: list[np.ndarray] = masks(next(numbers), rows)
-    return drawn

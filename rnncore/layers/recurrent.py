@@ -27,8 +27,8 @@ class Recurrent(RecurrentPasses):
     cell
         The name of a built-in cell: "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm",
         "gru", or what `rnncore.Cell` compiles.
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, \
-learn_initial_state, dtype, seed
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         As in `RNN`.
 
     Examples
@@ -223,8 +223,14 @@ learn_initial_state, dtype, seed
                 )
             x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
             parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
-            packed = None if kept.segments is None else self._packed("forward")
-            back = self._packed(parts)
+            packed, lease = None, kept.lease
+            if kept.segments is not None:
+                assert lease is not None
+                packed = self._packed_for("forward", kept.weight_keys, lease)
+            else:
+                assert kept.run is not None
+                lease = kept.run.lease
+            back = self._packed_for(parts, kept.weight_keys, lease)
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
                     kept, back, given, dfinal, input_gradient, state_gradient, accumulate

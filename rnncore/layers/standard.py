@@ -32,6 +32,10 @@ class RNN(Recurrent):
         Probability between the layers, in `forward` alone; a warning if there is but one.
     bidirectional
         Whether a second direction reads the sequence backwards; y then holds both.
+    variational
+        Whether `dropout` has one mask a sequence, the same at every step, in place of one a step.
+    recurrent_dropout, zoneout, weight_drop
+        Further noise of `forward`, each a probability; see below.
     learn_initial_state
         Whether the state that a sequence begins with, when none is given, is a parameter:
         `initial_h_l0` and so on, zero at first.
@@ -52,10 +56,28 @@ class RNN(Recurrent):
 
     Initial values are U(-1 / sqrt(H), 1 / sqrt(H)).
 
+    Noise, in `forward` alone and drawn from `seed`; m is 0 with the given probability p, else 1:
+
+    - `dropout`: y of each layer but the last becomes `y_t m_t / (1 - p)`; `variational`:
+      `y_t m / (1 - p)`, one m (directions * H,) for all steps of a sequence.
+    - `recurrent_dropout`: `W_hh (h_{t-1} m / (1 - p))`, one m (H,) for all steps of a sequence.
+    - `zoneout`: `h_t = m_t h'_t + (1 - m_t) h_{t-1}`, where h' is what the equations above give.
+      An LSTM's c_t likewise, with an m_t of its own, and `zoneout=(p_h, p_c)` gives each its own
+      probability; h'_t then comes of c'_t. Inference takes the expectation,
+      `(1 - p) h'_t + p h_{t-1}`.
+    - `weight_drop`: `W_hh m / (1 - p)`, one m of the shape of W_hh for the whole pass.
+
+    A pass over the next chunk of a text has new masks. They do not depend on the number of threads,
+    nor on `memory`, and p is rounded to a multiple of 2**-32 (that of `dropout` without
+    `variational` of 2**-24).
+
     References
     ----------
     Elman, Finding structure in time (1990), section 2. Werbos, Backpropagation through time
-    (1990).
+    (1990). `variational`, `recurrent_dropout`: Gal and Ghahramani, A theoretically grounded
+    application of dropout in recurrent neural networks (2016), section 4. `zoneout`: Krueger et
+    al., Zoneout (2017), section 3.3. `weight_drop`: Merity, Keskar and Socher, Regularizing and
+    optimizing LSTM language models (2018), section 2.
 
     Examples
     --------
@@ -80,6 +102,10 @@ class RNN(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
@@ -94,7 +120,9 @@ class RNN(Recurrent):
         self.nonlinearity = nonlinearity
         super().__init__(
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
+            bidirectional, variational=variational, recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout, weight_drop=weight_drop, learn_initial_state=learn_initial_state,
+            dtype=dtype, seed=seed,
         )  # fmt: skip
 
 
@@ -106,8 +134,8 @@ class LSTM(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, \
-learn_initial_state, dtype, seed
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         As in `RNN`.
     forget_bias
         What the forget gate's part of the bias begins with; None: drawn like the rest. At 0 the
@@ -148,13 +176,19 @@ learn_initial_state, dtype, seed
         bidirectional: bool = False,
         *,
         forget_bias: float | None = None,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
         super().__init__(
             "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
+            variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
+            seed=seed,
         )  # fmt: skip
         if forget_bias is not None:
             if not is_number(forget_bias) or not np.isfinite(forget_bias) or not self.bias:
@@ -179,8 +213,8 @@ class GRU(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, \
-learn_initial_state, dtype, seed
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         As in `RNN`.
 
     Notes
@@ -216,11 +250,17 @@ learn_initial_state, dtype, seed
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
         super().__init__(
             "gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            learn_initial_state=learn_initial_state, dtype=dtype, seed=seed,
+            variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
+            seed=seed,
         )  # fmt: skip

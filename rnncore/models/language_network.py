@@ -15,13 +15,13 @@ from rnncore import functions as F
 from rnncore import layers
 from rnncore.arguments import as_array, check_flag, check_seed, check_size
 from rnncore.data.units import TextVocabulary, text_vocabulary_from_json
-from rnncore.layers.dropout import Dropout
+from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import sample_pieces
 from rnncore.models.language_stream import LanguageStream
 from rnncore.models.model import CELLS, Measure, Model, check_sizes, recurrent, with_weights
-from rnncore.settings import Choice, Share, Whole, setting
+from rnncore.settings import Choice, Flag, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
@@ -48,6 +48,16 @@ class LanguageSettings:
         fixed=True,
     )
     dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
+    variational: bool = setting(
+        False, Flag(), "Dropout of the same units at every step.", fixed=True
+    )
+    recurrent_dropout: float = setting(
+        0.0, Share(), "Share of the state that no next step sees.", fixed=True
+    )
+    zoneout: float = setting(
+        0.0, Share(), "Share of the state that a step leaves as it was.", fixed=True
+    )
+    weight_drop: float = setting(0.0, Share(), "Share of recurrent weights zeroed.", fixed=True)
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
 
 
@@ -75,6 +85,9 @@ class LanguageNetwork(Model):
         `hidden_size` columns.
     dropout
         The share of units zeroed in training, between the layers and before the output.
+    variational, recurrent_dropout, zoneout, weight_drop
+        Whether that has one mask for all steps of a chunk, and further noise of the recurrent
+        layers; see `rnncore.RNN`.
     dtype
         float32 or float64.
     seed
@@ -83,7 +96,8 @@ class LanguageNetwork(Model):
     Raises
     ------
     ValueError
-        If a size is below 1, dropout outside [0, 1), or the cell unknown.
+        If a size is below 1, a share outside [0, 1), the cell unknown, or dropout 0 that shall be
+        variational.
 
     Examples
     --------
@@ -112,6 +126,10 @@ class LanguageNetwork(Model):
         embedding_size: int | None = _DEFAULT.embedding_size,
         dropout: float = _DEFAULT.dropout,
         dtype: DTypeLike = _DEFAULT.dtype,
+        variational: bool = _DEFAULT.variational,
+        recurrent_dropout: float = _DEFAULT.recurrent_dropout,
+        zoneout: float = _DEFAULT.zoneout,
+        weight_drop: float = _DEFAULT.weight_drop,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(vocabulary, TextVocabulary):
@@ -135,6 +153,10 @@ class LanguageNetwork(Model):
             "cell": cell,
             "embedding_size": embedding_size,
             "dropout": dropout,
+            "variational": variational,
+            "recurrent_dropout": recurrent_dropout,
+            "zoneout": zoneout,
+            "weight_drop": weight_drop,
             "dtype": np.dtype(dtype).name,
         }
         #: Draws the initial weights and, in training, what dropout zeroes.
@@ -145,10 +167,13 @@ class LanguageNetwork(Model):
         if embedding_size is not None:
             self.embedding = layers.Embedding(len(vocabulary), embedding_size, **common)
             input_size = embedding_size
+        check_variational(variational, dropout)
         self.rnn = recurrent(
-            cell, input_size, hidden_size, num_layers=num_layers, dropout=dropout, **common
-        )
-        self.dropout = Dropout(dropout, **common)
+            cell, input_size, hidden_size, num_layers=num_layers, dropout=dropout,
+            variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            weight_drop=weight_drop, **common,
+        )  # fmt: skip
+        self.dropout = Dropout(dropout, variational=variational, **common)
         self.head = layers.Linear(hidden_size, len(vocabulary), **common)
         if self.embedding is None and not getattr(self.generator, "blank", False):
             # Of a one-hot vector a single entry is not zero: bound 1 / sqrt(1), not 1 / sqrt(H).

@@ -138,16 +138,22 @@ def kind_of(metadata: dict[str, Any]) -> str:
 
 
 def recurrent(
-    cell: str, input_size: int, hidden_size: int, *, dropout: float = 0.0, **options: Any
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dropout: float = 0.0,
+    variational: bool = False,
+    **options: Any,
 ) -> Any:
     """Return the recurrent layers that settings name; dropout is between them.
 
     At bias 0 a forget gate begins at 1/2 and memories fade within a few steps, so it begins at 1
     (Jozefowicz et al., "An empirical exploration of recurrent network architectures", 2015).
     """
-    more = {"forget_bias": 1.0} if cell == "lstm" else {}
+    more: dict[str, Any] = {"forget_bias": 1.0} if cell == "lstm" else {}
     if options.get("num_layers", 1) > 1:
-        more["dropout"] = dropout
+        more |= {"dropout": dropout, "variational": variational}
     return CELLS[cell](input_size, hidden_size, **options, **more)
 
 
