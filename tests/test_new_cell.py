@@ -236,3 +236,20 @@ def test_a_stream_of_features(peephole: Any, H: int) -> None:
     assert np.array_equal(last[0], h) and np.array_equal(last[1], c)
     stream.reset()
     assert np.array_equal(stream.process(x), y)
+
+
+def test_noise_comes_to_a_cell_that_knows_nothing_of_it(peephole: Any) -> None:
+    layer = peephole(2, 5, recurrent_dropout=0.3, zoneout=(0.2, 0.3), weight_drop=0.3)
+    rng = np.random.default_rng(1)
+    x, dy = rng.standard_normal((4, 3, 2)), rng.standard_normal((4, 3, 5))
+    state, begun = tuple(rng.standard_normal((2, 1, 3, 5))), np.random.default_rng(2)
+
+    def loss() -> float:
+        layer._dropout.generator.bit_generator.state = begun.bit_generator.state
+        return float(np.vdot(layer.forward(x, state, [4, 2, 3])[0], dy))
+
+    loss()
+    dx, (dh, dc) = layer.backward(dy, accumulate=False)
+    analytic = {name: array.copy() for name, array in layer.grads.items()}
+    numerical = of_module(layer, loss, x=x, h=state[0], c=state[1])
+    assert_gradients_close(analytic | {"x": dx, "h": dh, "c": dc}, numerical)

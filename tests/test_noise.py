@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import BUILDS
 from finite_differences import assert_gradients_close, of_module
 
 import rnncore
@@ -258,6 +259,38 @@ def test_threads_and_budgets_change_no_bit(kind: str, options: str) -> None:
             for array, right in zip(arrays, found[0], strict=True):
                 assert np.array_equal(array, right)
         found.clear()
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("kind", CELLS)
+def test_threads_that_share_units_change_no_bit(kind: str, bidirectional: bool) -> None:
+    found = []
+    for threads in (1, 2, 3, 4):
+        layer, x, state, lengths = make(kind, 9, 3, bidirectional, True, H=200, **OPTIONS["all"])
+        rnncore.set_num_threads(threads)
+        try:
+            y, last = layer.forward(x, state, lengths)
+            dx, first = layer.backward(np.cos(y))
+        finally:
+            rnncore.set_num_threads(2)
+        found.append((y, dx, layer.flat_grads, *map(np.asarray, (last, first))))
+    for arrays in found[1:]:
+        for array, right in zip(arrays, found[0], strict=True):
+            assert np.array_equal(array, right)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_builds_draw_the_same(kind: str, use_build: Any) -> None:
+    found = []
+    for build in BUILDS:
+        use_build(build)
+        layer, x, state, lengths = make(kind, 7, 4, True, True, H=11, **OPTIONS["all"])
+        y, _ = layer.forward(x, state, lengths)
+        dx, _ = layer.backward(np.cos(y))
+        found.append((y, dx, layer.flat_grads))
+    for arrays in found[1:]:
+        for array, right in zip(arrays, found[0], strict=True):
+            np.testing.assert_allclose(array, right, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", CELLS)
