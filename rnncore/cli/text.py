@@ -1,4 +1,4 @@
-"""The commands about text: train a language model, let it write, the demo."""
+"""The commands about text: train a language model, let it write, measure it, the demo."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ from rnncore.cli.options import (
 )
 from rnncore.cli.progress import Show, program, run_training
 from rnncore.data import TextSettings, TextSource, UnitSettings, read_tokens
+from rnncore.data.reading import TextFiles
 from rnncore.data.units import TextVocabulary
+from rnncore.estimators.language_model import LanguageModel
+from rnncore.estimators.text_scores import lines_of
 from rnncore.models.language_network import LanguageNetwork, LanguageSettings
+from rnncore.models.language_sampling import fresh_seed
 from rnncore.settings import Positive
 from rnncore.training import Source, Trainer, TrainingSettings
+
+EXISTING = click.Path(path_type=Path)
 
 
 @click.command("text")
@@ -60,7 +66,7 @@ def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> 
     else:
         unit = model.vocabulary.unit
         beginning.refuse({"unit": unit}, ("vocabulary_size", "least_count"))
-        tokens = _read(sources, model.vocabulary, encoding, beginning.path)
+        tokens = _read(sources, model.vocabulary, encoding, options)
     source = TextSource(tokens, cut, unit=model.vocabulary.unit)
     trainer = Trainer(model, source, settings, folder)
     beginning.restore(trainer)
@@ -70,21 +76,29 @@ def train_text(ctx: click.Context, sources: tuple[str, ...], **options: Any) -> 
 
 
 def _read(
-    sources: tuple[str, ...], vocabulary: TextVocabulary, encoding: str, begun: Path | None
+    sources: tuple[str, ...], vocabulary: TextVocabulary, encoding: str, options: dict[str, Any]
 ) -> NDArray[np.integer]:
     try:
         return read_tokens(sources, vocabulary, encoding)[1]
     except ValueError as error:
         if "never seen" not in str(error):
             raise
-        raise ValueError(
-            f"{error}; to resume from {str(begun)!r}, name the very files that it was trained on; "
-            "a new training from its weights (--init-from) needs a text of its characters"
-        ) from None
+        resumed = options["resume"]
+        if resumed is None:
+            advice = (
+                f"--init-from: the symbols of {str(options['init_from'])!r} stay as they are; take "
+                "those out of the text, or train anew"
+            )
+        else:
+            advice = (
+                f"to resume from {str(resumed)!r}, name the very files that it was trained on; a "
+                "new training from its weights (--init-from) needs a text of its characters"
+            )
+        raise ValueError(f"{error}; {advice}") from None
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=EXISTING)
 @together(
     option(
         "--length", default=1000, type=click.IntRange(min=0), help="Characters, bytes or words."
@@ -96,15 +110,78 @@ def _read(
         help="Below 1 safer, above 1 wilder, 0 always the likeliest.",
     ),
     option("--prime", default="", help="Text to go on from."),
+    option("--stop", help="Text that ends it; a line end in bash is $'\\n'."),
+    option("--top-k", type=click.IntRange(min=1), help="Draw from so many likeliest alone."),
+    option("--top-p", type=click.FloatRange(0, 1, min_open=True),
+           help="Draw from as few likeliest as have this share."),
+    option("--repetition-penalty", default=1.0, type=click.FloatRange(min=0, min_open=True),
+           help="Above 1 makes less likely what was just written."),
+    option("--repetition-window", type=click.IntRange(min=1),
+           help="Symbols back that the penalty looks.  [default: 64]"),
+    option("--samples", default=1, type=click.IntRange(min=1),
+           help="Texts to write at once; the seed that writes each one alone is printed."),
     option("--seed", type=click.IntRange(min=0), help="The same seed writes the same text."),
-)
-def sample(model: Path, length: int, temperature: float, prime: str, seed: int | None) -> None:
+)  # fmt: skip
+def sample(model: Path, length: int, samples: int, seed: int | None, **how: Any) -> None:
     """Write text with MODEL, a model file or checkpoint."""
     loaded = model_of(files.load(model), model, LanguageNetwork, "text")
-    for piece in loaded.sample_pieces(length, temperature, prime, seed):
+    if samples > 1:
+        first = fresh_seed() if seed is None else seed
+        texts = loaded.sample(length, seed=first, samples=samples, **how)
+        for number, text in enumerate(texts, first):
+            click.echo(f"--- seed {number} ---\n{text}")
+        return
+    for piece in loaded.sample_pieces(length, seed=seed, **how):
         click.echo(piece, nl=False)
         sys.stdout.flush()  # as it is written, into a pipe as well
     click.echo()
+
+
+@click.command()
+@click.argument("model", type=EXISTING)
+@click.argument("sources", nargs=-1, required=True, metavar="TEXT...")
+@together(
+    option("--last", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+           help="Measure the last part of each TEXT alone, as training holds it out."),
+    option("--each", is_flag=True,
+           help="Print for each line, by itself: bits, bits per character, unknown symbols, line."),
+    option("--encoding", default="utf-8", help="Of the files; bytes as the unit are not decoded."),
+)  # fmt: skip
+def evaluate(
+    model: Path, sources: tuple[str, ...], last: float | None, each: bool, encoding: str
+) -> None:
+    """Say how well MODEL predicts each TEXT: files, folders, patterns.
+
+    Bits per character, whatever the model reads; of bytes and words bits per byte and perplexity
+    per word as well. The state is carried through a whole TEXT, however long.
+    """
+    loaded = LanguageModel.of_network(
+        model_of(files.load(model), model, LanguageNetwork, "text")
+    )
+    if each:
+        if last is not None:
+            raise ValueError("--last: expected none with --each, which measures every line")
+        _print_lines(loaded, sources, encoding)
+        return
+    found = []
+    for source in sources:
+        found.append(loaded.evaluate(Path(source), last=last, encoding=encoding))
+        name = f"{source}: " if len(sources) > 1 else ""
+        click.echo(name + found[-1].describe())
+    if len(found) > 1:
+        click.echo(f"all: {sum(found[1:], found[0]).describe()}")
+
+
+def _print_lines(model: LanguageModel, sources: tuple[str, ...], encoding: str) -> None:
+    unit = model.vocabulary_.unit
+    for line in lines_of(TextFiles(sources, "bytes" if unit == "bytes" else encoding).blocks()):
+        text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+        if not line:
+            click.echo("0.00\t0.0000\t0\t")
+            continue
+        one = model.evaluate(line)
+        bits = one.bits_per_character
+        click.echo(f"{bits * one.characters:.2f}\t{bits:.4f}\t{one.unknown}\t{text}")
 
 
 @click.command()

@@ -114,7 +114,7 @@ class TextWords:
         TypeError
             If it is no str.
         """
-        parts = [self._part(pieces) for pieces in pieces_of([_checked(text, empty=True)])]
+        parts = [self.numbers(pieces) for pieces in pieces_of([_checked(text, empty=True)])]
         return np.concatenate([np.empty(0, self.dtype), *parts])
 
     def encode_into(self, tokens: NDArray[np.integer], blocks: Iterable[str | bytes]) -> int:
@@ -122,11 +122,12 @@ class TextWords:
         place = 0
         for pieces in pieces_of(blocks):
             space = tokens[place : place + len(pieces)]
-            space[...] = self._part(pieces)[: space.size]
+            space[...] = self.numbers(pieces)[: space.size]
             place += len(pieces)
         return place
 
-    def _part(self, pieces: list[str]) -> NDArray[np.integer]:
+    def numbers(self, pieces: list[str]) -> NDArray[np.integer]:
+        """Return the number of each piece, as `pieces_of` gives them."""
         find, unknown = self._numbers.get, self.unknown
         return np.array([find(piece, unknown) for piece in pieces], self.dtype)
 

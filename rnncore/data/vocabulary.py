@@ -133,7 +133,7 @@ class Vocabulary:
         unknown: set[int] = set()
         place = 0
         for codes in _codes(blocks):
-            numbers = self._numbers[np.minimum(codes, self._numbers.size - 1)]
+            numbers = self._look_up(codes)
             if numbers.size and numbers.min() < 0:
                 unknown.update(np.unique(codes[numbers < 0]).tolist())
             space = tokens[place : place + numbers.size]
@@ -145,6 +145,23 @@ class Vocabulary:
                 f"{some_of(map(chr, unknown))}, which the model has never seen; leave them out"
             )
         return place
+
+    def numbers(self, text: str | bytes) -> NDArray[np.int32]:
+        """Return the number of each character as `encode` does, but -1 for those that have none.
+
+        Examples
+        --------
+        >>> Vocabulary("hello").numbers("hi")
+        array([ 1, -1], dtype=int32)
+        """
+        if self.is_bytes and isinstance(text, str):
+            text = text.encode("utf-8")
+        parts = [self._look_up(codes) for codes in _codes([text])]
+        return np.concatenate([np.empty(0, np.int32), *parts])
+
+    def _look_up(self, codes: NDArray[np.integer]) -> NDArray[np.int32]:
+        numbers: NDArray[np.int32] = self._numbers[np.minimum(codes, self._numbers.size - 1)]
+        return numbers
 
     def decode(self, tokens: ArrayLike) -> str:
         """Return the characters numbered `tokens`; bytes that are not UTF-8 become U+FFFD.

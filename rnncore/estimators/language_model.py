@@ -5,18 +5,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.reading import read_text, read_tokens
+from rnncore.data.reading import TextFiles, read_text, read_tokens
 from rnncore.data.source import TextChunks, TextSettings, TextSource
 from rnncore.data.units import TextVocabulary, UnitSettings
 from rnncore.data.vocabulary import BYTES
 from rnncore.estimators.estimator import Estimator
+from rnncore.estimators.text_scores import (
+    Evaluation,
+    TextScore,
+    count_symbols,
+    evaluate,
+    score_text,
+)
 from rnncore.models.language_network import LanguageNetwork, LanguageSettings
+from rnncore.models.language_sampling import Writer
+from rnncore.settings import Share
 from rnncore.training import Callback
 
 #: A text, or the path of a file, folder or pattern, or a list of paths.
@@ -25,7 +34,7 @@ STEPS = 1000  # of a text, measured at a time
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class LanguageModel(Estimator):
+class LanguageModel(Estimator, Writer):
     """Learns from a text what comes next, and so judges texts and writes some.
 
     A text is a str, or bytes; an `os.PathLike` such as `pathlib.Path`, or a list of them, is read:
@@ -179,6 +188,86 @@ zoneout, weight_drop, dtype
         characters = len(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
         return -self._score(text) / math.log(2.0) * symbols / characters
 
+    def evaluate(
+        self, X: Text, *, last: float | None = None, encoding: str = "utf-8"
+    ) -> Evaluation:
+        """Measure a text of any length: bits a character, perplexity, and what is not known.
+
+        The state is carried from the beginning to the end, and the text is never held as a whole.
+        Unlike `score` it counts the first symbol, as what comes after a line end, and characters
+        that the model has never seen; see `Evaluation`.
+
+        Parameters
+        ----------
+        X
+            A text, or the paths of some, which are read as one.
+        last
+            Measure the last part of its symbols alone, this share of them, as `fit` and
+            `rnncore train text` hold it out; None: all.
+        encoding
+            Of files; bytes as the unit are not decoded.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is no text or an empty one, or `last` is no share.
+
+        Examples
+        --------
+        >>> from rnncore.estimators import LanguageModel
+        >>> text = "to be or not to be, that is the question. " * 40
+        >>> model = LanguageModel(hidden_size=16, batch_size=4, epochs=1).fit(text)
+        >>> found = model.evaluate(text, last=0.1)
+        >>> found.characters, found.unknown, 1 < found.bits_per_character < 5
+        (168, 0, True)
+        """
+        network, vocabulary = self._network(), self.vocabulary_
+        blocks, skip = _blocks("X", X, vocabulary, encoding), 0
+        if last is not None:
+            Share().check("last", last)
+            count = count_symbols(vocabulary, blocks())
+            skip = count - round(last * count)
+        found = evaluate(network, blocks(), skip)
+        if not found.symbols:
+            raise ValueError("X: expected a text to measure, got an empty one; give some text")
+        return found
+
+    def score_text(self, X: Text) -> TextScore:
+        """Return how likely each symbol of a text is, the first one as after a line end.
+
+        So candidates can be ranked, and one sees where a text surprises the model.
+
+        Parameters
+        ----------
+        X
+            A text, or the paths of some.
+
+        Returns
+        -------
+        TextScore
+            Symbols, their log-probabilities in nats, and the sum in nats and bits.
+
+        Raises
+        ------
+        TypeError
+            If X is no text.
+
+        Examples
+        --------
+        >>> from rnncore.estimators import LanguageModel
+        >>> text = "to be or not to be, that is the question. " * 40
+        >>> model = LanguageModel(hidden_size=16, batch_size=4, learning_rate=0.02, epochs=15)
+        >>> _ = model.fit(text)
+        >>> some = "to ot be", "to be or", "be or ot"
+        >>> max(some, key=lambda one: model.score_text(one).log_probability)
+        'to be or'
+        """
+        return score_text(self._network(), _blocks("X", X, self.vocabulary_)())
+
     def _score(self, text: str | bytes) -> float:
         network, vocabulary = self._network(), self.vocabulary_
         tokens = vocabulary.encode(text)
@@ -222,37 +311,6 @@ zoneout, weight_drop, dtype
             found[first : first + STEPS] = probabilities[:, 0]
         return found
 
-    def sample(
-        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
-    ) -> str:
-        """Write text, one symbol after the other; see `rnncore.models.LanguageNetwork.sample`.
-
-        Parameters
-        ----------
-        length
-            How many symbols to write after `prime`.
-        temperature
-            Below 1 safer, above 1 wilder; 0 always takes the likeliest symbol.
-        prime
-            The text to go on from; the result begins with it.
-        seed
-            The same seed writes the same text; None another one each time.
-
-        Raises
-        ------
-        ValueError
-            If `length` or `temperature` is negative or no number, or `prime` has characters that
-            the model has never seen.
-        """
-        return "".join(self.sample_pieces(length, temperature, prime, seed))
-
-    def sample_pieces(
-        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
-    ) -> Iterator[str]:
-        """Do the same as `sample`, but give each piece as soon as it is written."""
-        pieces: Iterator[str] = self._network().sample_pieces(length, temperature, prime, seed)
-        return pieces
-
     @classmethod
     def of_network(cls, network: Any) -> Self:
         """Return a fitted estimator with this network."""
@@ -284,6 +342,18 @@ def _paths(name: str, X: Any) -> list[os.PathLike[str]] | None:
         f"{name}: expected a text, or a pathlib.Path or a list of them, got {got}; join texts to "
         "one, and make paths of names: [pathlib.Path(name) for name in names]"
     )
+
+
+def _blocks(
+    name: str, X: Any, vocabulary: TextVocabulary, encoding: str = "utf-8"
+) -> Callable[[], Iterable[str | bytes]]:
+    # What gives a text in blocks, as often as it is called.
+    paths, is_bytes = _paths(name, X), vocabulary.unit == BYTES
+    if paths is not None:
+        return TextFiles(paths, BYTES if is_bytes else encoding).blocks
+    if isinstance(X, bytes) and not is_bytes:
+        vocabulary.encode(X)  # which says what it expects
+    return lambda: [X]
 
 
 def _refuse_name(name: str, X: Any) -> None:

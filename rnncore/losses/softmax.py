@@ -130,9 +130,22 @@ def _targets_of_rows(logits: Rows, targets: Any) -> np.ndarray:
 def cross_entropy_sum(logits: Rows, targets: Any) -> tuple[float, int]:
     """Return the sum of the losses of rows and how many count; logits are overwritten."""
     rows = _targets_of_rows(logits, targets)
-    flat = logits.padded().reshape(-1)
-    losses = _losses(flat, logits.stride, flat, logits.stride, rows, logits.depth, 1)
+    losses = _losses_of_rows(logits, rows)
     return float(np.sum(losses)), int(np.count_nonzero(rows >= 0))
+
+
+def cross_entropy_each(logits: Rows, targets: Any) -> np.ndarray:
+    """Return the loss of each row, (T, B) float64, 0 of padding; logits are overwritten."""
+    losses, batch = _losses_of_rows(logits, _targets_of_rows(logits, targets)), logits.batch
+    assert batch is not None
+    found = np.zeros(batch.steps * batch.batch)
+    found[slice(None) if batch.place_of_row is None else batch.place_of_row] = losses
+    return found.reshape(batch.steps, batch.batch)
+
+
+def _losses_of_rows(logits: Rows, targets: np.ndarray) -> np.ndarray:
+    flat = logits.padded().reshape(-1)
+    return _losses(flat, logits.stride, flat, logits.stride, targets, logits.depth, 1)
 
 
 def _run(

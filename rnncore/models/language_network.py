@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -15,11 +14,12 @@ from rnncore import functions as F
 from rnncore import layers
 from rnncore.arguments import as_array, check_flag, check_seed, check_size
 from rnncore.data.units import TextVocabulary, text_vocabulary_from_json
+from rnncore.engine.rows import Rows
 from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.kept import Kept, find, remember
-from rnncore.losses import cross_entropy_sum, softmax_cross_entropy
-from rnncore.models.language_sampling import sample_pieces
-from rnncore.models.language_stream import LanguageStream
+from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
+from rnncore.models.language_sampling import Writer
+from rnncore.models.language_stream import LanguageStream, LanguageStreams
 from rnncore.models.model import CELLS, Measure, Model, check_sizes, recurrent, with_weights
 from rnncore.settings import Choice, Flag, Share, Whole, setting
 
@@ -64,7 +64,7 @@ class LanguageSettings:
 _DEFAULT = LanguageSettings()
 
 
-class LanguageNetwork(Model):
+class LanguageNetwork(Writer, Model):
     """Predicts each symbol of a text, a character, byte or word, from all symbols before it.
 
     ``h_t = rnn(x_t, h_{t-1});  p(x_{t+1}) = softmax(W_yh dropout(h_t) + b_y)``
@@ -274,25 +274,31 @@ class LanguageNetwork(Model):
         self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
     ) -> tuple[list[tuple[float, float]], State]:
         """Return sum and count of the losses (nats, symbols), and the state after them."""
-        tokens = self._check(tokens)
-        with self._guard.weights:  # both of one moment
-            rnn = self.rnn.ready(
-                tokens, state, tokens=True, embedding=self.embedding, rows=True
-            )
-            head = self.head.ready()
-        y, state = rnn()
-        return [cross_entropy_sum(head(y), targets)], state
+        logits, state = self.logits(tokens, state)
+        return [cross_entropy_sum(logits, targets)], state
+
+    def log_probabilities(
+        self, tokens: NDArray[Any], targets: NDArray[Any], state: State = None
+    ) -> tuple[NDArray[np.float64], State]:
+        """Return ``log p(target)`` of each symbol, (T, B) in nats, and the state after them."""
+        logits, state = self.logits(tokens, state)
+        return -cross_entropy_each(logits, targets), state
 
     def probabilities(
         self, tokens: NDArray[Any], state: State = None
     ) -> tuple[NDArray[Any], State]:
         """Return the probability of each symbol to come next, (T, B, V), and the state after it."""
+        logits, state = self.logits(tokens, state)
+        return F.softmax(F.unpack(logits)), state
+
+    def logits(self, tokens: NDArray[Any], state: State = None) -> tuple[Rows, State]:
+        """Return the logits of what comes after each symbol (T, B), as rows, and the state."""
         tokens = self._check(tokens)
         with self._guard.weights:  # both of one moment
             rnn = self.rnn.ready(tokens, state, tokens=True, embedding=self.embedding, rows=True)
             head = self.head.ready()
         y, state = rnn()
-        return F.softmax(F.unpack(head(y))), state
+        return head(y), state
 
     def show(self, loss: float) -> str:
         """Return how progress shows a loss of `forward`, such as ``1.234 bits/char``."""
@@ -300,60 +306,18 @@ class LanguageNetwork(Model):
         unit = measure.unit.replace(" per ", "/").replace("character", "char")
         return f"{loss * measure.factor:.3f} {unit}"
 
-    def sample(
-        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
-    ) -> str:
-        r"""Write text, one symbol after the other, each drawn from the model's distribution.
-
-        ``p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)``
-
-        over all symbols but the unknown, which is never written.
-
-        Parameters
-        ----------
-        length
-            How many symbols to write after `prime`.
-        temperature
-            Below 1 safer, above 1 wilder; 0 always takes the likeliest symbol.
-        prime
-            The text to go on from; the result begins with it, its line ends made ``\n`` as in
-            `read_text`. When empty, the model starts as after the end of a line. With words, one
-            space at the end belongs to the first word written.
-        seed
-            The same seed writes the same text; None another one each time.
-
-        Raises
-        ------
-        ValueError
-            If `length` or `temperature` is negative or no number, `prime` has unknown characters
-            and the vocabulary no number for them, or the weights are not finite.
-        """
-        return "".join(self.sample_pieces(length, temperature, prime, seed))
-
-    def sample_pieces(
-        self, length: int, temperature: float = 1.0, prime: str = "", seed: int | None = None
-    ) -> Iterator[str]:
-        """Do the same as `sample`, but give each piece as soon as it is written.
-
-        The first piece is the prime; with an alphabet of bytes a character comes with its last
-        byte.
-
-        Examples
-        --------
-        >>> import rnncore
-        >>> from rnncore.data import Vocabulary
-        >>> from rnncore.models import LanguageNetwork
-        >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0)
-        >>> len(list(model.sample_pieces(5, prime="ab", seed=0)))
-        6
-        """
-        return sample_pieces(self, length, temperature, prime, seed)
-
     def stream(self) -> LanguageStream:
         """Return a stream that predicts symbol after symbol; see `LanguageStream`."""
         with self._guard.weights:  # both of one moment
             rnn = self.rnn.stream(tokens=True, embedding=self.embedding)
             return LanguageStream(rnn, copy.deepcopy(self.head))
+
+    def streams(self) -> LanguageStreams:
+        """Return several streams that take their steps together; see `LanguageStreams`."""
+        return LanguageStreams(self)
+
+    def _network(self) -> LanguageNetwork:
+        return self
 
     def describe(self) -> dict[str, Any]:
         """Return the settings and the vocabulary as `json` can write them."""

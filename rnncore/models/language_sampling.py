@@ -5,17 +5,129 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.arguments import check_seed, check_size, is_number
+from rnncore.arguments import check_seed, check_size
 from rnncore.data.text_words import TextWords
 from rnncore.data.vocabulary import Vocabulary
+from rnncore.models.language_drawing import Drawing
 
 if TYPE_CHECKING:
     from rnncore.models.language_network import LanguageNetwork
+
+
+class Writer:
+    """What a language model and its network write with."""
+
+    def _network(self) -> Any:
+        raise NotImplementedError
+
+    @overload
+    def sample(
+        self, length: int, temperature: float = ..., prime: str = ..., seed: int | None = ...,
+        *, samples: None = ..., stop: str | None = ..., top_k: int | None = ...,
+        top_p: float | None = ..., repetition_penalty: float = ...,
+        repetition_window: int | None = ...,
+    ) -> str: ...  # fmt: skip
+
+    @overload
+    def sample(
+        self, length: int, temperature: float = ..., prime: str = ..., seed: int | None = ...,
+        *, samples: int, stop: str | None = ..., top_k: int | None = ...,
+        top_p: float | None = ..., repetition_penalty: float = ...,
+        repetition_window: int | None = ...,
+    ) -> list[str]: ...  # fmt: skip
+
+    def sample(
+        self,
+        length: int,
+        temperature: float = 1.0,
+        prime: str = "",
+        seed: int | None = None,
+        *,
+        samples: int | None = None,
+        stop: str | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        repetition_window: int | None = None,
+    ) -> str | list[str]:
+        r"""Write text, one symbol after the other, each drawn from the model's distribution.
+
+        ``p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)``
+
+        over all symbols but the unknown, which is never written; `Drawing` says in which order the
+        options change it.
+
+        Parameters
+        ----------
+        length
+            How many symbols to write after `prime`.
+        temperature
+            Below 1 safer, above 1 wilder; 0 always takes the likeliest symbol.
+        prime
+            The text to go on from; the result begins with it, its line ends made ``\n`` as in
+            `read_text`. When empty, the model starts as after the end of a line. With words, one
+            space at the end belongs to the first word written.
+        seed
+            The same seed writes the same text; None another one each time.
+        samples
+            How many texts; None writes one and returns it alone. Sample k is the one that seed
+            ``seed + k`` writes by itself; the engine writes all of them at once.
+        stop
+            A text that ends a sample: it is the last thing written. The prime does not count.
+        top_k, top_p
+            Draw from the k likeliest symbols, or from as few as have the share p.
+        repetition_penalty, repetition_window
+            Above 1 makes less likely what is among the last symbols, 64 by default.
+
+        Returns
+        -------
+        text : str
+            Or a list of them, with `samples`.
+
+        Raises
+        ------
+        ValueError
+            If an option is out of its range or has no effect beside the others, `prime` has unknown
+            characters and the vocabulary no number for them, `stop` has some that are never
+            written, or the weights are not finite.
+        """
+        drawing = Drawing(temperature, top_k, top_p, repetition_penalty, repetition_window)
+        network = self._network()
+        if samples is None:
+            return "".join(write_pieces(network, length, prime, seed, stop, drawing))
+        return write_many(network, length, prime, seed, stop, drawing, samples)
+
+    def sample_pieces(
+        self,
+        length: int,
+        temperature: float = 1.0,
+        prime: str = "",
+        seed: int | None = None,
+        *,
+        stop: str | None = None,
+        **drawing: Any,
+    ) -> Iterator[str]:
+        """Do the same as `sample` for one text, but give each piece as soon as it is written.
+
+        The first piece is the prime; with an alphabet of bytes a character comes with its last
+        byte. `drawing` is `top_k`, `top_p`, `repetition_penalty` and `repetition_window`.
+
+        Examples
+        --------
+        >>> import rnncore
+        >>> from rnncore.data import Vocabulary
+        >>> from rnncore.models import LanguageNetwork
+        >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=4, seed=0)
+        >>> len(list(model.sample_pieces(5, prime="ab", seed=0)))
+        6
+        """
+        how = Drawing(temperature, **drawing)
+        return write_pieces(self._network(), length, prime, seed, stop, how)
 
 
 class Prime:
@@ -53,62 +165,175 @@ class Prime:
         except ValueError as error:
             raise ValueError(f"prime {error}") from None
         if not self.tokens.size:
-            self.tokens = _line_end(vocabulary)
+            self.tokens = line_end(vocabulary)
+
+    def recent(self, window: int) -> NDArray[np.intp]:
+        """Return its last symbols, so many at most."""
+        read = self.tokens if self.text else self.tokens[:0]
+        return read[max(0, len(read) - window) :].astype(np.intp)
 
 
-def sample_pieces(
-    network: LanguageNetwork, length: int, temperature: float, prime: str, seed: int | None
-) -> Iterator[str]:
-    """Check the arguments and return the pieces; see `LanguageNetwork.sample_pieces`."""
+class Scribe:
+    """Turns numbers of symbols into text, up to a text that ends it.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether that text has been written.
+    """
+
+    def __init__(self, vocabulary: Vocabulary | TextWords, prime: Prime, stop: str | None) -> None:
+        self._vocabulary, self._stop, self._spaced = vocabulary, stop, prime.spaced
+        self._is_bytes = isinstance(vocabulary, Vocabulary) and vocabulary.is_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # of bytes
+        self._tail = ""  # of what is written, shorter than `stop`
+        self.ended = False
+
+    def piece(self, token: int) -> str:
+        """Return what this symbol adds to the text."""
+        vocabulary = self._vocabulary
+        if isinstance(vocabulary, TextWords):
+            piece = vocabulary.words[token][int(self._spaced) :]
+            self._spaced = False
+        elif self._is_bytes:
+            piece = self._decoder.decode(bytes((int(vocabulary.symbols[token]),)))
+        else:
+            piece = chr(vocabulary.symbols[token])
+        return piece if self._stop is None else self._cut(piece, self._stop)
+
+    def _cut(self, piece: str, stop: str) -> str:
+        text = self._tail + piece
+        at = text.find(stop)
+        if at >= 0:
+            self.ended = True
+            return text[len(self._tail) : at + len(stop)]
+        self._tail = text[max(0, len(text) - len(stop) + 1) :]
+        return piece
+
+    def rest(self) -> str:
+        """Return what is left at the end: bytes that are no whole character."""
+        return "" if self.ended else self._decoder.decode(b"", final=True)
+
+
+def write_pieces(
+    network: LanguageNetwork, length: int, prime: str, seed: Any, stop: str | None,
+    drawing: Drawing,
+) -> Iterator[str]:  # fmt: skip
+    """Check the arguments and return the pieces; see `Writer.sample_pieces`."""
     length = check_size("length", length, 0)
-    if not is_number(temperature) or not 0.0 <= temperature < math.inf:
-        raise ValueError(f"temperature: expected a finite number, 0 or more, got {temperature!r}")
     read = Prime(prime, network.vocabulary)
-    return _pieces(network, length, float(temperature), read, check_seed(seed))
+    scribe = Scribe(network.vocabulary, read, check_stop(stop, network.vocabulary))
+    return _pieces(network, length, read, check_seed(seed), scribe, drawing)
 
 
 def _pieces(
-    network: LanguageNetwork, length: int, temperature: float, prime: Prime,
-    generator: np.random.Generator,
+    network: LanguageNetwork, length: int, prime: Prime, generator: np.random.Generator,
+    scribe: Scribe, drawing: Drawing,
 ) -> Iterator[str]:  # fmt: skip
-    vocabulary = network.vocabulary
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # of bytes
     if prime.text:
         yield prime.text
-    context, stream = prime.tokens, network.stream()
-    for number in range(length):
+    context, stream, window = prime.tokens.tolist(), network.stream(), drawing.window
+    recent, left_out = prime.recent(window), prime.left_out_first
+    for _ in range(length):
         for token in context:
-            logits = stream.step(int(token)).astype(np.float64)
-        logits = _checked(logits)
-        logits[prime.left_out if number else prime.left_out_first] = -math.inf
-        context = np.array([_draw(logits, temperature, generator)])
-        if isinstance(vocabulary, Vocabulary) and vocabulary.is_bytes:
-            yield decoder.decode(vocabulary.decode_bytes(context))
-        else:
-            yield vocabulary.decode(context)[int(number == 0 and prime.spaced) :]
-    if rest := decoder.decode(b"", final=True):
+            logits = stream.step(token)
+        logits = _checked(logits.astype(np.float64), left_out)
+        uniform = generator.random() if drawing.temperature else None
+        token = int(drawing.choose(logits, uniform, recent if window else None))
+        context, left_out = (token,), prime.left_out
+        if window:
+            recent = np.append(recent, token)[-window:]
+        yield scribe.piece(token)
+        if scribe.ended:
+            return
+    if rest := scribe.rest():
         yield rest
 
 
-def _checked(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not math.isfinite(logits.max()):
+def write_many(
+    network: LanguageNetwork, length: int, prime: str, seed: int | None, stop: str | None,
+    drawing: Drawing, samples: int,
+) -> list[str]:  # fmt: skip
+    """Write several texts at once; see `Writer.sample`."""
+    length, samples = check_size("length", length, 0), check_size("samples", samples)
+    vocabulary = network.vocabulary
+    read, stop = Prime(prime, vocabulary), check_stop(stop, vocabulary)
+    if samples > 1 and drawing.temperature == 0:
+        raise ValueError(
+            "samples: expected 1 with temperature 0, which writes the same text each time, got "
+            f"{samples}; give a temperature"
+        )
+    first = fresh_seed() if seed is None else check_size("seed", seed, 0)
+    generators = [check_seed(first + k) for k in range(samples)]
+    scribes = [Scribe(vocabulary, read, stop) for _ in generators]
+    texts = [[read.text] for _ in generators]
+    batch, window = network.streams(), drawing.window
+    writing = np.arange(samples)  # those that have not ended
+    recent = np.tile(read.recent(window), (samples, 1))
+    left_out, tokens = read.left_out_first, read.tokens.astype(np.intp)[:, None]
+    for number in range(length):
+        rows = batch.step(tokens).astype(np.float64)
+        if not number:
+            batch.take(np.zeros(samples, np.intp))  # all have read the prime
+            rows = np.repeat(rows, samples, axis=0)
+        logits = _checked(rows, left_out)
+        uniform = np.array([generators[k].random() for k in writing])
+        chosen = drawing.choose(logits, uniform, recent if window else None)
+        left_out, tokens = read.left_out, chosen[None]
+        if window:
+            recent = np.concatenate([recent, chosen[:, None]], 1)[:, -window:]
+        for k, token in zip(writing, chosen.tolist(), strict=True):
+            texts[k].append(scribes[k].piece(token))
+        going = np.array([not scribes[k].ended for k in writing])
+        if not going.all():
+            writing, tokens, recent = writing[going], tokens[:, going], recent[going]
+            if not writing.size:
+                break
+            batch.take(np.flatnonzero(going))
+    return ["".join([*text, scribe.rest()]) for text, scribe in zip(texts, scribes, strict=True)]
+
+
+def fresh_seed() -> int:
+    """Return a seed that nobody has chosen."""
+    return int(np.random.default_rng().integers(1 << 31))
+
+
+def check_stop(stop: Any, vocabulary: Vocabulary | TextWords) -> str | None:
+    """Return a text that ends samples, which the model has to be able to write."""
+    if stop is None:
+        return None
+    if not isinstance(stop, str):
+        raise TypeError(f"stop: expected a str, got {type(stop).__name__}")
+    if not stop:
+        raise ValueError("stop: expected a text, got an empty one; leave it out to have no end")
+    if isinstance(vocabulary, TextWords):
+        written = set("".join(vocabulary.words))
+        strange = [letter for letter in stop if letter not in written]
+    else:
+        codes = stop.encode() if vocabulary.is_bytes else map(ord, stop)
+        known = set(vocabulary.symbols.tolist())
+        strange = [chr(code) for code in codes if code not in known]
+    if strange:
+        raise ValueError(
+            f"stop: expected what the model can write, got {stop!r} with {strange[0]!r}, which it "
+            "has never seen; leave it out, or give another text"
+        )
+    return stop
+
+
+def _checked(logits: NDArray[np.float64], left_out: NDArray[np.intp]) -> NDArray[np.float64]:
+    if not np.isfinite(logits.max(-1)).all():
         raise ValueError(
             "model: expected finite weights, but what it predicts is not a number; load "
             "another checkpoint, or train with a smaller learning_rate"
         )
+    if left_out.size:
+        logits[..., left_out] = -math.inf
     return logits
 
 
-def _draw(logits: NDArray[np.float64], temperature: float, generator: np.random.Generator) -> int:
-    if temperature == 0.0:
-        return int(logits.argmax())
-    # a temperature near 0 makes some of them -inf, whose exp is 0
-    with np.errstate(over="ignore"):
-        total = np.exp((logits - logits.max()) / temperature).cumsum()
-    return int(np.searchsorted(total, generator.random() * total[-1], side="right"))
-
-
-def _line_end(vocabulary: Vocabulary | TextWords) -> NDArray[np.integer]:
+def line_end(vocabulary: Vocabulary | TextWords) -> NDArray[np.integer]:
+    """Return what a model has read before the beginning of a text: a line end, if it knows one."""
     try:
         return vocabulary.encode("\n")
     except ValueError:
