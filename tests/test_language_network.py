@@ -18,6 +18,8 @@ SETTINGS = [
     {"embedding_size": 3},
     {"cell": "gru", "num_layers": 1},
     {"cell": "rnn", "embedding_size": 3},
+    {"tied": True},
+    {"cell": "gru", "num_layers": 1, "tied": True, "embedding_size": 6},
 ]
 
 

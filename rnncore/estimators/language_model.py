@@ -48,8 +48,8 @@ class LanguageModel(Estimator, Writer):
         `rnncore.data.TextWords` cuts them.
     vocabulary_size, least_count
         Of words: how many are known, and how often each has to be in the text; None: 10000, and 2.
-    hidden_size, num_layers, cell, embedding_size, dropout, variational, recurrent_dropout, \
-zoneout, weight_drop, dtype
+    hidden_size, num_layers, cell, embedding_size, tied, dropout, variational, \
+recurrent_dropout, zoneout, weight_drop, dtype
         See `rnncore.models.LanguageNetwork`.
     batch_size, sequence_length
         Parallel streams of text, and the steps through which gradients flow.
@@ -89,6 +89,7 @@ zoneout, weight_drop, dtype
     num_layers: int = 2
     cell: str = "lstm"
     embedding_size: int | None = None
+    tied: bool = False
     dropout: float = 0.0
     variational: bool = False
     recurrent_dropout: float = 0.0

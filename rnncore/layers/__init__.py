@@ -9,6 +9,7 @@ from rnncore.layers.recurrent import Recurrent
 from rnncore.layers.sequential import Sequential
 from rnncore.layers.standard import GRU, LSTM, RNN
 from rnncore.layers.tape import Tape, Value
+from rnncore.layers.tied import TiedEmbedding
 
 __all__ = ["GRU", "LSTM", "RNN", "Attention", "Dropout", "Embedding", "Linear", "Module",
-           "Recurrent", "Sequential", "Tape", "Value"]  # fmt: skip
+           "Recurrent", "Sequential", "Tape", "TiedEmbedding", "Value"]  # fmt: skip

@@ -109,6 +109,11 @@ class Embedding(Module):
     def _sizes_shown(self) -> list[str]:
         return [str(self.num_embeddings), str(self.embedding_dim)]
 
+    @property
+    def owner(self) -> Module:
+        """The module whose parameter `weight` the table is: itself, unless it is tied."""
+        return self
+
     def __call__(self, tokens: Any, lengths: Any = None) -> Any:
         """Return the vectors of integer tokens (...), as (..., embedding_dim).
 
@@ -131,8 +136,9 @@ class Embedding(Module):
         return check_tokens("tokens", batch.tokens(array), self.num_embeddings), batch
 
     def _look_up(self, tokens: np.ndarray, batch: Batch | None) -> Any:
-        with self._guard.weights:
-            vectors = self._params["weight"][tokens]
+        owner = self.owner
+        with owner._guard.weights:
+            vectors = owner._params["weight"][tokens]
         return vectors if batch is None else Rows.of(vectors, batch=batch)
 
     def forward(self, tokens: Any, lengths: Any = None, *, keep: bool = False) -> Any:
@@ -182,10 +188,11 @@ class Embedding(Module):
                     f"dy: expected the shape of the vectors, {expected}, got {dy.shape}"
                 )
             kept.use_up()
+            into = self.owner._grads["weight"]
             if not accumulate:
-                self.zero_grad()
+                into[...] = 0
             engine.kernels(self.dtype).add_rows(
-                self._grads["weight"].reshape(-1), tokens.reshape(-1),
+                into.reshape(-1), tokens.reshape(-1),
                 np.ascontiguousarray(dy).reshape(-1), self.embedding_dim,
             )  # fmt: skip
 

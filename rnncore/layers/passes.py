@@ -23,6 +23,7 @@ from rnncore.layers.embedding import Embedding, check_embedding
 from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
 from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
+from rnncore.layers.module import Module
 from rnncore.layers.noise import NoisyModule
 from rnncore.layers.parameters import RecurrentModule
 
@@ -53,14 +54,15 @@ class RecurrentPass(Kept):
     ) -> None:  # fmt: skip
         super().__init__(layer)
         self.embedding, self.default_state = embedding, default_state
-        self.embedding_version = embedding._version if isinstance(embedding, Embedding) else -1
+        owner = embedding.owner if isinstance(embedding, Embedding) else None
+        self.embedding_version = -1 if owner is None else owner._version
 
     def check(self) -> None:
         """Refuse a backward that must not use it, also after the embedding has changed."""
         super().check()
-        table = self.embedding
-        if isinstance(table, Embedding) and (
-            self.embedding_version != table._version or table._guard.written_here()
+        owner = self.embedding.owner if isinstance(self.embedding, Embedding) else None
+        if owner is not None and (
+            self.embedding_version != owner._version or owner._guard.written_here()
         ):
             raise RuntimeError(
                 "backward: the embedding has changed since forward; call backward first, then "
@@ -163,16 +165,19 @@ class RecurrentPasses(NoisyModule):
         lease: Lease, training: bool, weight_keys: Sequence[int],
     ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
         packed = self._packed_for("forward", weight_keys, lease)
-        weight = embedding._params["weight"] if isinstance(embedding, Embedding) else embedding
+        owner = embedding.owner if isinstance(embedding, Embedding) else None
+        weight = (
+            embedding.owner._params["weight"] if isinstance(embedding, Embedding) else embedding
+        )
         if not training and not isinstance(embedding, np.ndarray):
-            whole = self._vocabulary(embedding, weight, batch, packed)
+            whole = self._vocabulary(owner, weight, batch, packed)
             if whole is not None and whole.tables is not None:
                 return packed, Tokens(ids, whole.used, weight), whole.tables
         found = Tokens.of(ids, batch, self.input_size, weight)
         return packed, found, self._stack.make_tables(found, packed, lease)
 
     def _vocabulary(
-        self, module: Embedding | None, weight: np.ndarray | None, batch: Batch, packed: Packed
+        self, module: Module | None, weight: np.ndarray | None, batch: Batch, packed: Packed
     ) -> Vocabulary | None:
         # With tables, if these weights have been read with before, and often enough.
         if self._guard.written_here() or (module is not None and module._guard.written_here()):
@@ -203,9 +208,9 @@ class RecurrentPasses(NoisyModule):
 
     def _of_both(self, lock: str, embedding: Embedding | np.ndarray | None) -> Any:
         own = getattr(self._guard, lock)
-        if not isinstance(embedding, Embedding) or embedding._guard is self._guard:
+        if not isinstance(embedding, Embedding) or embedding.owner._guard is self._guard:
             return own
-        return holding(own, getattr(embedding._guard, lock))
+        return holding(own, getattr(embedding.owner._guard, lock))
 
     def _run_rows(
         self, run: Pass, packed: Packed, initial: States, noise: Noise = QUIET
@@ -368,7 +373,7 @@ class RecurrentPasses(NoisyModule):
     ) -> np.ndarray | None:  # fmt: skip
         # Returns the gradient of vectors that are no module's.
         dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
-        into = embedding._grads["weight"] if isinstance(embedding, Embedding) else dvectors
+        into = embedding.owner._grads["weight"] if isinstance(embedding, Embedding) else dvectors
         sums.finish(into, back.weights)
         # The gradient of a learned initial state, which all sequences share.
         if not (self.learn_initial_state and default_state):

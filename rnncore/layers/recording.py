@@ -70,7 +70,7 @@ def record_recurrent(
         )  # fmt: skip
         return dx, *(_flat(dinitial) if given else ())
 
-    module = None if vectors is None or isinstance(vectors, np.ndarray) else vectors
+    module = None if vectors is None or isinstance(vectors, np.ndarray) else vectors.owner
     read = x if embedding is None else embedding  # what the gradient dx is of
     y, *values = tape.record((y, *left), (read, *given), back, trains=True)
     return y, _like(last, values)
@@ -92,7 +92,9 @@ def record_embedding(tape: Tape, layer: Embedding, tokens: Any, lengths: Any) ->
     vectors, kept = layer.forward(tokens, lengths, keep=True)
 
     def back(dy: Any) -> tuple[()]:
-        layer.backward(dy, accumulate=tape.adds_to(layer), kept=kept)
+        if not tape.adds_to(layer.owner):
+            layer.owner.zero_own_grad()
+        layer.backward(dy, kept=kept)
         return ()
 
     return tape.record(vectors, (), back, trains=True)

@@ -334,7 +334,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
             vectors = (
-                embedding._params["weight"] if isinstance(embedding, Embedding) else embedding
+                embedding.owner._params["weight"] if isinstance(embedding, Embedding) else embedding
             )
         with self._weights_read(True, embedding):
             h, c = self._initial_state(None, 1, Form("time first"))

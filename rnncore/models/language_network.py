@@ -47,6 +47,9 @@ class LanguageSettings:
         "Columns of a trained embedding.  [default: none, one-hot; of words --hidden-size]",
         fixed=True,
     )
+    tied: bool = setting(
+        False, Flag(), "One table for what is read and predicted, of --hidden-size.", fixed=True
+    )
     dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
     variational: bool = setting(
         False, Flag(), "Dropout of the same units at every step.", fixed=True
@@ -83,6 +86,9 @@ class LanguageNetwork(Writer, Model):
     embedding_size
         Columns of the embedding. None: characters and bytes are one-hot, words have one of
         `hidden_size` columns.
+    tied
+        Whether the rows of W_yh are the embedding: one parameter in place of two, see
+        `rnncore.layers.TiedEmbedding`. Then the embedding has `hidden_size` columns.
     dropout
         The share of units zeroed in training, between the layers and before the output.
     variational, recurrent_dropout, zoneout, weight_drop
@@ -96,8 +102,8 @@ class LanguageNetwork(Writer, Model):
     Raises
     ------
     ValueError
-        If a size is below 1, a share outside [0, 1), the cell unknown, or dropout 0 that shall be
-        variational.
+        If a size is below 1, a share outside [0, 1), the cell unknown, dropout 0 that shall be
+        variational, or a tied embedding is to have another size than the last layer.
 
     Examples
     --------
@@ -130,6 +136,7 @@ class LanguageNetwork(Writer, Model):
         recurrent_dropout: float = _DEFAULT.recurrent_dropout,
         zoneout: float = _DEFAULT.zoneout,
         weight_drop: float = _DEFAULT.weight_drop,
+        tied: bool = _DEFAULT.tied,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(vocabulary, TextVocabulary):
@@ -142,7 +149,13 @@ class LanguageNetwork(Writer, Model):
             check_size("embedding_size", embedding_size)
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-        if embedding_size is None and vocabulary.unit == "words":
+        if check_flag("tied", tied) and embedding_size not in (None, hidden_size):
+            raise ValueError(
+                f"embedding_size: expected hidden_size, {hidden_size}, with a tied embedding, to "
+                f"whose vectors the last layer's output is compared, got {embedding_size}; leave "
+                "it out, or give tied=False"
+            )
+        if embedding_size is None and (tied or vocabulary.unit == "words"):
             embedding_size = hidden_size  # one-hot is as a table four times as wide, of an LSTM
         super().__init__(dtype=dtype)
         self.vocabulary = vocabulary
@@ -152,6 +165,7 @@ class LanguageNetwork(Writer, Model):
             "num_layers": num_layers,
             "cell": cell,
             "embedding_size": embedding_size,
+            "tied": tied,
             "dropout": dropout,
             "variational": variational,
             "recurrent_dropout": recurrent_dropout,
@@ -164,8 +178,12 @@ class LanguageNetwork(Writer, Model):
         common: dict[str, Any] = {"dtype": dtype, "seed": self.generator}
         self.embedding: layers.Embedding | None = None
         input_size = len(vocabulary)
-        if embedding_size is not None:
-            self.embedding = layers.Embedding(len(vocabulary), embedding_size, **common)
+        head = None
+        if tied:
+            head = layers.Linear(hidden_size, input_size, **common)
+            self.embedding, input_size = layers.TiedEmbedding(head), hidden_size
+        elif embedding_size is not None:
+            self.embedding = layers.Embedding(input_size, embedding_size, **common)
             input_size = embedding_size
         check_variational(variational, dropout)
         self.rnn = recurrent(
@@ -174,7 +192,7 @@ class LanguageNetwork(Writer, Model):
             weight_drop=weight_drop, **common,
         )  # fmt: skip
         self.dropout = Dropout(dropout, variational=variational, **common)
-        self.head = layers.Linear(hidden_size, len(vocabulary), **common)
+        self.head = head or layers.Linear(hidden_size, len(vocabulary), **common)
         if self.embedding is None and not getattr(self.generator, "blank", False):
             # Of a one-hot vector a single entry is not zero: bound 1 / sqrt(1), not 1 / sqrt(H).
             with self.rnn.writable_params() as params:
@@ -328,7 +346,8 @@ class LanguageNetwork(Writer, Model):
         """Return the model of a file; sizes that its tensors do not have are refused first."""
         settings = dict(description)
         vocabulary = text_vocabulary_from_json(settings.pop("vocabulary"))
-        embedding = tensors.get("embedding.weight")
+        table = "head.weight" if settings.get("tied") else "embedding.weight"
+        embedding = tensors.get(table)
         sizes = {
             "hidden_size": tensors["head.weight"].shape[1],
             "num_layers": sum(name.startswith("rnn.weight_hh_l") for name in tensors),
