@@ -13,6 +13,8 @@ from rnncore.losses.items import Double, Predictions, as_weights, check_reductio
 from rnncore.losses.loss import Loss
 from rnncore.losses.recorded import recorded
 
+SIZE = 1 << 15  # numbers in float64 at a time, which stay in a cache
+
 
 @recorded("x")
 def cross_entropy(
@@ -131,20 +133,25 @@ def _smooth(
     x: Predictions, gradient: np.ndarray, targets: np.ndarray, losses: Double, of_class: Double,
     of_target: Double, smoothing: float,
 ) -> Double:  # fmt: skip
-    # -log p_k = loss + x_y - x_k, and p = gradient + one_hot(y); both of rows that count.
+    # -log p_k = loss + x_y - x_k, and p = gradient + one_hot(y); both of rows that count. The
+    # matrices are as large as x and stay in its dtype: sums alone are float64.
     classes, all_weights = x.shape[-1], float(of_class.sum())
     share, rest = smoothing / classes, 1 - smoothing
     counts = np.flatnonzero(targets >= 0)
     y = targets[counts]
-    logits = x.array.reshape(targets.size, classes)[counts].astype(np.float64)
-    gap = logits[np.arange(len(y)), y][:, None] - logits
+    slope = gradient[:, :classes]
+    slope *= (rest * of_target + share * all_weights)[:, None].astype(slope.dtype)
+    slope[counts, y] += share * all_weights
+    slope -= (share * of_class).astype(slope.dtype)
     smoothed = np.zeros_like(losses)
-    spread = all_weights * losses[counts] + gap @ of_class
-    smoothed[counts] = rest * of_target[counts] * losses[counts] + share * spread
-    slope = gradient[counts, :classes].astype(np.float64)
-    slope *= (rest * of_target[counts] + share * all_weights)[:, None]
-    slope[np.arange(len(y)), y] += share * all_weights
-    gradient[counts, :classes] = slope - share * of_class
+    logits = x.array.reshape(targets.size, classes)
+    step = max(1, SIZE // classes)
+    for first in range(0, len(counts), step):
+        rows, of_rows = counts[first : first + step], y[first : first + step]
+        part = logits[rows].astype(np.float64)
+        gap = part[np.arange(len(rows)), of_rows][:, None] - part
+        spread = all_weights * losses[rows] + np.einsum("rk,k->r", gap, of_class)
+        smoothed[rows] = rest * of_target[rows] * losses[rows] + share * spread
     return smoothed
 
 
