@@ -107,6 +107,25 @@ def test_spelling_to_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().out == said
 
 
+def test_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                  capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    import language
+
+    small = {"hidden_size": 8, "batch_size": 2, "sequence_length": 20, "dropout": 0.0}
+    for name, recipe in language.RECIPES.items():
+        (tmp_path / recipe.file).write_text(f"{recipe.prime}What is this?\n" * 200)
+        tiny = recipe._replace(settings={**recipe.settings, **small})
+        monkeypatch.setitem(language.RECIPES, name, tiny)
+        language.main(tmp_path, name, 1.0)
+        said = capsys.readouterr().out
+        share = 10 if name == "shakespeare" else 5
+        assert said.startswith(f"The last {share} % of {recipe.file}: ")
+        assert "bits (" in said and f"\n```text\n{recipe.prime}" in said
+        assert (tmp_path / f"{name}.safetensors").exists()
+
+
 def test_results_replace_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     import results

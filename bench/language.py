@@ -1,0 +1,352 @@
+"""The language model beside the same one in PyTorch: characters a second, of training and writing.
+
+    python -m pip install -r bench/requirements-peers.txt
+    python bench/language.py --write
+
+The text is Shakespeare's, in the folder that the tests take: that of the variable RNNCORE_DATA, or
+shared/data beside the repository. Both sides start from the same weights, read the same batches,
+carry the state, clip and step alike. First a training step has to give the same loss, gradients
+and weights, and a stream the same logits. Then the sides take turns, each in a process of its own
+for each number of threads. A training step is all of it, from the numbers of the characters to the
+new weights; writing is one text, character after character, with its drawing. A ratio is the median
+over the rounds, beside its quartiles. `--write` puts the table into docs/language.md. Six minutes
+on two processors that have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from busy import processor, put_between, table
+from remote import Remote
+from workloads import Array, assert_same
+
+import rnncore
+from rnncore.data import TextSource, Vocabulary, read_text
+from rnncore.models import LanguageNetwork
+from rnncore.training import Trainer, TrainingSettings
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "language.md"
+MARKS = ("<!-- peers -->", "<!-- /peers -->")
+DATA = Path(os.environ.get("RNNCORE_DATA", ROOT.parent / "shared" / "data"))
+TEXT = DATA / "text" / "tinyshakespeare.txt"
+TEMPERATURE = 0.8
+SETTINGS: dict[str, Any] = {"schedule": "constant", "validations": 1}
+AFTER = "after the step: "
+
+
+class Case(NamedTuple):
+    """A model, its batches, and how much of it a round does."""
+
+    num_layers: int
+    hidden_size: int
+    embedding_size: int | None
+    batch_size: int
+    sequence_length: int
+    steps: int
+    length: int
+
+    @property
+    def name(self) -> str:
+        read = f"embedding {self.embedding_size}" if self.embedding_size else "one-hot"
+        return f"{self.num_layers} x {self.hidden_size}, {read}"
+
+
+CASES = [
+    Case(2, 256, None, 32, 64, 8, 1500),
+    Case(2, 256, 64, 64, 128, 3, 1500),
+    Case(3, 512, None, 64, 128, 1, 200),
+    Case(3, 512, 64, 32, 64, 3, 200),
+]
+AIMS = {"training": 1.5, "writing": 5.0}
+
+
+class Rnncore:
+    """The model as its users call it."""
+
+    name = "rnncore"
+
+    def __init__(self, case: Case) -> None:
+        self.case, text = case, read_text(TEXT)
+        self.vocabulary = Vocabulary(text)
+        self.source = TextSource(
+            self.vocabulary.encode(text), batch_size=case.batch_size,
+            sequence_length=case.sequence_length, validation_fraction=0,
+        )  # fmt: skip
+        self.begin()
+
+    def network(self) -> LanguageNetwork:
+        case = self.case
+        return LanguageNetwork(
+            self.vocabulary, hidden_size=case.hidden_size, num_layers=case.num_layers,
+            embedding_size=case.embedding_size, seed=0,
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Make what is trained."""
+        self.trainer = self.trainer_of()
+
+    def trainer_of(self) -> Trainer:
+        return Trainer(self.network(), self.source, TrainingSettings(steps=1, **SETTINGS))
+
+    def step(self) -> dict[str, Array]:
+        """Return what one training step computes, and the logits of a stream before it."""
+        trainer = self.trainer_of()
+        network: Any = trainer.model
+        logits = self.logits(network, self.source.batch(0)[0][:, 0].tolist())
+        trainer.run()
+        return {"logits": logits, "loss": np.array(trainer.loss), **network.grads,
+                **{AFTER + name: array for name, array in network.params.items()}}  # fmt: skip
+
+    def logits(self, model: Any, tokens: list[int]) -> Array:
+        stream = model.stream()
+        return np.array([stream.step(token) for token in tokens])
+
+    def train(self, steps: int) -> float:
+        """Train on the next batches; return seconds."""
+        trainer = self.trainer
+        trainer.settings = dataclasses.replace(trainer.settings, steps=trainer.step + steps)
+        start = time.perf_counter()
+        trainer.run()
+        return time.perf_counter() - start
+
+    def write(self, length: int) -> float:
+        """Write a text; return seconds."""
+        network: Any = self.trainer.model
+        start = time.perf_counter()
+        assert len(network.sample(length, TEMPERATURE, seed=0)) == length
+        return time.perf_counter() - start
+
+
+class PyTorch(Rnncore):
+    """The same in PyTorch, whose first weights and batches are rnncore's.
+
+    A text is written with the gates spelled out: of a call of nn.LSTM, of LSTMCell, of TorchScript
+    frozen for inference, and of matrix-vector products over joined weights, the last is fastest by
+    far, and the input's product is looked up.
+    """
+
+    name = "PyTorch"
+
+    def begin(self) -> None:
+        import torch
+
+        self.torch = torch
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        self.model, self.position, self.state = self.model_of(), 0, None
+        self.optimizer = self.optimizer_of(self.model)
+
+    def model_of(self) -> Any:
+        torch, nn, case, ours = self.torch, self.torch.nn, self.case, self.network()
+        size = len(self.vocabulary)
+
+        class Model(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                if case.embedding_size:
+                    self.embedding = nn.Embedding(size, case.embedding_size)
+                width = case.embedding_size or size
+                self.rnn = nn.LSTM(width, case.hidden_size, case.num_layers)
+                self.head = nn.Linear(case.hidden_size, size)
+
+            def forward(self, tokens: Any, state: Any) -> tuple[Any, Any]:
+                if case.embedding_size:
+                    x = self.embedding(tokens)
+                else:
+                    x = nn.functional.one_hot(tokens, size).float()
+                y, state = self.rnn(x, state)
+                return self.head(y), state
+
+        model = Model()
+        model.load_state_dict({n: torch.from_numpy(a) for n, a in ours.state_dict().items()})
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("bias_hh" not in name)  # the engine has one bias, not two
+        return model
+
+    def optimizer_of(self, model: Any) -> Any:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        lr = TrainingSettings(steps=1, **SETTINGS).learning_rate
+        return self.torch.optim.Adam(trained, lr=lr, fused=True)
+
+    def update(self, model: Any, optimizer: Any, position: int, state: Any) -> tuple[Any, Any]:
+        torch = self.torch
+        inputs, targets = (
+            torch.from_numpy(array.astype(np.int64)) for array in self.source.batch(position)
+        )
+        logits, state = model(inputs, state if self.source.continues(position) else None)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        clip = TrainingSettings(steps=1, **SETTINGS).clip_norm
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        return loss.item(), tuple(part.detach() for part in state)
+
+    def step(self) -> dict[str, Array]:
+        model = self.model_of()
+        logits = self.logits(model, self.source.batch(0)[0][:, 0].tolist())
+        loss, _ = self.update(model, self.optimizer_of(model), 0, None)
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        return {"logits": logits, "loss": np.array(loss),
+                **{name: p.grad.numpy() for name, p in trained.items()},
+                **{AFTER + name: p.detach().numpy() for name, p in trained.items()}}  # fmt: skip
+
+    def train(self, steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            _, self.state = self.update(self.model, self.optimizer, self.position, self.state)
+            self.position += 1
+        return time.perf_counter() - start
+
+    def stepper(self, model: Any) -> Any:
+        """Return a function from a character to the logits of the next, which has a state."""
+        torch, size, layers = self.torch, self.case.hidden_size, range(self.case.num_layers)
+        named = {n: p.detach() for n, p in model.named_parameters()}
+        ih, hh = ([named[f"rnn.weight_{kind}_l{k}"] for k in layers] for kind in ("ih", "hh"))
+        bias = [named[f"rnn.bias_ih_l{k}"] + named[f"rnn.bias_hh_l{k}"] for k in layers]
+        vectors = named.get("embedding.weight", torch.eye(len(self.vocabulary)))
+        projected = list(vectors @ ih[0].T + bias[0])
+        joined = [torch.cat([ih[k], hh[k]], 1) for k in layers if k]
+        h, c = ([torch.zeros(size) for _ in layers] for _ in range(2))
+
+        def step(token: int) -> Any:
+            for k in layers:
+                if k:
+                    z = torch.addmv(bias[k], joined[k - 1], torch.cat([h[k - 1], h[k]]))
+                else:
+                    z = torch.addmv(projected[token], hh[0], h[0])
+                i, f, _, o = torch.sigmoid(z).split(size)
+                c[k] = torch.addcmul(f * c[k], i, torch.tanh(z[2 * size : 3 * size]))
+                h[k] = o * torch.tanh(c[k])
+            return torch.addmv(named["head.bias"], named["head.weight"], h[-1])
+
+        return step
+
+    def logits(self, model: Any, tokens: list[int]) -> Array:
+        with self.torch.inference_mode():
+            step = self.stepper(model)
+            return np.array([step(token).numpy() for token in tokens])
+
+    def write(self, length: int) -> float:
+        torch = self.torch
+        start = time.perf_counter()
+        with torch.inference_mode():
+            step, written = self.stepper(self.model), []
+            token = int(self.vocabulary.encode("\n")[0])
+            for _ in range(length):
+                p = torch.softmax(step(token) / TEMPERATURE, -1)
+                token = int(torch.multinomial(p, 1))
+                written.append(token)
+            assert len(self.vocabulary.decode(written)) == length
+        return time.perf_counter() - start
+
+
+SIDES = {side.name: side for side in (Rnncore, PyTorch)}
+
+
+class Rounds:
+    """What one side did in each round, characters a second."""
+
+    def __init__(self, name: str, threads: int, case: Case) -> None:
+        self.remote, self.case = Remote(threads, SIDES[name], case), case
+        self.rates: dict[str, list[float]] = {job: [] for job in AIMS}
+
+    def take(self) -> None:
+        """Train on the next batches, and write."""
+        case = self.case
+        read = case.steps * case.batch_size * case.sequence_length
+        self.rates["training"].append(read / self.remote.call("train", case.steps))
+        self.rates["writing"].append(case.length / self.remote.call("write", case.length))
+
+
+def assert_equal(ours: Remote, theirs: Remote) -> None:
+    """Fail unless both compute the same step and the same logits."""
+    expected, results = (side.call("step") for side in (ours, theirs))
+    assert expected.keys() == results.keys(), sorted(results)
+    before = {name for name in expected if not name.startswith(AFTER)}
+    assert_same(*({n: a for n, a in some.items() if n in before} for some in (results, expected)),
+                "PyTorch")  # fmt: skip
+    for name in expected.keys() - before:
+        difference = np.abs(results[name] - expected[name])
+        # Adam's first step is lr g / (|g| + 1e-8): where g is hardly more than rounding it
+        # differs by shares of lr.
+        assert np.quantile(difference, 0.999) <= 1e-6, name
+
+
+def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
+    """Yield the lines of the table."""
+    for case in CASES:
+        for count in threads:
+            sides = [Rounds(name, count, case) for name in SIDES]
+            assert_equal(*(side.remote for side in sides))
+            for _ in range(1 + rounds):  # the first one warms up
+                for side in sides:
+                    side.take()
+            for job, aim in AIMS.items():
+                a, b = (np.array(side.rates[job][1:]) for side in sides)
+                low, ratio, high = np.percentile(a / b, (25, 50, 75))
+                found = f"{ratio:.2f}x ({low:.2f} to {high:.2f}), aim {aim:g}x"
+                found += ", missed" * bool(ratio < aim)
+                size = f", B {case.batch_size}, T {case.sequence_length}" * (job == "training")
+                yield [f"{job}: {case.name}{size}", str(count), rate(a), rate(b), found]
+            for side in sides:
+                side.remote.close()
+
+
+def rate(values: Any) -> str:
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+
+
+def page(lines: list[list[str]], rounds: int, minutes: float) -> str:
+    """Return the section."""
+    head = ["characters a second", "threads", "rnncore", "PyTorch", "rnncore / PyTorch"]
+    build, versions = rnncore.engine.chosen_build()[0], f"rnncore {rnncore.__version__}"
+    return f"""## Beside PyTorch
+
+{date.today()}: {processor()}, the engine's `{build}` build; {versions},
+PyTorch {metadata.version("torch")}. Written by `bench/language.py` in {minutes:.1f} minutes.
+
+The same LSTMs over the 65 characters of Shakespeare, from the same weights, on the same batches; equal
+logits, losses, gradients and steps are asserted first. A training step is all of it, from the numbers of
+the characters to the new weights, in PyTorch with its fused Adam. Writing is one text, character after
+character, each drawn at temperature {TEMPERATURE}; PyTorch writes under inference_mode, with gates spelled out over
+matrix-vector products, the fastest of five forms. Medians of {rounds} rounds, in which the sides take turns,
+and quartiles.
+
+{table(head, lines)}"""  # noqa: E501
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N")
+    parser.add_argument("--write", action="store_true", help="put the table into the page")
+    options = parser.parse_args()
+    if not TEXT.is_file():
+        parser.error(f"no text {TEXT}; set RNNCORE_DATA to the folder of the data")
+    start, lines = time.perf_counter(), []
+    for line in measure(options.threads, options.rounds):
+        print("  ".join(line), flush=True)
+        lines.append(line)
+    minutes = (time.perf_counter() - start) / 60
+    print(f"{minutes:.1f} minutes; {processor()}")
+    if options.write:
+        section = page(lines, options.rounds, minutes)
+        PAGE.write_text(put_between(PAGE.read_text(), MARKS, section))
+
+
+if __name__ == "__main__":
+    main()
