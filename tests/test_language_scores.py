@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,22 @@ def test_a_vocabulary_with_an_unknown_character_predicts_it() -> None:
     found = model.evaluate("aΩb")
     assert found.unknown == 1 and found.unknown_nats < 3
     assert found.nats == pytest.approx(-model.score_text("aΩb").log_probability)
+
+
+def test_weights_that_are_not_finite() -> None:
+    model = make("characters")
+    with model.network_.changing_weights() as flat:
+        flat[-1] = np.nan
+    for call in (model.evaluate, model.score_text):
+        with pytest.raises(ValueError, match="model: expected finite weights"):
+            call(TEXT)
+
+
+def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "language.md").read_text()
+    exec("\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].endswith("per character; 168 characters") and said[3] == "to be"
 
 
 def test_nothing_and_bad_input() -> None:

@@ -321,12 +321,17 @@ def check_stop(stop: Any, vocabulary: Vocabulary | TextWords) -> str | None:
     return stop
 
 
-def _checked(logits: NDArray[np.float64], left_out: NDArray[np.intp]) -> NDArray[np.float64]:
-    if not np.isfinite(logits.max(-1)).all():
+def check_predicted(values: NDArray[np.float64]) -> None:
+    """Refuse predictions that are no numbers."""
+    if not np.isfinite(values).all():
         raise ValueError(
             "model: expected finite weights, but what it predicts is not a number; load "
             "another checkpoint, or train with a smaller learning_rate"
         )
+
+
+def _checked(logits: NDArray[np.float64], left_out: NDArray[np.intp]) -> NDArray[np.float64]:
+    check_predicted(logits.max(-1))
     if left_out.size:
         logits[..., left_out] = -math.inf
     return logits
