@@ -308,14 +308,15 @@ def rate(values: Any) -> str:
     return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
 
 
-def page(lines: list[list[str]], rounds: int, minutes: float) -> str:
+def page(lines: list[list[str]], rounds: int, minutes: float, load: float) -> str:
     """Return the section."""
     head = ["characters a second", "threads", "rnncore", "PyTorch", "rnncore / PyTorch"]
     build, versions = rnncore.engine.chosen_build()[0], f"rnncore {rnncore.__version__}"
     return f"""## Beside PyTorch
 
 {date.today()}: {processor()}, the engine's `{build}` build; {versions},
-PyTorch {metadata.version("torch")}. Written by `bench/language.py` in {minutes:.1f} minutes.
+PyTorch {metadata.version("torch")}. Written by `bench/language.py` in {minutes:.1f} minutes, beside
+{load:.1f} other processes that wanted a processor (the load before it).
 
 The same LSTMs over the 65 characters of Shakespeare, from the same weights, on the same batches; equal
 logits, losses, gradients and steps are asserted first. A training step is all of it, from the numbers of
@@ -337,14 +338,14 @@ def main() -> None:
     options = parser.parse_args()
     if not TEXT.is_file():
         parser.error(f"no text {TEXT}; set RNNCORE_DATA to the folder of the data")
-    start, lines = time.perf_counter(), []
+    start, lines, load = time.perf_counter(), [], os.getloadavg()[0]
     for line in measure(options.threads, options.rounds):
         print("  ".join(line), flush=True)
         lines.append(line)
     minutes = (time.perf_counter() - start) / 60
     print(f"{minutes:.1f} minutes; {processor()}")
     if options.write:
-        section = page(lines, options.rounds, minutes)
+        section = page(lines, options.rounds, minutes, load)
         PAGE.write_text(put_between(PAGE.read_text(), MARKS, section))
 
 
