@@ -27,7 +27,8 @@ SETTINGS = {"embedding_size": 64, "batch_size": 32, "sequence_length": 100, "lea
             "weight_decay": 0.01, "average": 0.998, "epochs": None}  # fmt: skip
 RECIPES = {
     "shakespeare": Recipe("tinyshakespeare.txt", 1200, "ROMEO:\n", {
-        "hidden_size": 384, "num_layers": 2, "dropout": 0.4, "validation_fraction": 0.1}),
+        "hidden_size": 384, "num_layers": 2, "dropout": 0.4, "sequence_length": 64,
+        "validation_fraction": 0.1}),
     "linux": Recipe("linux-kernel.c.txt", 1800, "static int ", {
         "hidden_size": 512, "num_layers": 1}),
     "latex": Recipe("stacks-project.tex.txt", 1800, "\\begin{lemma}\n", {
