@@ -12,12 +12,14 @@ from rnncore.estimators.language_model import LanguageModel
 from rnncore.estimators.sequence_classifier import SequenceClassifier
 from rnncore.estimators.sequence_regressor import SequenceRegressor
 from rnncore.estimators.tagger import Tagger
+from rnncore.estimators.text_scores import Evaluation, TextScore
 from rnncore.estimators.translator import Translator
 from rnncore.estimators.word_transcriber import WordTranscriber
 
 __all__ = [
-    "KINDS", "Estimator", "Forecast", "Forecaster", "LanguageModel", "NotFittedError",
-    "SequenceClassifier", "SequenceRegressor", "Tagger", "Translator", "WordTranscriber", "load",
+    "KINDS", "Estimator", "Evaluation", "Forecast", "Forecaster", "LanguageModel",
+    "NotFittedError", "SequenceClassifier", "SequenceRegressor", "Tagger", "TextScore",
+    "Translator", "WordTranscriber", "load",
 ]  # fmt: skip
 
 #: The estimator of the kind that a file names.
