@@ -18,7 +18,7 @@ from rnncore.cli import main
 from rnncore.data import Vocabulary, WordVocabulary
 from rnncore.data.inputs import Numbers
 from rnncore.data.recordings import Recordings
-from rnncore.data.spectra import SoundSettings
+from rnncore.data.spectra import SoundSettings, trimmed
 from rnncore.data.utterances import (
     Utterances,
     UtteranceSettings,
@@ -28,6 +28,7 @@ from rnncore.data.utterances import (
     number_string,
     spoken,
 )
+from rnncore.data.variations import masked, microphone
 from rnncore.estimators import NotFittedError, WordTranscriber
 from rnncore.gradients import check_gradients
 from rnncore.models import LanguageNetwork
@@ -167,16 +168,76 @@ def test_loudness_does_not_count_where_all_is_there() -> None:
     assert np.isfinite(frames_of([np.zeros(300, np.float32)], SOUND, True)[0]).all()
 
 
+def test_another_microphone() -> None:
+    gains = np.log10([microphone(RNG(seed), 40, 6) for seed in range(3000)]) * 10
+    assert np.sqrt(np.mean(gains**2)) == pytest.approx(6, rel=0.05)
+    steps, ends = np.diff(gains, axis=1), gains[:, 0] - gains[:, -1]
+    assert np.sqrt(np.mean(steps**2)) < 0.25 * np.sqrt(np.mean(ends**2))
+    [word] = spoken(made_up(), ["low"], RNG(0))
+    plain, turned = (frames_of([word], SOUND, True, gains=one) for one in (None, np.full(12, 2)))
+    loud = plain[0] > 0
+    np.testing.assert_allclose((turned[0] - plain[0])[loud], np.log(2), atol=2e-3)
+    even, uneven = source(), source(equalization=20)
+    assert not np.array_equal(even.batch(0)[0], uneven.batch(0)[0])
+    held_out = [one.held_out.batch(0)[0] for one in (even, uneven) if one.held_out is not None]
+    np.testing.assert_array_equal(*held_out)
+
+
+def test_masked_bands() -> None:
+    frames = np.float32(RNG(0).standard_normal((5, 24)))
+    sound, counts = SoundSettings(bands=12, frames_per_step=2), set()
+    for seed in range(100):
+        found = masked(frames, sound, 0.3, RNG(seed)).reshape(10, 12)
+        hidden = np.flatnonzero((found != frames.reshape(10, 12)).any(0))
+        counts.add(len(hidden))
+        if len(hidden):
+            assert hidden.tolist() == list(range(hidden[0], hidden[-1] + 1))
+            np.testing.assert_array_equal(found[:, hidden], frames.mean())
+    assert counts == {0, 1, 2, 3}
+    assert masked(frames, sound, 0.0, RNG(0)) is frames
+
+
+def test_silence_around_a_word_does_not_count() -> None:
+    sound = SoundSettings(bands=12, trim=0.1)
+    word = np.concatenate([np.zeros(100), tone("low"), np.zeros(100)]).astype(np.float32)
+    [plain] = frames_of([word], sound, True)
+    for before, behind in ((400, 0), (0, 900), (1200, 300)):
+        longer = np.concatenate([np.zeros(before), word, np.zeros(behind)]).astype(np.float32)
+        [found] = frames_of([longer], sound, True)
+        np.testing.assert_allclose(found, plain, atol=1e-5)
+        assert len(frames_of([longer], sound, False)[0]) > len(plain)
+    noise = np.float32(RNG(0).standard_normal(2000))
+    assert trimmed(noise, sound) is not None and len(trimmed(noise, sound)) == 2000
+
+
+def test_frames_of_a_step() -> None:
+    word, three = np.float32(tone("high")), SoundSettings(bands=12, frames_per_step=3)
+    single, steps = SOUND.features_of(word), three.features_of(word)
+    assert three.size == 36 and len(steps) == len(single) // 3
+    np.testing.assert_array_equal(steps.reshape(-1, 12), single[: 3 * len(steps)])
+    assert three.features_of(word[: three.span() - 1]).shape == (1, 36)
+    assert three.features_of(word[: three.span() + 1]).shape == (1, 36)
+    assert three.features_of(word[: three.span() + 3 * three.hop]).shape == (2, 36)
+    cosines = SoundSettings(features="mfcc", frames_per_step=2)
+    plain = SoundSettings(features="mfcc").features_of(word)
+    found = cosines.features_of(word)
+    np.testing.assert_array_equal(found.reshape(-1, 13), plain[: 2 * len(found)])
+
+
 def test_settings_of_utterances() -> None:
     with pytest.raises(ValueError, match=r"strings: expected 'random', .* have no 0, 1, 2"):
         source(strings="numbers")
     for wrong, match in (
         ({"noise": 0}, "noise: expected a finite number above 0"),
         ({"variation": 1}, "variation: expected a number from 0"),
+        ({"equalization": -1}, "equalization: expected a whole number, 0 or more"),
+        ({"masked": 1}, "masked: expected a number from 0"),
         ({"strings": "what"}, "strings: expected one of random, numbers"),
     ):
         with pytest.raises(ValueError, match=match):
             UtteranceSettings(**wrong)
+    with pytest.raises(ValueError, match=r"variation: expected voices that 12 bands can .* 0\.97"):
+        source(variation=0.97)
     digits = Recordings([tone("low", k) for k in range(10)], list("0123456789"))
     vocabulary = WordVocabulary([digits.words], unknown=False)
     settings = UtteranceSettings(strings="numbers", batch_size=5)
@@ -320,6 +381,19 @@ def test_a_stream_says_what_the_whole_says(listening: WordTranscriber, size: int
     assert any(said)
 
 
+def test_a_stream_of_steps_of_several_frames() -> None:
+    three = fitted(**UNKNOWN, directions="forward", frames_per_step=3)
+    X, y = strings(8, 6)
+    said = three.predict(X)
+    assert three.score(X, y) > 0.8
+    for sound, words in zip(X, said, strict=True):
+        stream = three.stream()
+        for first in range(0, len(sound), 170):
+            stream.process(sound[first : first + 170])
+        assert stream.finish() == [] and stream.words == words
+        assert stream.frames == len(three.network_.sound.features_of(sound))
+
+
 def test_a_stream_of_next_to_nothing(listening: WordTranscriber) -> None:
     stream, short = listening.stream(), tone("low")[:50]
     assert stream.finish() == [] and stream.process([]) == [] == stream.process(short)
@@ -372,7 +446,8 @@ def test_a_file_holds_it(tmp_path: Path, listening: WordTranscriber) -> None:
     [
         {"hidden_size": 10**6}, {"context_size": 10**6}, {"bands": 10**6}, {"num_layers": 10**6},
         {"directions": "forward"}, {"boundaries": "unknown"}, {"cell": "gru"}, {"rate": 1},
-        {"vocabulary": {}}, {"inputs": {"mean": [0], "scale": [1]}}, {"features": "what"},
+        {"frames_per_step": 3}, {"vocabulary": {}}, {"inputs": {"mean": [0], "scale": [1]}},
+        {"features": "what"},
     ],
     ids=str,
 )  # fmt: skip
@@ -517,6 +592,8 @@ def test_errors_of_the_commands(folder: Path, tmp_path: Path, listening: WordTra
         (["transcribe", known, sound, "--stream"], "this one has known boundaries"),
         (["transcribe", known, sound, sound, "--labels", sound], "--labels: expected one FILE"),
         (["transcribe", known, sound, "--labels", tmp_path / "labels"], "line 1: expected begin"),
+        (["transcribe", known, sound, "--beam", 4], "beam: expected 1, as the boundaries"),
+        (["transcribe", unknown, sound, "--beam", 4, "--stream"], "--beam: expected none with --s"),
         (["transcribe", unknown, sound, "--together"], "--together: expected none, as this model"),
         (["transcribe", known, sound, "--score", "--stream"], "--score: expected none with"),
     ):

@@ -131,6 +131,11 @@ def transcribe(
         raise ValueError(
             f"{several[0]}: expected none, as this model finds the boundaries of words itself"
         )
+    if beam > 1 and stream:
+        raise ValueError(
+            f"--beam: expected none with --stream, which says the likeliest path, got {beam}; "
+            "leave one of them out"
+        )
     if stream:
         _listen(transcriber, sources[0])
     elif score:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnncore.data.audio import as_samples
-from rnncore.settings import Choice, Whole, check_settings, setting
+from rnncore.settings import Choice, Share, Whole, check_settings, setting
 
 WINDOW, HOP = 0.025, 0.0125  # seconds
 FLOOR = 1e-3  # added to the power in a band: what is softer is silence
@@ -31,7 +31,8 @@ class SoundSettings:
     and that is ``features="log-mel"``. ``"mfcc"`` are the first 13 numbers of its orthonormal
     cosine transform over k (DCT-II; Davis and Mermelstein, "Comparison of parametric
     representations for monosyllabic word recognition", 1980). Frames begin with the first sample,
-    and one that is not full is left out; a sound shorter than a frame is one frame, with zeros
+    and one that is not full is left out. Neighbouring frames may be one step of the network
+    together, which makes sequences shorter. A sound shorter than a step is one step, with zeros
     behind it.
 
     Parameters
@@ -41,6 +42,11 @@ class SoundSettings:
     features
     bands
         Of the mel scale.
+    frames_per_step
+        Neighbouring frames whose features are one step's; those that do not fill one are left out.
+    trim
+        What is softer than this share of the loudest frame's level is cut off before and behind a
+        word, but for a frame; see `trimmed`. Not in a stream, which cannot know what comes.
 
     Raises
     ------
@@ -59,6 +65,12 @@ class SoundSettings:
         "log-mel", Choice(("log-mel", "mfcc")), "What a frame is to the network.", fixed=True
     )
     bands: int = setting(40, Whole(), "Of the mel scale.", fixed=True)
+    frames_per_step: int = setting(
+        1, Whole(), "Neighbouring frames that are one step of the network.", fixed=True
+    )
+    trim: float = setting(
+        0.0, Share(), "Words end where sound is softer than this share of the loudest.", fixed=True
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -74,12 +86,34 @@ class SoundSettings:
         return round(HOP * self.rate)
 
     @property
-    def size(self) -> int:
+    def points(self) -> int:
+        """Of a frame's transform: a power of two, and twice the frame at least."""
+        return 1 << (2 * self.window - 1).bit_length()
+
+    @property
+    def frame_size(self) -> int:
         """Features of a frame."""
         return self.bands if self.features == "log-mel" else min(COEFFICIENTS, self.bands)
 
+    @property
+    def size(self) -> int:
+        """Features of a step."""
+        return self.frames_per_step * self.frame_size
+
+    def span(self, hop: int | None = None) -> int:
+        """Return the samples of a step; `hop` as in `features_of`."""
+        return self.window + (self.frames_per_step - 1) * (self.hop if hop is None else hop)
+
+    def filters(self, warp: float = 1.0) -> NDArray[np.float32]:
+        """Return those of the mel scale, (points / 2 + 1, bands); see `mel_filters`."""
+        return mel_filters(self.rate, self.points, self.bands, warp)
+
     def features_of(
-        self, samples: NDArray[np.float32], warp: float = 1.0, hop: int | None = None
+        self,
+        samples: NDArray[np.float32],
+        warp: float = 1.0,
+        hop: int | None = None,
+        gains: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return the features of samples (N,), an array (T, size).
 
@@ -90,27 +124,55 @@ class SoundSettings:
             What frequencies are multiplied by, as if the speaker were smaller: see `mel_filters`.
         hop
             Samples from frame to frame, where it is not `self.hop`: as if the speaker were faster.
+        gains : (bands,)
+            What the power in each band is multiplied by: as if the microphone were another.
         """
-        samples = as_samples("samples", samples)
-        if len(samples) < self.window:
-            samples = np.pad(samples, (0, self.window - len(samples)))
-        frames = np.lib.stride_tricks.sliding_window_view(samples, self.window)
-        frames = frames[:: self.hop if hop is None else hop]
-        points = 1 << (2 * self.window - 1).bit_length()
-        spectrum = np.fft.rfft(frames * _hann(self.window), points)
+        samples, span = as_samples("samples", samples), self.span(hop)
+        if len(samples) < span:
+            samples = np.pad(samples, (0, span - len(samples)))
+        frames = frames_in(samples, self.window, self.hop if hop is None else hop)
+        frames = frames[: len(frames) // self.frames_per_step * self.frames_per_step]
+        spectrum = np.fft.rfft(frames * _hann(self.window), self.points)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        filters = mel_filters(self.rate, points, self.bands, warp)
-        logs = np.log(power.astype(np.float32, copy=False) @ filters + np.float32(FLOOR))
+        heard = power.astype(np.float32, copy=False) @ self.filters(warp)
+        logs = np.log((heard if gains is None else heard * gains) + np.float32(FLOOR))
         if self.features == "log-mel":
-            return logs
+            return logs.reshape(-1, self.size)
         try:
             from scipy.fft import dct
         except ImportError:
             raise ImportError(
                 "scipy: expected to be installed for features='mfcc'; `pip install scipy`"
             ) from None
-        found: NDArray[np.float32] = dct(logs, norm="ortho")[:, : self.size]
-        return np.ascontiguousarray(found)
+        found: NDArray[np.float32] = dct(logs, norm="ortho")[:, : self.frame_size]
+        return found.reshape(-1, self.size)
+
+
+def frames_in(samples: NDArray[np.float32], window: int, hop: int) -> NDArray[np.float32]:
+    """Return the frames (T, window) of samples (N,), a view."""
+    found: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+    return found
+
+
+def trimmed(samples: NDArray[np.float32], sound: SoundSettings) -> NDArray[np.float32]:
+    """Return samples (N,) without the soft edges, but for a frame of each.
+
+    Speakers leave unlike silences before and behind a word, which say nothing about it. Frames
+    belong to it from the first one whose root mean square is at least `sound.trim` times that of
+    the loudest to the last one.
+
+    Examples
+    --------
+    >>> word = np.concatenate([np.zeros(4000), np.ones(2000), np.zeros(3000)]).astype(np.float32)
+    >>> len(word), len(trimmed(word, SoundSettings(trim=0.1)))
+    (9000, 2400)
+    """
+    if not sound.trim or len(samples) < sound.window:
+        return samples
+    levels = np.sqrt(np.square(frames_in(samples, sound.window, sound.hop)).mean(1))
+    heard = np.flatnonzero(levels >= np.float32(sound.trim) * levels.max())
+    first, last = heard[0] * sound.hop, heard[-1] * sound.hop + sound.window
+    return samples[max(0, first - sound.hop) : last + sound.hop]
 
 
 @lru_cache(maxsize=8)

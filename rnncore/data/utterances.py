@@ -14,7 +14,8 @@ from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.inputs import Numbers, mean_and_scale
 from rnncore.data.ragged import Ragged
 from rnncore.data.recordings import Recordings
-from rnncore.data.spectra import SoundSettings
+from rnncore.data.spectra import SoundSettings, trimmed
+from rnncore.data.variations import masked, microphone
 from rnncore.data.words import WordVocabulary
 from rnncore.settings import Choice, Positive, Share, Whole, check_settings, setting
 
@@ -46,6 +47,12 @@ class UtteranceSettings:
         fifth of the utterances have none.
     variation
         How much larger or smaller training makes speakers; twice that: how much faster or slower.
+    equalization
+        Decibels that training turns bands up and down by, as other microphones would: see
+        `microphone`.
+    masked
+        The largest share of the bands that training hides in a word, neighbours of each other that
+        get the word's mean (Park et al., "SpecAugment", 2019).
 
     Raises
     ------
@@ -65,6 +72,10 @@ class UtteranceSettings:
     variation: float = setting(
         0.1, Share(), "How much training changes voices; twice that: tempo.", fixed=True
     )
+    equalization: int = setting(
+        0, Whole(0), "Decibels that training turns bands up and down by.", fixed=True
+    )
+    masked: float = setting(0.0, Share(), "Largest share of bands that training hides.", fixed=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -184,6 +195,15 @@ class Utterances:
                 "strings: expected 'random', as 'numbers' are made of recordings of the digits 0 "
                 f"to 9, and these have no {', '.join(missing)}"
             )
+        sound.filters()
+        try:
+            for end in (-1, 1):
+                sound.filters(round(1 + training * end * settings.variation, 2))
+        except ValueError:
+            raise ValueError(
+                f"variation: expected voices that {sound.bands} bands can hear, got "
+                f"{settings.variation}, which leaves a band without a frequency; choose less"
+            ) from None
         self.recordings, self.vocabulary = recordings, vocabulary
         self.sound, self.utterance_settings = sound, settings
         self._known, self._whole, self._training = known, whole, training
@@ -217,16 +237,23 @@ class Utterances:
         return [words[k] for k in rng.integers(0, len(words), length)]
 
     def _features(self, words: list[str], rng: np.random.Generator) -> list[NDArray[np.float32]]:
-        s, hop, warp, louder = self.utterance_settings, self.sound.hop, 1.0, np.float32(1)
+        s = self.utterance_settings
         pause = 0 if self._known else round(PAUSE * self.sound.rate)
         level = s.noise * max(0.0, rng.uniform(-CLEAN / (1 - CLEAN), 1)) ** 2
         pieces = spoken(self.recordings, words, rng, level, pause)
-        if self._training:
-            # Steps of 1 %: their filters are kept.
-            warp = round(1 + s.variation * rng.uniform(-1, 1), 2)
-            hop = max(1, round(hop * (1 + min(0.9, 2 * s.variation) * rng.uniform(-1, 1))))
-            louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
-        return frames_of([louder * one for one in pieces], self.sound, self._whole, warp, hop)
+        if not self._training:
+            return frames_of(pieces, self.sound, self._whole)
+        # Steps of 1 %: their filters are kept.
+        warp = round(1 + s.variation * rng.uniform(-1, 1), 2)
+        tempo = 1 + min(0.9, 2 * s.variation) * rng.uniform(-1, 1)
+        hop = max(1, round(self.sound.hop * tempo))
+        louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
+        gains = None
+        if s.equalization:
+            gains = microphone(rng, self.sound.bands, s.equalization)
+        pieces = [louder * one for one in pieces]
+        found = frames_of(pieces, self.sound, self._whole, warp, hop, gains)
+        return [masked(one, self.sound, s.masked, rng) for one in found]
 
     def inputs(self) -> Numbers:
         """Return how the features of the first utterances are standardised."""
@@ -247,25 +274,27 @@ def frames_of(
     whole: bool,
     warp: float = 1.0,
     hop: int | None = None,
+    gains: NDArray[np.float32] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Return the features (T, F) of each piece of an utterance.
 
-    If the whole of it is there, it is brought to one loudness. If it may still be going on, as in a
-    stream, it stays as it is.
+    If the whole of it is there, its pieces are trimmed and it is brought to one loudness. If it may
+    still be going on, as in a stream, it stays as it is.
 
     Parameters
     ----------
     pieces
         Samples (N,) each.
-    sound, warp, hop
+    sound, warp, hop, gains
         See `SoundSettings.features_of`.
     whole
     """
     if whole:
+        pieces = [trimmed(one, sound) for one in pieces]
         power = np.mean(np.square(np.concatenate(pieces)))
         factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
         pieces = [factor * one for one in pieces]
-    return [sound.features_of(one, warp, hop) for one in pieces]
+    return [sound.features_of(one, warp, hop, gains) for one in pieces]
 
 
 def known_batch(pieces: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], ...]:

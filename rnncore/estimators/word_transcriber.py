@@ -45,9 +45,9 @@ class WordTranscriber(Estimator):
         "unknown": it is one recording, and the network finds out how many words there are.
     hidden_size, num_layers, context_size, cell, directions, dropout, dtype
         See `TranscriberNetwork`.
-    rate, features, bands
+    rate, features, bands, frames_per_step, trim
         How sound is read: see `SoundSettings`.
-    strings, longest, noise, variation
+    strings, longest, noise, variation, equalization, masked
         How utterances are built: see `UtteranceSettings`.
     beam
         Prefixes that a search for the likeliest words keeps, where boundaries are unknown; 1: the
@@ -92,10 +92,14 @@ validation_fraction, folder, verbose, seed
     rate: int = 8000
     features: str = "log-mel"
     bands: int = 40
+    frames_per_step: int = 1
+    trim: float = 0.0
     strings: str = "random"
     longest: int = 5
     noise: float = 1.0
     variation: float = 0.1
+    equalization: int = 0
+    masked: float = 0.0
     beam: int = 1
     epochs: float | None = 15
     learning_rate: float = 4e-3
@@ -201,9 +205,18 @@ validation_fraction, folder, verbose, seed
         X
             Boundaries known: utterances as lists of words, or a word alone; unknown: recordings.
             Arrays (N,) at the network's rate, or paths of WAV files of any rate.
+
+        Raises
+        ------
+        ValueError
+            If an utterance is none, or boundaries are known and `beam` is not 1.
         """
         words, known = self.words_, self._network().known
-        check_size("beam", self.beam)
+        if check_size("beam", self.beam) > 1 and known:
+            raise ValueError(
+                f"beam: expected 1, as the boundaries of words are known, got {self.beam}; leave "
+                "it out"
+            )
         found = []
         for array in self.predict_proba(X):
             if known:

@@ -64,11 +64,12 @@ class SoundStream:
         """Take samples (N,), at the network's rate; return the words that were heard in them."""
         if np.size(block):
             self._left = np.concatenate([self._left, as_samples("block", block)])
-        full = (len(self._left) - self.sound.window) // self.sound.hop + 1
+        hop = self.sound.frames_per_step * self.sound.hop
+        full = (len(self._left) - self.sound.span()) // hop + 1
         if full < 1:
             return []
-        frames = self.sound.features_of(self._left[: self._end(full)])
-        self._left = self._left[full * self.sound.hop :]
+        frames = self.sound.features_of(self._left[: (full - 1) * hop + self.sound.span()])
+        self._left = self._left[full * hop :]
         return self._heard(frames)
 
     def finish(self) -> list[str]:
@@ -76,9 +77,6 @@ class SoundStream:
         if self.frames or not len(self._left):
             return []
         return self._heard(self.sound.features_of(self._left))
-
-    def _end(self, full: int) -> int:
-        return (full - 1) * self.sound.hop + self.sound.window
 
     def _heard(self, frames: NDArray[Any]) -> list[str]:
         self.frames += len(frames)
