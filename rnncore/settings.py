@@ -34,6 +34,16 @@ class Positive:
 
 
 @dataclasses.dataclass(frozen=True)
+class AtLeastZero:
+    """A finite number of at least 0."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        if not is_number(value) or not 0 <= value < math.inf:
+            raise ValueError(f"{name}: expected a finite number from 0, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Share:
     """A number of at least 0 and below 1."""
 
@@ -65,7 +75,7 @@ class Flag:
 
 
 S = TypeVar("S")
-Rule = Whole | Positive | Share | Choice | Flag
+Rule = Whole | Positive | AtLeastZero | Share | Choice | Flag
 
 
 def setting(default: Any, rule: Rule, help: str = "", fixed: bool = False) -> Any:

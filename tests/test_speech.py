@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import rnncore
 from rnncore.cli import main
-from rnncore.data import Vocabulary, WordVocabulary
+from rnncore.data import Vocabulary, WordVocabulary, disguise
+from rnncore.data.disguise import curve, disguised
 from rnncore.data.inputs import Numbers
 from rnncore.data.recordings import Recordings
 from rnncore.data.spectra import SoundSettings, trimmed
@@ -28,7 +29,6 @@ from rnncore.data.utterances import (
     number_string,
     spoken,
 )
-from rnncore.data.variations import masked, microphone
 from rnncore.estimators import NotFittedError, WordTranscriber
 from rnncore.gradients import check_gradients
 from rnncore.models import LanguageNetwork
@@ -168,33 +168,50 @@ def test_loudness_does_not_count_where_all_is_there() -> None:
     assert np.isfinite(frames_of([np.zeros(300, np.float32)], SOUND, True)[0]).all()
 
 
-def test_another_microphone() -> None:
-    gains = np.log10([microphone(RNG(seed), 40, 6) for seed in range(3000)]) * 10
-    assert np.sqrt(np.mean(gains**2)) == pytest.approx(6, rel=0.05)
-    steps, ends = np.diff(gains, axis=1), gains[:, 0] - gains[:, -1]
-    assert np.sqrt(np.mean(steps**2)) < 0.25 * np.sqrt(np.mean(ends**2))
-    [word] = spoken(made_up(), ["low"], RNG(0))
-    plain, turned = (frames_of([word], SOUND, True, gains=one) for one in (None, np.full(12, 2)))
-    loud = plain[0] > 0
-    np.testing.assert_allclose((turned[0] - plain[0])[loud], np.log(2), atol=2e-3)
-    even, uneven = source(), source(equalization=20)
-    assert not np.array_equal(even.batch(0)[0], uneven.batch(0)[0])
-    held_out = [one.held_out.batch(0)[0] for one in (even, uneven) if one.held_out is not None]
+def test_a_smooth_curve() -> None:
+    curves = np.array([curve(RNG(seed), np.linspace(0, 1, 40), 6) for seed in range(3000)])
+    assert np.mean(curves**2) == pytest.approx(1, rel=0.05)
+    steps, ends = np.diff(curves, axis=1), curves[:, 0] - curves[:, -1]
+    assert np.mean(steps**2) < 0.07 * np.mean(ends**2)
+
+
+def test_disguised_power() -> None:
+    power = np.float32(RNG(0).uniform(1, 2, (20, 40)))
+    np.testing.assert_array_equal(disguised(power, 0.0, RNG(1)), power)
+    changes, hidden = [], set()
+    for seed in range(400):
+        kept = power.copy()
+        found = disguised(power, 1.0, RNG(seed))
+        np.testing.assert_array_equal(power, kept)
+        assert found.shape == power.shape and found.dtype == np.float32 and (found > 0).all()
+        even = (found == found[0]).all(0)
+        places = np.flatnonzero(even)
+        hidden.add(len(places))
+        assert places.tolist() == list(range(places[0], places[-1] + 1)) if len(places) else True
+        changes.append((np.log10(found[:, ~even]) * 10).mean())
+    assert hidden == set(range(9))
+    assert 1 < np.std(changes) < 8
+    assert disguised(power[:1], 1.0, RNG(0)).shape == (1, 40)
+    assert disguised(power[:, :1], 1.0, RNG(0)).shape == (20, 1)
+
+
+def test_what_a_disguise_moves() -> None:
+    rising = np.float32(np.outer(np.ones(30), np.arange(1, 41)))  # bands that differ, even in time
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MICROPHONE", "EMPHASIS", "RHYTHM", "HIDDEN"):
+            patch.setattr(disguise, name, 0.0)
+        moved = [disguised(rising, 1.0, RNG(seed)) - rising for seed in range(200)]
+    # bands of the edge have no neighbour to come from
+    found = np.array(moved)[:, :, 5:-5]
+    np.testing.assert_allclose(found, found[:, :1].repeat(30, 1), atol=1e-4)
+    assert found.std() == pytest.approx(disguise.TONGUE * 39, rel=0.2)
+
+
+def test_only_training_is_disguised() -> None:
+    plain, other = source(), source(disguise=1.0)
+    assert not np.array_equal(plain.batch(0)[0], other.batch(0)[0])
+    held_out = [one.held_out.batch(0)[0] for one in (plain, other) if one.held_out is not None]
     np.testing.assert_array_equal(*held_out)
-
-
-def test_masked_bands() -> None:
-    frames = np.float32(RNG(0).standard_normal((5, 24)))
-    sound, counts = SoundSettings(bands=12, frames_per_step=2), set()
-    for seed in range(100):
-        found = masked(frames, sound, 0.3, RNG(seed)).reshape(10, 12)
-        hidden = np.flatnonzero((found != frames.reshape(10, 12)).any(0))
-        counts.add(len(hidden))
-        if len(hidden):
-            assert hidden.tolist() == list(range(hidden[0], hidden[-1] + 1))
-            np.testing.assert_array_equal(found[:, hidden], frames.mean())
-    assert counts == {0, 1, 2, 3}
-    assert masked(frames, sound, 0.0, RNG(0)) is frames
 
 
 def test_silence_around_a_word_does_not_count() -> None:
@@ -230,8 +247,7 @@ def test_settings_of_utterances() -> None:
     for wrong, match in (
         ({"noise": 0}, "noise: expected a finite number above 0"),
         ({"variation": 1}, "variation: expected a number from 0"),
-        ({"equalization": -1}, "equalization: expected a whole number, 0 or more"),
-        ({"masked": 1}, "masked: expected a number from 0"),
+        ({"disguise": -1}, "disguise: expected a finite number from 0"),
         ({"strings": "what"}, "strings: expected one of random, numbers"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rnncore.settings import Choice, Flag, Positive, Rule, Share, Whole
+from rnncore.settings import AtLeastZero, Choice, Flag, Positive, Rule, Share, Whole
 from rnncore.training.settings import BUDGETS, OF_SCHEDULES, TrainingSettings
 
 Decorator = Callable[[Any], Any]
@@ -47,6 +47,8 @@ def click_type(rule: Rule) -> click.ParamType:
         return click.IntRange(min=rule.least)
     if isinstance(rule, Positive):
         return click.FloatRange(min=0, min_open=True)
+    if isinstance(rule, AtLeastZero):
+        return click.FloatRange(min=0)
     if isinstance(rule, Share):
         return click.FloatRange(min=0, max=1, max_open=True)
     if isinstance(rule, Flag):

@@ -109,11 +109,7 @@ class SoundSettings:
         return mel_filters(self.rate, self.points, self.bands, warp)
 
     def features_of(
-        self,
-        samples: NDArray[np.float32],
-        warp: float = 1.0,
-        hop: int | None = None,
-        gains: NDArray[np.float32] | None = None,
+        self, samples: NDArray[np.float32], warp: float = 1.0, hop: int | None = None
     ) -> NDArray[np.float32]:
         """Return the features of samples (N,), an array (T, size).
 
@@ -124,28 +120,36 @@ class SoundSettings:
             What frequencies are multiplied by, as if the speaker were smaller: see `mel_filters`.
         hop
             Samples from frame to frame, where it is not `self.hop`: as if the speaker were faster.
-        gains : (bands,)
-            What the power in each band is multiplied by: as if the microphone were another.
         """
+        return self.features_in(self.power(samples, warp, hop))
+
+    def power(
+        self, samples: NDArray[np.float32], warp: float = 1.0, hop: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the power in bands of each frame, (frames, bands); see `features_of`."""
         samples, span = as_samples("samples", samples), self.span(hop)
         if len(samples) < span:
             samples = np.pad(samples, (0, span - len(samples)))
         frames = frames_in(samples, self.window, self.hop if hop is None else hop)
-        frames = frames[: len(frames) // self.frames_per_step * self.frames_per_step]
         spectrum = np.fft.rfft(frames * _hann(self.window), self.points)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        heard = power.astype(np.float32, copy=False) @ self.filters(warp)
-        logs = np.log((heard if gains is None else heard * gains) + np.float32(FLOOR))
-        if self.features == "log-mel":
-            return logs.reshape(-1, self.size)
-        try:
-            from scipy.fft import dct
-        except ImportError:
-            raise ImportError(
-                "scipy: expected to be installed for features='mfcc'; `pip install scipy`"
-            ) from None
-        found: NDArray[np.float32] = dct(logs, norm="ortho")[:, : self.frame_size]
-        return found.reshape(-1, self.size)
+        found = np.square(spectrum.real) + np.square(spectrum.imag)
+        power: NDArray[np.float32] = found.astype(np.float32, copy=False) @ self.filters(warp)
+        return power
+
+    def features_in(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the features (T, size) of the power in bands (frames, bands)."""
+        full = len(power) // self.frames_per_step * self.frames_per_step
+        logs = np.log(power[:full] + np.float32(FLOOR))
+        if self.features == "mfcc":
+            try:
+                from scipy.fft import dct
+            except ImportError:
+                raise ImportError(
+                    "scipy: expected to be installed for features='mfcc'; `pip install scipy`"
+                ) from None
+            logs = dct(logs, norm="ortho")[:, : self.frame_size]
+        found: NDArray[np.float32] = logs.reshape(-1, self.size)
+        return found
 
 
 def frames_in(samples: NDArray[np.float32], window: int, hop: int) -> NDArray[np.float32]:

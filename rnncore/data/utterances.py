@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore.data.disguise import disguised
 from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.inputs import Numbers, mean_and_scale
 from rnncore.data.ragged import Ragged
 from rnncore.data.recordings import Recordings
 from rnncore.data.spectra import SoundSettings, trimmed
-from rnncore.data.variations import masked, microphone
 from rnncore.data.words import WordVocabulary
-from rnncore.settings import Choice, Positive, Share, Whole, check_settings, setting
+from rnncore.settings import AtLeastZero, Choice, Positive, Share, Whole, check_settings, setting
 
 PAUSE = 0.2  # the longest before, between and after words whose boundaries nobody knows, in seconds
 LEVEL = 0.05  # the root mean square that whole utterances are brought to
@@ -47,12 +47,9 @@ class UtteranceSettings:
         fifth of the utterances have none.
     variation
         How much larger or smaller training makes speakers; twice that: how much faster or slower.
-    equalization
-        Decibels that training turns bands up and down by, as other microphones would: see
-        `microphone`.
-    masked
-        The largest share of the bands that training hides in a word, neighbours of each other that
-        get the word's mean (Park et al., "SpecAugment", 2019).
+    disguise
+        How much training makes speakers sound like others: see `rnncore.data.disguise`. 1 for
+        speakers that were never heard.
 
     Raises
     ------
@@ -72,10 +69,9 @@ class UtteranceSettings:
     variation: float = setting(
         0.1, Share(), "How much training changes voices; twice that: tempo.", fixed=True
     )
-    equalization: int = setting(
-        0, Whole(0), "Decibels that training turns bands up and down by.", fixed=True
+    disguise: float = setting(
+        0.0, AtLeastZero(), "How much training makes speakers sound like others.", fixed=True
     )
-    masked: float = setting(0.0, Share(), "Largest share of bands that training hides.", fixed=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -248,12 +244,11 @@ class Utterances:
         tempo = 1 + min(0.9, 2 * s.variation) * rng.uniform(-1, 1)
         hop = max(1, round(self.sound.hop * tempo))
         louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
-        gains = None
-        if s.equalization:
-            gains = microphone(rng, self.sound.bands, s.equalization)
-        pieces = [louder * one for one in pieces]
-        found = frames_of(pieces, self.sound, self._whole, warp, hop, gains)
-        return [masked(one, self.sound, s.masked, rng) for one in found]
+        loud = as_loud([louder * one for one in pieces], self.sound, self._whole)
+        powers = [self.sound.power(one, warp, hop) for one in loud]
+        if s.disguise:
+            powers = [disguised(one, s.disguise, rng) for one in powers]
+        return [self.sound.features_in(one) for one in powers]
 
     def inputs(self) -> Numbers:
         """Return how the features of the first utterances are standardised."""
@@ -269,32 +264,25 @@ class Utterances:
 
 
 def frames_of(
-    pieces: Sequence[NDArray[np.float32]],
-    sound: SoundSettings,
-    whole: bool,
-    warp: float = 1.0,
-    hop: int | None = None,
-    gains: NDArray[np.float32] | None = None,
+    pieces: Sequence[NDArray[np.float32]], sound: SoundSettings, whole: bool
 ) -> list[NDArray[np.float32]]:
-    """Return the features (T, F) of each piece of an utterance.
+    """Return the features (T, F) of each piece of an utterance, samples (N,); see `as_loud`."""
+    return [sound.features_of(one) for one in as_loud(pieces, sound, whole)]
 
-    If the whole of it is there, its pieces are trimmed and it is brought to one loudness. If it may
-    still be going on, as in a stream, it stays as it is.
 
-    Parameters
-    ----------
-    pieces
-        Samples (N,) each.
-    sound, warp, hop, gains
-        See `SoundSettings.features_of`.
-    whole
+def as_loud(
+    pieces: Sequence[NDArray[np.float32]], sound: SoundSettings, whole: bool
+) -> Sequence[NDArray[np.float32]]:
+    """Return the pieces of an utterance trimmed and at one loudness, if the whole of it is there.
+
+    If it may still be going on, as in a stream, it stays as it is.
     """
-    if whole:
-        pieces = [trimmed(one, sound) for one in pieces]
-        power = np.mean(np.square(np.concatenate(pieces)))
-        factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
-        pieces = [factor * one for one in pieces]
-    return [sound.features_of(one, warp, hop, gains) for one in pieces]
+    if not whole:
+        return pieces
+    pieces = [trimmed(one, sound) for one in pieces]
+    power = np.mean(np.square(np.concatenate(pieces)))
+    factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
+    return [factor * one for one in pieces]
 
 
 def known_batch(pieces: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], ...]:

@@ -47,7 +47,7 @@ class WordTranscriber(Estimator):
         See `TranscriberNetwork`.
     rate, features, bands, frames_per_step, trim
         How sound is read: see `SoundSettings`.
-    strings, longest, noise, variation, equalization, masked
+    strings, longest, noise, variation, disguise
         How utterances are built: see `UtteranceSettings`.
     beam
         Prefixes that a search for the likeliest words keeps, where boundaries are unknown; 1: the
@@ -98,8 +98,7 @@ validation_fraction, folder, verbose, seed
     longest: int = 5
     noise: float = 1.0
     variation: float = 0.1
-    equalization: int = 0
-    masked: float = 0.0
+    disguise: float = 0.0
     beam: int = 1
     epochs: float | None = 15
     learning_rate: float = 4e-3
