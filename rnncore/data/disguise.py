@@ -67,6 +67,25 @@ def disguised(
     return found
 
 
+def blended(
+    power: NDArray[np.float32], other: NDArray[np.float32], share: float
+) -> NDArray[np.float32]:
+    """Return the power (T, bands) of a voice between two that say the same word.
+
+    Logarithms are mixed, with this share of the other's, which takes as long as the first then
+    (mixup within a word; Zhang et al., "mixup: beyond empirical risk minimization", 2018).
+
+    Examples
+    --------
+    >>> one, other = np.full((3, 1), 1.0, np.float32), np.full((2, 1), 4.0, np.float32)
+    >>> blended(one, other, 0.5).round(2).T
+    array([[2., 2., 2.]], dtype=float32)
+    """
+    other = interpolated(other, np.linspace(0, len(other) - 1, len(power)))
+    logs = (1 - share) * np.log(power + FLOOR) + share * np.log(other + FLOOR)
+    return np.maximum(np.exp(logs) - FLOOR, 0).astype(np.float32)
+
+
 def interpolated(rows: NDArray[Any], places: NDArray[np.float64]) -> NDArray[Any]:
     """Return rows (T, F) at places (N,) from 0 to T - 1, between two of them in proportion.
 

@@ -130,7 +130,8 @@ class SoundSettings:
         samples, span = as_samples("samples", samples), self.span(hop)
         if len(samples) < span:
             samples = np.pad(samples, (0, span - len(samples)))
-        frames = frames_in(samples, self.window, self.hop if hop is None else hop)
+        frames = np.lib.stride_tricks.sliding_window_view(samples, self.window)
+        frames = frames[:: self.hop if hop is None else hop]
         spectrum = np.fft.rfft(frames * _hann(self.window), self.points)
         found = np.square(spectrum.real) + np.square(spectrum.imag)
         power: NDArray[np.float32] = found.astype(np.float32, copy=False) @ self.filters(warp)
@@ -152,12 +153,6 @@ class SoundSettings:
         return found
 
 
-def frames_in(samples: NDArray[np.float32], window: int, hop: int) -> NDArray[np.float32]:
-    """Return the frames (T, window) of samples (N,), a view."""
-    found: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
-    return found
-
-
 def trimmed(samples: NDArray[np.float32], sound: SoundSettings) -> NDArray[np.float32]:
     """Return samples (N,) without the soft edges, but for a frame of each.
 
@@ -173,8 +168,10 @@ def trimmed(samples: NDArray[np.float32], sound: SoundSettings) -> NDArray[np.fl
     """
     if not sound.trim or len(samples) < sound.window:
         return samples
-    levels = np.sqrt(np.square(frames_in(samples, sound.window, sound.hop)).mean(1))
-    heard = np.flatnonzero(levels >= np.float32(sound.trim) * levels.max())
+    sums = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    starts = np.arange(0, len(samples) - sound.window + 1, sound.hop)
+    energies = sums[starts + sound.window] - sums[starts]
+    heard = np.flatnonzero(energies >= sound.trim**2 * energies.max())
     first, last = heard[0] * sound.hop, heard[-1] * sound.hop + sound.window
     return samples[max(0, first - sound.hop) : last + sound.hop]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.disguise import disguised
+from rnncore.data.disguise import blended, disguised
 from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.inputs import Numbers, mean_and_scale
 from rnncore.data.ragged import Ragged
@@ -23,6 +23,7 @@ PAUSE = 0.2  # the longest before, between and after words whose boundaries nobo
 LEVEL = 0.05  # the root mean square that whole utterances are brought to
 CLEAN = 0.2  # the share of utterances of training without noise
 ALONE = 0.2  # the share of utterances of training that are one word
+BLENDED = 0.6  # the share of disguised utterances that are of two speakers together
 LOUDER = 10.0  # decibels: how much louder or softer training makes an utterance
 DIGITS = frozenset("0123456789")
 
@@ -234,21 +235,35 @@ class Utterances:
 
     def _features(self, words: list[str], rng: np.random.Generator) -> list[NDArray[np.float32]]:
         s = self.utterance_settings
-        pause = 0 if self._known else round(PAUSE * self.sound.rate)
         level = s.noise * max(0.0, rng.uniform(-CLEAN / (1 - CLEAN), 1)) ** 2
-        pieces = spoken(self.recordings, words, rng, level, pause)
         if not self._training:
-            return frames_of(pieces, self.sound, self._whole)
-        # Steps of 1 %: their filters are kept.
-        warp = round(1 + s.variation * rng.uniform(-1, 1), 2)
-        tempo = 1 + min(0.9, 2 * s.variation) * rng.uniform(-1, 1)
-        hop = max(1, round(self.sound.hop * tempo))
-        louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
-        loud = as_loud([louder * one for one in pieces], self.sound, self._whole)
-        powers = [self.sound.power(one, warp, hop) for one in loud]
+            return frames_of(self._spoken(words, rng, level), self.sound, self._whole)
+        powers = self._powers(words, rng, level)
         if s.disguise:
+            if self._known and rng.random() < BLENDED:
+                share, others = rng.uniform(0, 0.5), self._powers(words, rng, 0.0)
+                pairs = zip(powers, others, strict=True)
+                powers = [blended(one, other, share) for one, other in pairs]
             powers = [disguised(one, s.disguise, rng) for one in powers]
         return [self.sound.features_in(one) for one in powers]
+
+    def _powers(
+        self, words: list[str], rng: np.random.Generator, level: float
+    ) -> list[NDArray[np.float32]]:
+        pieces, variation = self._spoken(words, rng, level), self.utterance_settings.variation
+        # Steps of 1 %: their filters are kept.
+        warp = round(1 + variation * rng.uniform(-1, 1), 2)
+        tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
+        hop = max(1, round(self.sound.hop * tempo))
+        louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
+        pieces = as_loud([louder * one for one in pieces], self.sound, self._whole)
+        return [self.sound.power(one, warp, hop) for one in pieces]
+
+    def _spoken(
+        self, words: list[str], rng: np.random.Generator, level: float
+    ) -> list[NDArray[np.float32]]:
+        pause = 0 if self._known else round(PAUSE * self.sound.rate)
+        return spoken(self.recordings, words, rng, level, pause)
 
     def inputs(self) -> Numbers:
         """Return how the features of the first utterances are standardised."""
@@ -272,13 +287,13 @@ def frames_of(
 
 def as_loud(
     pieces: Sequence[NDArray[np.float32]], sound: SoundSettings, whole: bool
-) -> Sequence[NDArray[np.float32]]:
+) -> list[NDArray[np.float32]]:
     """Return the pieces of an utterance trimmed and at one loudness, if the whole of it is there.
 
     If it may still be going on, as in a stream, it stays as it is.
     """
     if not whole:
-        return pieces
+        return list(pieces)
     pieces = [trimmed(one, sound) for one in pieces]
     power = np.mean(np.square(np.concatenate(pieces)))
     factor = np.float32(LEVEL / np.sqrt(power)) if power > 0 else np.float32(1)
