@@ -23,9 +23,8 @@ def main(folder: Path) -> None:
         others = said.take(np.flatnonzero(who != speaker))
         mine = said.take(np.flatnonzero(who == speaker))
         transcriber = WordTranscriber(
-            longest=1, noise=0.5, variation=0.12, disguise=1.0, trim=0.02, frames_per_step=3,
-            dropout=0.1, average=0.998, epochs=20,
-        ).fit(others)  # fmt: skip
+            longest=1, noise=0.5, variation=0.15, disguise=1.0, trim=0.02, frames_per_step=3
+        ).fit(others)
         right.append(100 * transcriber.score(mine.samples, mine.words))
         print(f"| {speaker} | {right[-1]:.1f} |", flush=True)
     print(f"| mean | {np.mean(right):.1f} |")

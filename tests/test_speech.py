@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rnncore
 from rnncore.cli import main
 from rnncore.data import Vocabulary, WordVocabulary, disguise
-from rnncore.data.disguise import curve, disguised
+from rnncore.data.disguise import blended, curve, disguised
 from rnncore.data.inputs import Numbers
 from rnncore.data.recordings import Recordings
 from rnncore.data.spectra import SoundSettings, trimmed
@@ -205,6 +205,17 @@ def test_what_a_disguise_moves() -> None:
     found = np.array(moved)[:, :, 5:-5]
     np.testing.assert_allclose(found, found[:, :1].repeat(30, 1), atol=1e-4)
     assert found.std() == pytest.approx(disguise.TONGUE * 39, rel=0.2)
+
+
+def test_a_voice_between_two() -> None:
+    one, other = (np.float32(RNG(k).uniform(1, 9, (size, 6))) for k, size in ((0, 10), (1, 14)))
+    np.testing.assert_allclose(blended(one, other, 0.0), one, rtol=1e-5)
+    whole = blended(one, other, 1.0)
+    np.testing.assert_allclose(whole[[0, -1]], other[[0, -1]], rtol=1e-5)
+    middle, low, high = blended(one, other, 0.4), np.minimum(one, whole), np.maximum(one, whole)
+    assert (middle >= 0.999 * low).all() and (middle <= 1.001 * high).all()
+    assert middle.shape == one.shape and middle.dtype == np.float32
+    assert blended(one[:1], other, 0.5).shape == (1, 6)
 
 
 def test_only_training_is_disguised() -> None:

@@ -49,8 +49,9 @@ class UtteranceSettings:
     variation
         How much larger or smaller training makes speakers; twice that: how much faster or slower.
     disguise
-        How much training makes speakers sound like others: see `rnncore.data.disguise`. 1 for
-        speakers that were never heard.
+        How much training makes speakers sound like others, 1 for speakers that were never heard;
+        see `disguised`. Boundaries known, and with any of it, three of five utterances are blended
+        with another recording of the same words, see `blended`.
 
     Raises
     ------
