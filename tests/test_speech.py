@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rnncore
 from rnncore.cli import main
 from rnncore.data import Vocabulary, WordVocabulary, disguise
-from rnncore.data.disguise import blended, curve, disguised
+from rnncore.data.disguise import blended, curve, disguised, masked
 from rnncore.data.inputs import Numbers
 from rnncore.data.recordings import Recordings
 from rnncore.data.spectra import SoundSettings, trimmed
@@ -24,6 +24,7 @@ from rnncore.data.utterances import (
     Utterances,
     UtteranceSettings,
     UtteranceSource,
+    frames_disguised,
     frames_of,
     known_batch,
     number_string,
@@ -178,27 +179,37 @@ def test_a_smooth_curve() -> None:
 def test_disguised_power() -> None:
     power = np.float32(RNG(0).uniform(1, 2, (20, 40)))
     np.testing.assert_array_equal(disguised(power, 0.0, RNG(1)), power)
-    changes, hidden = [], set()
+    changes = []
     for seed in range(400):
         kept = power.copy()
         found = disguised(power, 1.0, RNG(seed))
         np.testing.assert_array_equal(power, kept)
         assert found.shape == power.shape and found.dtype == np.float32 and (found > 0).all()
-        even = (found == found[0]).all(0)
-        places = np.flatnonzero(even)
-        hidden.add(len(places))
-        assert places.tolist() == list(range(places[0], places[-1] + 1)) if len(places) else True
-        changes.append((np.log10(found[:, ~even]) * 10).mean())
-    assert hidden == set(range(9))
-    assert 1 < np.std(changes) < 8
+        changes.append(np.log10(found) * 10)
+    both = np.hypot(disguise.MICROPHONE, disguise.EMPHASIS)
+    assert np.std(np.array(changes) - np.log10(power) * 10) == pytest.approx(both, rel=0.1)
     assert disguised(power[:1], 1.0, RNG(0)).shape == (1, 40)
     assert disguised(power[:, :1], 1.0, RNG(0)).shape == (20, 1)
+
+
+def test_masked_bands() -> None:
+    power, counts = np.float32(RNG(0).uniform(1, 2, (5, 12))), set()
+    mean = np.exp(np.log(power + 1e-3).mean()) - 1e-3
+    for seed in range(100):
+        found = masked(power, 0.3, RNG(seed))
+        hidden = np.flatnonzero((found != power).any(0))
+        counts.add(len(hidden))
+        if len(hidden):
+            assert hidden.tolist() == list(range(hidden[0], hidden[-1] + 1))
+            np.testing.assert_allclose(found[:, hidden], mean, rtol=1e-5)
+    assert counts == {0, 1, 2, 3}
+    np.testing.assert_array_equal(masked(power, 0.0, RNG(0)), power)
 
 
 def test_what_a_disguise_moves() -> None:
     rising = np.float32(np.outer(np.ones(30), np.arange(1, 41)))  # bands that differ, even in time
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MICROPHONE", "EMPHASIS", "RHYTHM", "HIDDEN"):
+        for name in ("MICROPHONE", "EMPHASIS", "RHYTHM"):
             patch.setattr(disguise, name, 0.0)
         moved = [disguised(rising, 1.0, RNG(seed)) - rising for seed in range(200)]
     # bands of the edge have no neighbour to come from
@@ -369,6 +380,25 @@ def test_it_hears_words_with_known_boundaries() -> None:
     assert [array.shape for array in arrays] == [(3, 3), (1, 3)]
     np.testing.assert_allclose(arrays[0].sum(1), 1, rtol=1e-5)
     assert transcriber.words_ == ("high", "low", "middle")
+
+
+def test_it_reads_words_several_times() -> None:
+    transcriber = fitted(disguise=0.5)
+    X = [[tone("high", 900), tone("low", 901), tone("high", 902)], [tone("low", 904)]]
+    once = transcriber.predict_proba(X)
+    thrice = transcriber.set_params(readings=3).predict_proba(X)
+    network = transcriber.network_
+    for utterance, one, three in zip(X, once, thrice, strict=True):
+        np.testing.assert_allclose(transcriber.predict_proba([utterance])[0], three, atol=1e-6)
+        pieces, expected = [np.float32(word) for word in utterance], one.copy()
+        for number in (1, 2):
+            other = frames_disguised(pieces, SOUND, RNG(number))
+            assert not np.array_equal(other[0], SOUND.features_of(pieces[0]))
+            expected += network.probabilities(*known_batch([other]))[:, 0]
+        np.testing.assert_allclose(three, expected / 3, atol=1e-5)
+    assert transcriber.predict(X) == [["high", "low", "high"], ["low"]]
+    with pytest.raises(ValueError, match="readings: expected a whole number"):
+        transcriber.set_params(readings=0).predict(X)
 
 
 def strings(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:
@@ -621,6 +651,8 @@ def test_errors_of_the_commands(folder: Path, tmp_path: Path, listening: WordTra
         (["transcribe", known, sound, "--labels", tmp_path / "labels"], "line 1: expected begin"),
         (["transcribe", known, sound, "--beam", 4], "beam: expected 1, as the boundaries"),
         (["transcribe", unknown, sound, "--beam", 4, "--stream"], "--beam: expected none with --s"),
+        (["transcribe", unknown, sound, "--readings", 4], "readings: expected 1, as the bound"),
+        (["transcribe", unknown, sound, "--readings", 4, "--stream"], "--readings: expected none"),
         (["transcribe", unknown, sound, "--together"], "--together: expected none, as this model"),
         (["transcribe", known, sound, "--score", "--stream"], "--score: expected none with"),
     ):

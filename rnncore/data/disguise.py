@@ -14,7 +14,6 @@ MICROPHONE = 8.0  # decibels that bands are turned up and down by, times a norma
 EMPHASIS = 3.0  # decibels that moments are
 TONGUE = 0.02  # of the mel scale: how far bands are moved
 RHYTHM = 0.4  # of the tempo's logarithm
-HIDDEN = 0.2  # the largest share of the bands
 
 
 def curve(rng: np.random.Generator, places: NDArray[Any], ripples: int) -> NDArray[np.float64]:
@@ -39,9 +38,8 @@ def disguised(
 ) -> NDArray[np.float32]:
     """Return the power in bands (T, bands) as if somebody else had said it, elsewhere.
 
-    Time is bent, and so is the mel scale; moments are louder or softer, and so are bands; some
-    neighbouring bands are hidden under the geometric mean of all (Park et al., "SpecAugment",
-    2019). All along smooth curves, in proportion to `strength`, so that few speakers pass for many.
+    Time is bent, and so is the mel scale; moments are louder or softer, and so are bands: all along
+    smooth curves, in proportion to `strength`, so that few speakers pass for many.
 
     Examples
     --------
@@ -60,8 +58,25 @@ def disguised(
     power = interpolated(power.T, np.clip(moved, 0, 1) * (bands - 1)).T
     decibels = strength * EMPHASIS * curve(rng, time, 3)[:, None]
     decibels = decibels + strength * MICROPHONE * rng.standard_normal() * curve(rng, height, 6)
-    found = (power * 10 ** (decibels / 10)).astype(np.float32)
-    hidden = rng.integers(0, int(min(1.0, strength * HIDDEN) * bands) + 1)
+    return (power * 10 ** (decibels / 10)).astype(np.float32)
+
+
+def masked(
+    power: NDArray[np.float32], share: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return the power in bands (T, bands), some neighbours hidden under the geometric mean of all.
+
+    How many is drawn from 0 up to this share of them (Park et al., "SpecAugment", 2019).
+
+    Examples
+    --------
+    >>> power = np.arange(8, dtype=np.float32).reshape(2, 4)
+    >>> masked(power, 0.5, np.random.default_rng(1)).round(1)
+    array([[0. , 1. , 1.2, 3. ],
+           [4. , 5. , 1.2, 7. ]], dtype=float32)
+    """
+    bands, found = power.shape[1], power.copy()
+    hidden = rng.integers(0, int(share * bands) + 1)
     first = rng.integers(0, bands - hidden + 1)
     found[:, first : first + hidden] = np.exp(np.log(found + FLOOR).mean()) - FLOOR
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.disguise import blended, disguised
+from rnncore.data.disguise import blended, disguised, masked
 from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.inputs import Numbers, mean_and_scale
 from rnncore.data.ragged import Ragged
@@ -23,7 +23,9 @@ PAUSE = 0.2  # the longest before, between and after words whose boundaries nobo
 LEVEL = 0.05  # the root mean square that whole utterances are brought to
 CLEAN = 0.2  # the share of utterances of training without noise
 ALONE = 0.2  # the share of utterances of training that are one word
-BLENDED = 0.6  # the share of disguised utterances that are of two speakers together
+BLENDED = 0.5  # the share of disguised utterances that are of two speakers together
+HIDDEN = 0.2  # the largest share of bands that a disguise of strength 1 hides
+OTHERS = 0.15  # the variation of voices that words are heard in again
 LOUDER = 10.0  # decibels: how much louder or softer training makes an utterance
 DIGITS = frozenset("0123456789")
 
@@ -50,7 +52,7 @@ class UtteranceSettings:
         How much larger or smaller training makes speakers; twice that: how much faster or slower.
     disguise
         How much training makes speakers sound like others, 1 for speakers that were never heard;
-        see `disguised`. Boundaries known, and with any of it, three of five utterances are blended
+        see `disguised`. Boundaries known, and with any of it, half of the utterances are blended
         with another recording of the same words, see `blended`.
 
     Raises
@@ -245,17 +247,15 @@ class Utterances:
                 share, others = rng.uniform(0, 0.5), self._powers(words, rng, 0.0)
                 pairs = zip(powers, others, strict=True)
                 powers = [blended(one, other, share) for one, other in pairs]
-            powers = [disguised(one, s.disguise, rng) for one in powers]
+            share = min(1.0, s.disguise * HIDDEN)
+            powers = [masked(disguised(one, s.disguise, rng), share, rng) for one in powers]
         return [self.sound.features_in(one) for one in powers]
 
     def _powers(
         self, words: list[str], rng: np.random.Generator, level: float
     ) -> list[NDArray[np.float32]]:
-        pieces, variation = self._spoken(words, rng, level), self.utterance_settings.variation
-        # Steps of 1 %: their filters are kept.
-        warp = round(1 + variation * rng.uniform(-1, 1), 2)
-        tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
-        hop = max(1, round(self.sound.hop * tempo))
+        pieces = self._spoken(words, rng, level)
+        warp, hop = voice(rng, self.utterance_settings.variation, self.sound.hop)
         louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
         pieces = as_loud([louder * one for one in pieces], self.sound, self._whole)
         return [self.sound.power(one, warp, hop) for one in pieces]
@@ -284,6 +284,23 @@ def frames_of(
 ) -> list[NDArray[np.float32]]:
     """Return the features (T, F) of each piece of an utterance, samples (N,); see `as_loud`."""
     return [sound.features_of(one) for one in as_loud(pieces, sound, whole)]
+
+
+def frames_disguised(
+    pieces: Sequence[NDArray[np.float32]], sound: SoundSettings, rng: np.random.Generator
+) -> list[NDArray[np.float32]]:
+    """Return the features (T, F) of each piece of a whole utterance, as if by somebody else."""
+    warp, hop = voice(rng, OTHERS, sound.hop)
+    powers = [sound.power(one, warp, hop) for one in as_loud(pieces, sound, True)]
+    return [sound.features_in(disguised(one, 1.0, rng)) for one in powers]
+
+
+def voice(rng: np.random.Generator, variation: float, hop: int) -> tuple[float, int]:
+    """Return how much smaller a speaker is, and the samples from frame to frame at the tempo."""
+    # Steps of 1 %: their filters are kept.
+    warp = round(1 + variation * rng.uniform(-1, 1), 2)
+    tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
+    return warp, max(1, round(hop * tempo))
 
 
 def as_loud(
