@@ -24,6 +24,7 @@ from rnncore.data.utterances import (
     Utterances,
     UtteranceSettings,
     UtteranceSource,
+    check_voices,
     frames_disguised,
     frames_of,
     known_batch,
@@ -397,6 +398,8 @@ def test_it_reads_words_several_times() -> None:
             expected += network.probabilities(*known_batch([other]))[:, 0]
         np.testing.assert_allclose(three, expected / 3, atol=1e-5)
     assert transcriber.predict(X) == [["high", "low", "high"], ["low"]]
+    with pytest.raises(ValueError, match="readings: expected voices that 12 bands can hear, got 2"):
+        check_voices("readings", 2, SOUND, 0.97)
     with pytest.raises(ValueError, match="readings: expected a whole number"):
         transcriber.set_params(readings=0).predict(X)
 

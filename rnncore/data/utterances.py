@@ -196,14 +196,8 @@ class Utterances:
                 f"to 9, and these have no {', '.join(missing)}"
             )
         sound.filters()
-        try:
-            for end in (-1, 1):
-                sound.filters(round(1 + training * end * settings.variation, 2))
-        except ValueError:
-            raise ValueError(
-                f"variation: expected voices that {sound.bands} bands can hear, got "
-                f"{settings.variation}, which leaves a band without a frequency; choose less"
-            ) from None
+        if training:
+            check_voices("variation", settings.variation, sound, settings.variation)
         self.recordings, self.vocabulary = recordings, vocabulary
         self.sound, self.utterance_settings = sound, settings
         self._known, self._whole, self._training = known, whole, training
@@ -301,6 +295,18 @@ def voice(rng: np.random.Generator, variation: float, hop: int) -> tuple[float, 
     warp = round(1 + variation * rng.uniform(-1, 1), 2)
     tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
     return warp, max(1, round(hop * tempo))
+
+
+def check_voices(name: str, given: float, sound: SoundSettings, variation: float) -> None:
+    """Refuse voices so unlike that a band of the mel scale has no frequency; `name` asked for."""
+    try:
+        for end in (-1, 1):
+            sound.filters(round(1 + end * variation, 2))
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected voices that {sound.bands} bands can hear, got {given}, which leaves "
+            "a band without a frequency; choose less, or fewer bands"
+        ) from None
 
 
 def as_loud(

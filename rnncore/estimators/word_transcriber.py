@@ -17,8 +17,10 @@ from rnncore.data.ragged import Ragged
 from rnncore.data.recordings import Recordings, read_recordings
 from rnncore.data.spectra import SoundSettings
 from rnncore.data.utterances import (
+    OTHERS,
     UtteranceSettings,
     UtteranceSource,
+    check_voices,
     frames_disguised,
     frames_of,
     known_batch,
@@ -193,6 +195,8 @@ validation_fraction, folder, verbose, seed
                 f"readings: expected 1, as the boundaries of words are unknown, got {self.readings}"
                 "; leave it out"
             )
+        if self.readings > 1:
+            check_voices("readings", self.readings, network.sound, OTHERS)
         found: list[NDArray[Any]] = []
         pieces = [self._pieces(utterance) for utterance in X]
         for first in range(0, len(pieces), UTTERANCES_PER_BATCH):
