@@ -24,8 +24,6 @@ from rnncore.data.utterances import (
     Utterances,
     UtteranceSettings,
     UtteranceSource,
-    check_voices,
-    frames_disguised,
     frames_of,
     known_batch,
     number_string,
@@ -383,27 +381,6 @@ def test_it_hears_words_with_known_boundaries() -> None:
     assert transcriber.words_ == ("high", "low", "middle")
 
 
-def test_it_reads_words_several_times() -> None:
-    transcriber = fitted(disguise=0.5)
-    X = [[tone("high", 900), tone("low", 901), tone("high", 902)], [tone("low", 904)]]
-    once = transcriber.predict_proba(X)
-    thrice = transcriber.set_params(readings=3).predict_proba(X)
-    network = transcriber.network_
-    for utterance, one, three in zip(X, once, thrice, strict=True):
-        np.testing.assert_allclose(transcriber.predict_proba([utterance])[0], three, atol=1e-6)
-        pieces, expected = [np.float32(word) for word in utterance], one.copy()
-        for number in (1, 2):
-            other = frames_disguised(pieces, SOUND, RNG(number))
-            assert not np.array_equal(other[0], SOUND.features_of(pieces[0]))
-            expected += network.probabilities(*known_batch([other]))[:, 0]
-        np.testing.assert_allclose(three, expected / 3, atol=1e-5)
-    assert transcriber.predict(X) == [["high", "low", "high"], ["low"]]
-    with pytest.raises(ValueError, match="readings: expected voices that 12 bands can hear, got 2"):
-        check_voices("readings", 2, SOUND, 0.97)
-    with pytest.raises(ValueError, match="readings: expected a whole number"):
-        transcriber.set_params(readings=0).predict(X)
-
-
 def strings(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:
     rng, said = RNG(seed), made_up(6, seed=seed)
     y = [[*rng.choice(list(PITCHES), rng.integers(1, 4))] for _ in range(count)]
@@ -654,8 +631,6 @@ def test_errors_of_the_commands(folder: Path, tmp_path: Path, listening: WordTra
         (["transcribe", known, sound, "--labels", tmp_path / "labels"], "line 1: expected begin"),
         (["transcribe", known, sound, "--beam", 4], "beam: expected 1, as the boundaries"),
         (["transcribe", unknown, sound, "--beam", 4, "--stream"], "--beam: expected none with --s"),
-        (["transcribe", unknown, sound, "--readings", 4], "readings: expected 1, as the bound"),
-        (["transcribe", unknown, sound, "--readings", 4, "--stream"], "--readings: expected none"),
         (["transcribe", unknown, sound, "--together"], "--together: expected none, as this model"),
         (["transcribe", known, sound, "--score", "--stream"], "--score: expected none with"),
     ):

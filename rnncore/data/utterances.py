@@ -25,7 +25,6 @@ CLEAN = 0.2  # the share of utterances of training without noise
 ALONE = 0.2  # the share of utterances of training that are one word
 BLENDED = 0.5  # the share of disguised utterances that are of two speakers together
 HIDDEN = 0.2  # the largest share of bands that a disguise of strength 1 hides
-OTHERS = 0.15  # the variation of voices that words are heard in again
 LOUDER = 10.0  # decibels: how much louder or softer training makes an utterance
 DIGITS = frozenset("0123456789")
 
@@ -196,8 +195,14 @@ class Utterances:
                 f"to 9, and these have no {', '.join(missing)}"
             )
         sound.filters()
-        if training:
-            check_voices("variation", settings.variation, sound, settings.variation)
+        try:
+            for end in (-1, 1):
+                sound.filters(round(1 + training * end * settings.variation, 2))
+        except ValueError:
+            raise ValueError(
+                f"variation: expected voices that {sound.bands} bands can hear, got "
+                f"{settings.variation}, which leaves a band without a frequency; choose less"
+            ) from None
         self.recordings, self.vocabulary = recordings, vocabulary
         self.sound, self.utterance_settings = sound, settings
         self._known, self._whole, self._training = known, whole, training
@@ -249,7 +254,11 @@ class Utterances:
         self, words: list[str], rng: np.random.Generator, level: float
     ) -> list[NDArray[np.float32]]:
         pieces = self._spoken(words, rng, level)
-        warp, hop = voice(rng, self.utterance_settings.variation, self.sound.hop)
+        # Steps of 1 %: their filters are kept.
+        variation = self.utterance_settings.variation
+        warp = round(1 + variation * rng.uniform(-1, 1), 2)
+        tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
+        hop = max(1, round(self.sound.hop * tempo))
         louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
         pieces = as_loud([louder * one for one in pieces], self.sound, self._whole)
         return [self.sound.power(one, warp, hop) for one in pieces]
@@ -278,35 +287,6 @@ def frames_of(
 ) -> list[NDArray[np.float32]]:
     """Return the features (T, F) of each piece of an utterance, samples (N,); see `as_loud`."""
     return [sound.features_of(one) for one in as_loud(pieces, sound, whole)]
-
-
-def frames_disguised(
-    pieces: Sequence[NDArray[np.float32]], sound: SoundSettings, rng: np.random.Generator
-) -> list[NDArray[np.float32]]:
-    """Return the features (T, F) of each piece of a whole utterance, as if by somebody else."""
-    warp, hop = voice(rng, OTHERS, sound.hop)
-    powers = [sound.power(one, warp, hop) for one in as_loud(pieces, sound, True)]
-    return [sound.features_in(disguised(one, 1.0, rng)) for one in powers]
-
-
-def voice(rng: np.random.Generator, variation: float, hop: int) -> tuple[float, int]:
-    """Return how much smaller a speaker is, and the samples from frame to frame at the tempo."""
-    # Steps of 1 %: their filters are kept.
-    warp = round(1 + variation * rng.uniform(-1, 1), 2)
-    tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
-    return warp, max(1, round(hop * tempo))
-
-
-def check_voices(name: str, given: float, sound: SoundSettings, variation: float) -> None:
-    """Refuse voices so unlike that a band of the mel scale has no frequency; `name` asked for."""
-    try:
-        for end in (-1, 1):
-            sound.filters(round(1 + end * variation, 2))
-    except ValueError:
-        raise ValueError(
-            f"{name}: expected voices that {sound.bands} bands can hear, got {given}, which leaves "
-            "a band without a frequency; choose less, or fewer bands"
-        ) from None
 
 
 def as_loud(

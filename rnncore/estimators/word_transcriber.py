@@ -17,11 +17,8 @@ from rnncore.data.ragged import Ragged
 from rnncore.data.recordings import Recordings, read_recordings
 from rnncore.data.spectra import SoundSettings
 from rnncore.data.utterances import (
-    OTHERS,
     UtteranceSettings,
     UtteranceSource,
-    check_voices,
-    frames_disguised,
     frames_of,
     known_batch,
 )
@@ -55,11 +52,6 @@ class WordTranscriber(Estimator):
     beam
         Prefixes that a search for the likeliest words keeps, where boundaries are unknown; 1: the
         words of the likeliest path, as a stream says them.
-    readings
-        How often words are read, where boundaries are known: once as they are, then disguised as if
-        by others (see `rnncore.data.disguise`), always by the same ones; the answer is the mean of
-        the probabilities. Several help with speakers who were never heard, after a training with
-        `disguise`.
     epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, \
 validation_fraction, folder, verbose, seed
         See `Estimator`; an epoch is as many utterances as there are recordings.
@@ -108,7 +100,6 @@ validation_fraction, folder, verbose, seed
     variation: float = 0.1
     disguise: float = 0.0
     beam: int = 1
-    readings: int = 1
     epochs: float | None = 15
     learning_rate: float = 4e-3
     batch_size: int = 16
@@ -190,37 +181,20 @@ validation_fraction, folder, verbose, seed
         network = self._network()
         if _is_path(X) or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype != object):
             raise TypeError("X: expected a list of utterances, got one; give [X]")
-        if check_size("readings", self.readings) > 1 and not network.known:
-            raise ValueError(
-                f"readings: expected 1, as the boundaries of words are unknown, got {self.readings}"
-                "; leave it out"
-            )
-        if self.readings > 1:
-            check_voices("readings", self.readings, network.sound, OTHERS)
         found: list[NDArray[Any]] = []
         pieces = [self._pieces(utterance) for utterance in X]
         for first in range(0, len(pieces), UTTERANCES_PER_BATCH):
-            found += self._read(pieces[first : first + UTTERANCES_PER_BATCH])
+            some = [
+                frames_of(one, network.sound, network.whole)
+                for one in pieces[first : first + UTTERANCES_PER_BATCH]
+            ]
+            if network.known:
+                arrays = known_batch(some)
+            else:
+                arrays = Ragged.of([one for [one] in some]).padded()
+            array = network.probabilities(*arrays)
+            found += [array[:length, b] for b, length in enumerate(arrays[-1])]
         return found
-
-    def _read(self, pieces: list[list[NDArray[np.float32]]]) -> list[NDArray[Any]]:
-        network = self._network()
-        if not network.known:
-            some = [frames_of(one, network.sound, network.whole) for one in pieces]
-            padded = Ragged.of([one for [one] in some]).padded()
-            array, lengths = network.probabilities(*padded), padded[-1]
-        else:
-            arrays = known_batch([frames_of(one, network.sound, True) for one in pieces])
-            array, lengths = network.probabilities(*arrays), arrays[-1]
-            for number in range(1, self.readings):
-                # Each utterance is disguised alike, whichever others there are.
-                some = [
-                    frames_disguised(one, network.sound, np.random.default_rng(number))
-                    for one in pieces
-                ]
-                array = array + network.probabilities(*known_batch(some))
-            array = array / self.readings
-        return [array[:length, b] for b, length in enumerate(lengths)]
 
     def predict(self, X: Any) -> list[list[str]]:
         """Return the words of each utterance.
