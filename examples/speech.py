@@ -18,7 +18,9 @@ from rnncore.data.recordings import read_recordings
 from rnncore.data.utterances import number_string, spoken
 
 LEVELS, SEEDS, STRINGS = (np.inf, 20, 10, 5, 0, -5, -10), (0, 1, 2), 400
-SETTINGS = {"strings": "numbers", "noise": 3.0, "frames_per_step": 3, "average": 0.998}
+SETTINGS = {"strings": "numbers", "noise": 2.5, "frames_per_step": 3, "average": 0.998}
+NAMES = ["none" if np.isinf(level) else f"{level} dB" for level in LEVELS]
+PARTS = [f"{way}, {how}" for way in ("both", "forward") for how in ("word alone", "whole")]
 
 
 def main(folder: Path, picture: Path | None = None) -> None:
@@ -29,32 +31,28 @@ def main(folder: Path, picture: Path | None = None) -> None:
     y = [number_string(rng) for _ in range(STRINGS)]
     noisy = [[spoken(test, words, rng, 10 ** (-level / 20)) for words in y] for level in LEVELS]
     (words, *alone), columns = (sum(X, []) for X in (y, *noisy)), []  # noqa: RUF017
-    for directions in ("both", "forward"):
+    for way in ("both", "forward"):
         clean, right = [], []
         for seed in SEEDS:
-            transcriber = WordTranscriber(directions=directions, seed=seed, epochs=20, **SETTINGS)
+            transcriber = WordTranscriber(directions=way, epochs=10, seed=seed, **SETTINGS)
             transcriber.fit(train)
             clean.append(f"{100 * transcriber.score(test.samples, test.words):.2f}")
             heard = [transcriber.score(X, words) for X in alone]
             right.append([heard, [transcriber.score(X, y) for X in noisy]])
-        columns += list(100 - 100 * np.mean(right, 0))
-        print(f"Isolated clean words, {directions}, % right by seed: {', '.join(clean)}.\n")
-    names = ["none" if np.isinf(level) else f"{level} dB" for level in LEVELS]
-    parts = [f"{which}, {how}" for which in ("both", "forward") for how in ("word alone", "whole")]
-    print(f"| speech above noise; % of words wrong | {' | '.join(parts)} | both, whole to alone |")
-    print("|---|" + 5 * "---:|")
-    for name, *row in [*zip(names, *columns, strict=True), ("mean", *np.mean(columns, 1))]:
+        print(f"Isolated clean words, read {way}, % right by seed: {', '.join(clean)}.\n")
+        columns += [*(100 - 100 * np.mean(right, 0))]
+    print(f"| speech above noise | {' | '.join(PARTS)} | both, ratio |\n|---|{5 * '---:|'}")
+    for name, *row in [*zip(NAMES, *columns, strict=True), ("mean", *np.mean(columns, 1))]:
         print(f"| {name} |", " | ".join(f"{one:.2f}" for one in (*row, row[1] / row[0])), "|")
     if picture is not None:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        for column, label in zip(columns, parts, strict=True):
-            axes.plot(names, column, "o-", label=label)
+        axes = Figure(figsize=(7, 4), layout="constrained").subplots()
+        for column, label in zip(columns, PARTS, strict=True):
+            axes.plot(NAMES, column, "o-", label=label)
         axes.set(xlabel="speech above noise", ylabel="% of words wrong", yscale="log")
         axes.legend()
-        figure.savefig(picture, dpi=120)
+        axes.figure.savefig(picture, dpi=120)
 
 
 if __name__ == "__main__":
