@@ -18,7 +18,7 @@ from rnncore.data.recordings import read_recordings
 from rnncore.data.utterances import number_string, spoken
 
 LEVELS, SEEDS, STRINGS = (np.inf, 20, 10, 5, 0, -5, -10), (0, 1, 2), 400
-SETTINGS = {"strings": "numbers", "noise": 2.5, "frames_per_step": 3, "average": 0.998}
+SETTINGS = {"strings": "numbers", "noise": 2.0, "frames_per_step": 3, "average": 0.998}
 NAMES = ["none" if np.isinf(level) else f"{level} dB" for level in LEVELS]
 PARTS = [f"{way}, {how}" for way in ("both", "forward") for how in ("word alone", "whole")]
 
@@ -34,7 +34,7 @@ def main(folder: Path, picture: Path | None = None) -> None:
     for way in ("both", "forward"):
         clean, right = [], []
         for seed in SEEDS:
-            transcriber = WordTranscriber(directions=way, epochs=10, seed=seed, **SETTINGS)
+            transcriber = WordTranscriber(directions=way, epochs=13, seed=seed, **SETTINGS)
             transcriber.fit(train)
             clean.append(f"{100 * transcriber.score(test.samples, test.words):.2f}")
             heard = [transcriber.score(X, words) for X in alone]
