@@ -12,6 +12,26 @@ cdef void clear_padding(const Work* work, real* z, ptrdiff_t z_stride, ptrdiff_t
                    (layout.block - used) * sizeof(real))
 
 
+cdef void keep_gradients(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t dy_stride,
+                         const Split* split) noexcept nogil:
+    # dL/dh_t, and of dL/dc_t what step t + 1 hands on, of this thread's rows and units; dy is row 0 of
+    # the step.
+    cdef ptrdiff_t stride = work.layer.state_stride, unit = split.block * work.layer.z.block
+    cdef ptrdiff_t vectors = (split.last_block * work.layer.z.block - unit) // LANES
+    cdef ptrdiff_t first = work.batch.offset[t] * stride
+    cdef ptrdiff_t i, k, row, here, above
+    for i in range(split.own):
+        row = split.row_thread + i * split.row_threads
+        for k in range(vectors):
+            here, above = row * stride + unit + k * LANES, row * dy_stride + unit + k * LANES
+            if dy == NULL:
+                store(work.grads.dh_steps + first + here, load(work.grads.dh + here))
+            else:
+                store(work.grads.dh_steps + first + here, load(work.grads.dh + here) + load(dy + above))
+            if work.grads.dc_steps != NULL:
+                store(work.grads.dc_steps + first + here, load(work.grads.dc + here))
+
+
 cdef inline void backward_gates(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t unit_block,
                                 ptrdiff_t row, Block* block) noexcept nogil:
     # The cell on rows of one block, or blocks of one row: whatever is saved_stride apart in z. dy
@@ -42,6 +62,8 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
     cdef ptrdiff_t at, i, row, rows, k, r, unit
     cdef Block block
     block.units = layout.block
+    if work.grads.dh_steps != NULL:
+        keep_gradients(work, t, dy, dy_stride, split)
     if work.noise.active:
         part_gradients(work, t, dy, dy_stride, split)
         dy = NULL if work.noise.h.rate > 0 else dy

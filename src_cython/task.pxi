@@ -169,7 +169,7 @@ cdef class Task:
 
     def forget(self, bint keep_input=False):
         """Let go of arrays that are not the workspace's; a new pass sets them first."""
-        for name in ("weights", "weights back", "states", "y", "gradients", "dx"):
+        for name in ("weights", "weights back", "states", "y", "gradients", "steps", "dx"):
             self.arrays.pop(name, None)
         memset(&self.work.weights, 0, sizeof(ForwardWeights))
         memset(&self.work.back, 0, sizeof(BackwardWeights))
@@ -177,6 +177,7 @@ cdef class Task:
         self.work.grads.dy = self.work.grads.dx.data = self.work.grads.dtable = NULL
         self.work.grads.dW_hx = self.work.grads.dW_hh = NULL
         self.work.grads.db = self.work.grads.down = NULL
+        self.work.grads.dh_steps = self.work.grads.dc_steps = NULL
         if not keep_input:
             self.arrays.pop("input", None)
             self.arrays.pop("mask", None)
@@ -240,6 +241,11 @@ cdef class Task:
         grads.adds, grads.no_dh_0 = adds, no_dh_0
         grads.dx.data = NULL
         grads.dtable = NULL
+
+    def set_steps(self, dh_steps, dc_steps):
+        """Have the gradients of the states of every step kept, (rows, state_size); dc may be None."""
+        self.arrays["steps"] = (dh_steps, dc_steps)
+        self.work.grads.dh_steps, self.work.grads.dc_steps = reals(dh_steps), reals(dc_steps)
 
     def set_dx(self, dx, ptrdiff_t columns, dx_rows=None, bint leaves=False):
         """The gradient of the features, in rows, or in the caller's places: then dx_rows has room

@@ -76,6 +76,8 @@ cdef struct Gradients:
                                 # zeros beyond the hidden size
     real* dh                    # INOUT (batch, state_stride): dL/dh_last, then dL/dh_0
     real* dc                    # the same for c
+    real* dh_steps              # OUT (rows, state_stride): dL/dh_t of every step; NULL: nobody wants it
+    real* dc_steps              # OUT the same: what dL/dc_t has from step t + 1
     Target dx                   # OUT; data NULL: nobody wants it
     real* dx_rows               # SCRATCH (rows of a chunk, depth), where dx goes to places
     real* dtable                # INOUT (vocabulary, blocks, gates, block)

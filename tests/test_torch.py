@@ -265,3 +265,32 @@ def test_two_biases_in_segments_tokens_and_replaced_gradients() -> None:
         second = two.grads["bias_hh_l0"]
         np.testing.assert_allclose(second[10:], one.grads["bias_hn_l0"], rtol=1e-12)
         np.testing.assert_allclose(second[:10], one.grads["bias_ih_l0"][:10], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
+def test_the_gradient_of_every_state(kind: str) -> None:
+    case = Case(kind, 6, 3, 4, 5)
+    module, layer, given = torch_module(case, 1), make_layer(case), make_given(case)
+    layer.load_state_dict(torch_state_dict(module))
+    layer.forward(given.x, given.state)
+    _, _, [record] = layer.backward(given.dy, given.dstate, record=True)
+    cells = {"rnn_tanh": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}
+    cell = cells[kind](4, 5, dtype=torch.float64)
+    cell.load_state_dict({
+        name.removesuffix("_l0"): one for name, one in module.state_dict().items()
+    })  # fmt: skip
+    state = tuple(torch.tensor(a[0]) for a in named_states("", given.state).values())
+    steps, loss = [], 0.0
+    for x, dy in zip(torch.tensor(given.x), torch.tensor(given.dy), strict=True):
+        state = cell(x, state if kind == "lstm" else state[0])
+        state = state if kind == "lstm" else (state,)
+        for one in state:
+            one.retain_grad()
+        steps.append(state)
+        loss = loss + (state[0] * dy).sum()
+    for one, upstream in zip(state, named_states("", given.dstate).values(), strict=True):
+        loss = loss + (one * torch.tensor(upstream[0])).sum()
+    loss.backward()
+    for k, name in enumerate("hc"[: case.states]):
+        expected = {name: np.stack([one[k].grad.numpy() for one in steps])}
+        assert_equal({name: record[name]}, expected)

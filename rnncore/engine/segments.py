@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from rnncore.engine.stack import Stack
 from rnncore.engine.sums import Sums
 from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Lease, aligned_empty
+
+if TYPE_CHECKING:
+    from rnncore.engine.records import BackwardRecord
 
 #: The noise of the segment of this number.
 Noises = Callable[[int], Noise]
@@ -141,6 +144,7 @@ class Segments:
         dy: np.ndarray | None,
         dfinal: States,
         dx: np.ndarray | None,
+        record: BackwardRecord | None = None,
     ) -> States:
         """Run each segment forward once more, then backward; see `Stack.backward`.
 
@@ -154,7 +158,8 @@ class Segments:
             if dy is not None:
                 given = Rows.of(dy[part], len(self.stack.layers[-1]), not run.batch.dense)
             dfinal = self.stack.backward(
-                run, packed[1], sums, given, dfinal, None if dx is None else dx[part]
+                run, packed[1], sums, given, dfinal, None if dx is None else dx[part],
+                record=None if record is None else record.part(part),
             )
         return dfinal if len(self) else self.stack.zeros_for_none(dfinal, x.shape[1])
 

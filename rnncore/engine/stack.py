@@ -24,6 +24,7 @@ from rnncore.engine.workspace import Lease, aligned_empty
 
 if TYPE_CHECKING:
     from rnncore.engine.compiled import Cell
+    from rnncore.engine.records import BackwardRecord
 
 
 class Stack:
@@ -284,13 +285,15 @@ class Stack:
         dfinal: States,
         dx: np.ndarray | Rows | None,
         state_gradient: bool = True,
+        record: BackwardRecord | None = None,
     ) -> States:
         """Backpropagate through all layers; the pass is used up. Adds to `sums`.
 
         The parts of dy are the directions, and where these are padded to whole blocks the padding
         holds zeros; dfinal are the gradients of the final states. Writes the gradient of the input
         into dx, (T, B, features) or rows like those of the input, where somebody wants it. Returns
-        those of the initial states, in the caller's order; not `state_gradient`: anything.
+        those of the initial states, in the caller's order; not `state_gradient`: anything. `record`
+        takes those of all states.
         """
         batch, threads = run.batch, team_size()
         if not batch.rows:
@@ -312,6 +315,8 @@ class Stack:
                         self.layers, run, weights, sums, dy, dfinal, number, d, state_gradient
                     )
                 )
+                if record is not None:
+                    record.begin(run, number, d)
                 if x is None:
                     task.set_dtable(sums.dtables[d])
                 elif number or dx is not None:
@@ -327,6 +332,8 @@ class Stack:
                 dy = x._replace(flat=dxs[0].reshape(-1), first=0)
         if wavefront:
             self.kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
+        if record is not None:
+            record.finish(run)
         forget(run, keep_input=False)
         sums.adds = True
         return self._final(run, dfinal, dstates, backward=True)

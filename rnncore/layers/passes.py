@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from rnncore.layers.kept import Kept
 from rnncore.layers.module import Module
 from rnncore.layers.noise import NoisyModule
 from rnncore.layers.parameters import RecurrentModule
+from rnncore.layers.watching import Watcher
+
+if TYPE_CHECKING:
+    from rnncore.engine.records import BackwardRecord
 
 State = Any
 """h, or (h, c) for cells with two states: arrays (num_layers * directions, B, H)."""
@@ -308,6 +312,7 @@ class RecurrentPasses(NoisyModule):
         input_gradient: bool,
         state_gradient: bool,
         accumulate: bool,
+        record: BackwardRecord | None,
     ) -> tuple[Any, States]:
         run, batch = kept.run, kept.batch
         assert run is not None
@@ -327,7 +332,7 @@ class RecurrentPasses(NoisyModule):
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
         state_gradient = state_gradient or (self.learn_initial_state and default_state)
-        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient)
+        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient, record)
         dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back)
         return dx if dvectors is None else dvectors, dinitial
 
@@ -339,6 +344,7 @@ class RecurrentPasses(NoisyModule):
         dfinal: States,
         input_gradient: bool,
         accumulate: bool,
+        record: BackwardRecord | None,
     ) -> tuple[Any, States]:
         segments, x, lease, noise = kept.segments, kept.x, kept.lease, kept.noise
         assert segments is not None and x is not None and lease is not None and noise is not None
@@ -350,9 +356,20 @@ class RecurrentPasses(NoisyModule):
         sums = self._begin_sums(kept, lease.workspace, accumulate)
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
-        dinitial = segments.backward(x, tables, packed, noise, lease, sums, dy, dfinal, dx)
+        dinitial = segments.backward(
+            x, tables, packed, noise, lease, sums, dy, dfinal, dx, record
+        )
         dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
         return dx if dvectors is None else dvectors, dinitial
+
+    def _backward_record(
+        self, batch: Batch, wanted: bool, watcher: Watcher | None
+    ) -> BackwardRecord | None:
+        if not wanted and watcher is None:
+            return None
+        from rnncore.engine.records import BackwardRecord
+
+        return BackwardRecord(self._stack, batch.steps, batch.batch, watcher is not None)
 
     def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
         if not adds and not kept.batch.rows:

@@ -17,6 +17,7 @@ from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
 from rnncore.layers.recording import record_recurrent
 from rnncore.layers.tape import recording
+from rnncore.layers.watching import Seen, last_alone, watching
 
 
 class Recurrent(RecurrentPasses):
@@ -161,6 +162,18 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         remember(self, kept)
         return y, last
 
+    @overload
+    def backward(
+        self, dy: Any, dstate: State = None, *, input_gradient: bool = ...,
+        state_gradient: bool = ..., accumulate: bool = ..., kept: RecurrentPass | None = ...,
+        record: Literal[False] = ...,
+    ) -> tuple[Any, State]: ...  # fmt: skip
+    @overload
+    def backward(
+        self, dy: Any, dstate: State = None, *, input_gradient: bool = ...,
+        state_gradient: bool = ..., accumulate: bool = ..., kept: RecurrentPass | None = ...,
+        record: Literal[True],
+    ) -> tuple[Any, State, list[dict[str, Any]]]: ...  # fmt: skip
     def backward(
         self,
         dy: Any,
@@ -170,7 +183,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         state_gradient: bool = True,
         accumulate: bool = True,
         kept: RecurrentPass | None = None,
-    ) -> tuple[Any, State]:
+        record: bool = False,
+    ) -> Any:
         """Backpropagate through time from a `forward`, into `grads`.
 
         Parameters
@@ -190,11 +204,18 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             embedding, a module of its own, is always added to.
         kept
             What that forward returned; None: the last one of this thread without `keep`.
+        record
+            Whether to return the gradients of every state of every step as a third value, as they
+            come by. They take as much memory as the states, also beside `memory` of forward.
 
         Returns
         -------
         dx, dstate
             dL/dx, rows where x was rows, and dL/d(initial state).
+        records
+            With `record`, for each direction of each layer in the order of the state, arrays
+            (T, B, H) in the layout of y: `h`, all of dL/dh_t, from the layer above and from step
+            t + 1; for an LSTM without zoneout `c`, all of dL/dc_t. Zero beyond each sequence's end.
 
         Raises
         ------
@@ -203,9 +224,22 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             changed since. Nothing is changed then.
         ValueError, TypeError
             If a gradient does not fit.
+
+        Examples
+        --------
+        How much of a loss of the last step arrives at each step before it:
+
+        >>> import numpy as np, rnncore
+        >>> layer, x = rnncore.RNN(3, 5, seed=0), np.ones((20, 1, 3))
+        >>> y, h = layer.forward(x)
+        >>> _, _, [record] = layer.backward(None, np.ones_like(h), record=True)
+        >>> norms = np.linalg.norm(record["h"], axis=-1)[:, 0]
+        >>> norms.shape, bool(norms[0] < 1e-3 * norms[-1])
+        ((20,), True)
         """
         accumulate = check_flag("accumulate", accumulate)
         state_gradient = check_flag("state_gradient", state_gradient)
+        record = check_flag("record", record)
         kept = find(self, kept, RecurrentPass)
         vectors = isinstance(kept.embedding, np.ndarray)
         with self._gradients(kept.embedding):
@@ -231,18 +265,30 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
                 assert kept.run is not None
                 lease = kept.run.lease
             back = self._packed_for(parts, kept.weight_keys, lease)
+            watcher = watching()
+            found = self._backward_record(batch, record, watcher)
+            if watcher is not None and watcher.last_alone and given is not None:
+                given = last_alone(given, batch, len(self._stack.layers[-1]))
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
-                    kept, back, given, dfinal, input_gradient, state_gradient, accumulate
+                    kept, back, given, dfinal, input_gradient, state_gradient, accumulate, found
                 )
             else:
                 assert packed is not None and not isinstance(given, Rows)
                 dx, dinitial = self._backward_segments(
-                    kept, (packed, back), given, dfinal, input_gradient, accumulate
+                    kept, (packed, back), given, dfinal, input_gradient, accumulate, found
                 )
         if isinstance(dx, np.ndarray) and not vectors:
             dx = form.leave(dx)
-        return dx, self._leave_state(dinitial, form) if state_gradient else None
+        dstate = self._leave_state(dinitial, form) if state_gradient else None
+        if watcher is not None and found is not None:
+            watcher.seen.append(Seen(self, batch.lengths, found.states, found.gradients))
+        if not record or found is None:
+            return dx, dstate
+        return dx, dstate, [
+            {name: form.leave(array) for name, array in arrays.items()}
+            for arrays in found.gradients
+        ]
 
     def record(
         self,
