@@ -22,7 +22,8 @@ class SequenceClassifier(SequenceEstimator):
     class_weight
         What mistakes about a class weigh: a dict, 1 for labels that are not in it; "balanced": as
         if all classes were equally frequent; None: all the same.
-    hidden_size, num_layers, cell, directions, pooling, embedding_size, dropout, standardize, dtype
+    hidden_size, num_layers, cell, directions, pooling, embedding_size, dropout, standardize, \
+dtype, initialize
         See `SequenceEstimator`.
     epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, \
 validation_fraction, folder, verbose, seed

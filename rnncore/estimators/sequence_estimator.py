@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +35,11 @@ class SequenceEstimator(Estimator):
         every step is judged by itself, and has a target of its own.
     standardize
         Whether numbers are brought to mean 0 and deviation 1, as the training's are.
+    initialize
+        How parameters begin, by patterns of their names, as `Module.initialize` takes it; None: as
+        PyTorch's. Recurrent layers of ``cell="rnn_relu"`` with ``{"rnn.weight_hh*": "identity",
+        "rnn.bias*": "zeros"}`` are those of Le, Jaitly and Hinton, A simple way to initialize
+        recurrent networks of rectified linear units, 2015.
     """
 
     hidden_size: int = 64
@@ -46,6 +51,7 @@ class SequenceEstimator(Estimator):
     dropout: float = 0.0
     standardize: bool = True
     dtype: str = "float32"
+    initialize: Mapping[str, Any] | None = None
     learning_rate: float = 5e-3
 
     def fit(
@@ -97,6 +103,8 @@ class SequenceEstimator(Estimator):
         outputs = self._outputs_of(self._stacked(targets), self._stacked(every))
         network_class: type[SequenceNetwork] = self.network_class  # type: ignore[assignment]
         network = network_class(inputs, outputs, settings, seed=self._seed)
+        if self.initialize is not None:
+            network.initialize(self.initialize, seed=self._seed)
         self._prepare(network, self._stacked(targets))
         examples = self._examples(network, "X", sequences, targets)
         source = SequenceSource(
@@ -105,6 +113,15 @@ class SequenceEstimator(Estimator):
         )  # fmt: skip
         self._train(network, source, callbacks)
         return self
+
+    def batch(self, X: Any, y: Any) -> tuple[NDArray[Any], ...]:
+        """Return all of X and y as one batch, as the fitted network's `forward` takes it.
+
+        So `rnncore.diagnostics.diagnose(model.network_, *model.batch(X, y))` looks inside.
+        """
+        network, sequences = self._network(), self._sequences("X", X)
+        examples = self._examples(network, "X", sequences, self._targets(y, sequences))
+        return examples.batch(np.arange(len(sequences)))
 
     def _sequences(self, name: str, X: Any) -> list[Any]:
         sequences = sequences_of(name, X)

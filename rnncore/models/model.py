@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -13,7 +14,10 @@ from rnncore.engine.threads import team_size
 from rnncore.layers.module import Module
 
 #: The layers that settings name.
-CELLS = {name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")}
+CELLS: dict[str, Callable[..., Any]] = {
+    **{name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")},
+    "rnn_relu": partial(layers.RNN, nonlinearity="relu"),
+}
 
 
 M = TypeVar("M", bound=Module)
