@@ -37,6 +37,8 @@ RESULTS = {
                     "python examples/depth.py {data}/text/linux-kernel.c.txt docs/depth.png"),
     "ett": Result("Long horizons: ETTh1, a GRU over segments",
                   "python examples/ett.py {data}/series/ETTh1.csv"),
+    "exploding": Result("Exploding and vanishing, and what bounds do not cure",
+                        "python examples/exploding.py docs/exploding.png"),
     "forecasting": Result("Forecasts of CO2 and of sunspots, beside baselines",
                           "python examples/forecasting.py {data}/series"),
     "latex": Result("A language model of LaTeX", "python examples/language.py {data}/text latex"),

@@ -47,6 +47,13 @@ def test_tagging(treebank: Path) -> None:
         assert (treebank / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_exploding(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    said = run("exploding.py", "found.png", 16, 2, folder=tmp_path)
+    assert said.count(" ± ") == 18 and "LSTM, forget bias 2" in said
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_table_of_taggers(treebank: Path, monkeypatch: pytest.MonkeyPatch,
                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.syspath_prepend(EXAMPLES)

@@ -47,7 +47,7 @@ def adding_problem(
     marked = rng.integers(0, half, count), rng.integers(half, steps, count)
     for places in marked:
         X[each, places, 1] = 1
-    return X, sum(X[each, places, 0].astype(np.float64) for places in marked)  # type: ignore[return-value]
+    return X, sum(X[each, places, 0].astype(np.float64) for places in marked)
 
 
 def copy_memory(
