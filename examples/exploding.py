@@ -14,7 +14,7 @@ import numpy as np
 from rnncore import LSTM, RNN, Recurrent
 from rnncore.diagnostics import follow_impulse, growth_per_step, saturation
 
-picture, n, seeds = (sys.argv[1:] + ["exploding.png", "512", "10"][len(sys.argv) - 1 :])[:3]
+picture, n, seeds = (*sys.argv[1:], *("exploding.png", 512, 10)[len(sys.argv) - 1 :])
 n, seeds, T = int(n), int(seeds), 50
 
 

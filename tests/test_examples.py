@@ -54,6 +54,22 @@ def test_exploding(tmp_path: Path) -> None:
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_long_memory(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    said = run("long_memory.py", "found.png", "9,12", 2, 100, folder=tmp_path).splitlines()
+    assert len(said) == 14 and said[-1].startswith("| 12 | RNN, ReLU, identity | 0.")
+    assert all(len(line.split("|")) == 7 for line in said)
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_digits_by_pixel(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    said = run("digits_by_pixel.py", "found.png", 1, 1, 100, folder=tmp_path).splitlines()
+    assert len(said) == 12 and said[2].startswith("| digits | LSTM") and "copy" in said[-1]
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_table_of_taggers(treebank: Path, monkeypatch: pytest.MonkeyPatch,
                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.syspath_prepend(EXAMPLES)

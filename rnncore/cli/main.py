@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import diagnose, pairs, series, sounds, tags, text
+from rnncore.cli import diagnose, pairs, series, sounds, story, tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -66,6 +66,7 @@ main.add_command(series.forecast)
 main.add_command(text.evaluate)
 main.add_command(text.sample)
 main.add_command(text.demo)
+main.add_command(story.story)
 main.add_command(tags.tag)
 main.add_command(sounds.transcribe)
 main.add_command(pairs.translate)
