@@ -11,7 +11,7 @@ import rnncore
 from rnncore.data.memory_tasks import adding_problem
 from rnncore.training.plot import new_figure, save_png
 
-STEPS, SECONDS = 50, 15.0
+STEPS, SECONDS = 50, 10.0
 
 
 def draw(path: Path, data: Path | None) -> str:

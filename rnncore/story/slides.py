@@ -86,7 +86,7 @@ SLIDES = (
     ),
     Slide(
         "gates", "The gates of an LSTM",
-        "Trained to add two marked numbers out of fifty: the input gate opens at the marks, "
+        "Trained to add two marked numbers out of fifty: gates open at the marks, "
         "the forget gate stays open, and the cell holds what it was given.",
         "c_t = f_t c_{t-1} + i_t g_t,   h_t = o_t tanh(c_t)\n"
         "i, f, o = sigmoid(W_hx x_t + W_hh h_{t-1} + b),   g = tanh(...)",

@@ -22,7 +22,7 @@ def draw(path: Path, data: Path | None) -> str:
     for layers, size in SIZES.items():
         model = rnncore.LanguageModel(
             num_layers=layers, hidden_size=size, batch_size=32, epochs=None, seconds=SECONDS,
-            validation_fraction=0.05, learning_rate=8e-3,
+            validation_fraction=0.01, learning_rate=8e-3,
         ).fit(text)  # fmt: skip
         curve = np.array(model.validation_curve_)
         label = f"{layers} x {size}, {model.network_.num_parameters:,} parameters"

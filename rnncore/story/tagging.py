@@ -10,14 +10,17 @@ import rnncore
 from rnncore.data.tagged import read_tagged
 from rnncore.training.plot import new_figure, save_png
 
-SECONDS, WORD = 35.0, "that"
+SECONDS, WORD = 30.0, "that"
 SENTENCES = ("I like that", "that book is mine", "I know that it works", "it is not that bad")
 
 
 def draw(path: Path, data: Path | None) -> str:
     """Train for a short while; draw what the word is taken for."""
     assert data is not None
-    tagger = rnncore.Tagger(hidden_size=100, word_size=50, epochs=None, seconds=SECONDS)
+    tagger = rnncore.Tagger(
+        hidden_size=100, word_size=50, spelling_size=32, epochs=None, seconds=SECONDS,
+        average=0.99, learning_rate=6e-3,
+    )  # fmt: skip
     tagger.fit(data / "train.conllu")
     rows = [
         tagger.predict_proba([sentence.split()])[0][sentence.split().index(WORD)]

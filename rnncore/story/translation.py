@@ -8,6 +8,7 @@ import numpy as np
 
 import rnncore
 
+SECONDS = 15.0
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
     "October", "November", "December",
@@ -26,7 +27,7 @@ def draw(path: Path, data: Path | None) -> str:
     pairs = [dates[k] for k in order]
     translator = rnncore.Translator(
         hidden_size=48, embedding_size=32, source="characters", target="characters", dropout=0.0,
-        epochs=None, seconds=20, learning_rate=1e-2, batch_size=32,
+        epochs=None, seconds=SECONDS, learning_rate=1e-2, batch_size=32,
     ).fit(pairs[:800])  # fmt: skip
     text, written = pairs[-1]
     translator.plot_alignment(path, text, written)
