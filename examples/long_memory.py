@@ -18,7 +18,7 @@ DEFAULTS = "long-memory.png", "200,600", 3, 10_000
 picture, tasks, seeds, count = (*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :])
 seeds, count, tasks = int(seeds), int(count), [int(length) for length in tasks.split(",")]
 COMMON = {"hidden_size": 32, "directions": "forward", "batch_size": 50, "weight_decay": 0.0,
-          "learning_rate": 1e-2, "epochs": 8}  # fmt: skip
+          "learning_rate": 1e-2, "epochs": 5}  # fmt: skip
 EYE = {"rnn.weight_hh*": "identity", "rnn.bias*": "zeros", "rnn.weight_ih*": ("normal", 1e-3)}
 
 

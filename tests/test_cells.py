@@ -219,3 +219,18 @@ def test_a_function_that_cannot_raise_is_taken(forward) -> None:
     layer = rnncore.Custom(rnncore.Cell("runs", 1, 1, forward, minimal_backward), 2, 3, seed=0)
     y, _ = layer(np.ones((1, 2, 2)))
     assert np.isfinite(y).all() == (forward is not divides)  # 1 / 0 is infinity
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_the_gradient_of_every_state_of_a_custom_cell(kind: str) -> None:
+    mine = rnncore.Custom(CELLS[kind], 3, 5, dtype=np.float64, seed=0)
+    own = getattr(rnncore, kind)(3, 5, dtype=np.float64, seed=1)
+    own.load_state_dict(mine.state_dict())
+    x = np.random.default_rng(0).standard_normal((7, 2, 3))
+    records = []
+    for layer in (mine, own):
+        y, _ = layer.forward(x)
+        records.append(layer.backward(y, record=True)[2][0])
+    # What of dL/dc comes through h, only a cell of the engine's own tells.
+    assert list(records[0]) == ["h"]
+    np.testing.assert_allclose(records[0]["h"], records[1]["h"], rtol=1e-10)
