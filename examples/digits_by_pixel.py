@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from rnncore import SequenceClassifier
 from rnncore.data.memory_tasks import copy_memory
 
-DEFAULTS = "digits.png", 60, 3, 5_000
+DEFAULTS = "digits.png", 40, 3, 3_000
 picture, epochs, seeds, count = (*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :])
 epochs, seeds, count = int(epochs), int(seeds), int(count)
 COMMON = {"directions": "forward", "batch_size": 50, "weight_decay": 0.0}
