@@ -90,9 +90,10 @@ def section(name: str, data: str) -> str:
     seconds = time.monotonic() - start
     took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
     shown = result.command.format(data="DATA")
+    drawn = [f"\n![{result.title}]({name})\n" for name in re.findall(r"docs/(\S+png)", shown)]
     return (
         f"## {result.title}\n\n`{shown}`\n\n{date.today()}, {machine()}, {took}:\n\n"
-        f"{done.stdout.strip()}\n"
+        f"{done.stdout.strip()}\n{''.join(drawn)}"
     )
 
 

@@ -20,6 +20,8 @@ Models
     `rnncore.models` has the networks themselves, `rnncore.data` vocabularies and readers.
 Files
     `load` reads a model of whatever kind; `FileError` says why a file is none.
+Looking inside
+    `rnncore.diagnostics`: states, gradients, gates and recurrent weights of any model on any batch.
 Settings
     `set_num_threads`, `get_num_threads`, `count_stalls`, `show_config`.
 
