@@ -220,6 +220,14 @@ def test_a_layer_that_runs_twice_and_none_at_all() -> None:
         diagnose_loss(rnn, loss)["rnn"]
 
 
+def test_one_step_has_no_growth() -> None:
+    rnn, x = rnncore.GRU(3, 3, seed=0), np.ones((1, 2, 3), np.float32)
+    found = diagnose_loss(rnn, lambda: F.sum(rnn(x)[0]))
+    assert np.isnan(found["l0"].growth) and not found.warnings()
+    assert str(found).splitlines()[1].split()[:6] == ["l0", "gru", "1", "-", "-", "-"]
+    assert found.to_json()["layers"][0]["gradient_growth"] is None
+
+
 def test_picture_table_and_json(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     X, y = copy_memory(20, 5, 3, 2, seed=0)

@@ -110,6 +110,10 @@ class LayerDiagnosis:
         return {**whole, "warnings": self.warnings()}
 
 
+def _told(value: float, how: str) -> str:
+    return how.format(value) if math.isfinite(value) else "-"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
@@ -156,8 +160,8 @@ class Diagnosis:
                 for gate, (low, high) in one.saturation.items()
             )
             rows.append((
-                one.name, one.cell, f"{one.steps:.0f}", f"x {one.growth:.3f}",
-                f"x {one.gradient_growth:.3f}", f"{one.arriving():.1g}", radii, ends,
+                one.name, one.cell, f"{one.steps:.0f}", _told(one.growth, "x {:.3f}"),
+                _told(one.gradient_growth, "x {:.3f}"), _told(one.arriving(), "{:.1g}"), radii, ends,
             ))  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
