@@ -161,7 +161,8 @@ class Diagnosis:
             )
             rows.append((
                 one.name, one.cell, f"{one.steps:.0f}", _told(one.growth, "x {:.3f}"),
-                _told(one.gradient_growth, "x {:.3f}"), _told(one.arriving(), "{:.1g}"), radii, ends,
+                _told(one.gradient_growth, "x {:.3f}"), _told(one.arriving(), "{:.1g}"), radii,
+                ends,
             ))  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
