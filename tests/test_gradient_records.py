@@ -11,6 +11,7 @@ from finite_differences import assert_gradients_close, numerical_gradients
 
 import rnncore
 from rnncore.layers.recurrent import Recurrent
+from rnncore.layers.watching import watch_backward
 
 
 def recorded(layer: Recurrent, given: Given, **options: Any) -> list[dict[str, Any]]:
@@ -174,3 +175,24 @@ def test_layouts_and_nothing() -> None:
     layer.forward(np.ones((5, 7, 3)))
     with pytest.raises(TypeError, match="record: expected True or False, got 1"):
         layer.backward(y, record=1)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_states_that_zoneout_keeps_pass_their_gradient_on(batch: int) -> None:
+    layer = rnncore.RNN(3, 17, zoneout=0.4, dtype=np.float64, seed=0)
+    rng = np.random.default_rng(1)
+    x, dy = rng.standard_normal((9, batch, 3)), rng.standard_normal((9, batch, 17))
+    layer.forward(x)
+    with watch_backward() as seen:
+        _, _, [record] = layer.backward(dy, record=True)
+    h, W = seen[0].states[0]["h"], layer.params["weight_hh_l0"]
+    dh = dy[-1]
+    for t in range(8, 0, -1):
+        np.testing.assert_allclose(record["h"][t], dh, rtol=1e-12, atol=1e-14)
+        kept = h[t] == h[t - 1]
+        assert 0 < kept.mean() < 1
+        dz = np.where(kept, 0, dh * (1 - h[t] ** 2))
+        dh = dy[t - 1] + np.where(kept, dh, 0) + dz @ W
+    lstm = rnncore.LSTM(3, 4, zoneout=(0.0, 0.3), seed=0)
+    y, _ = lstm.forward(np.ones((5, 2, 3)))
+    assert list(lstm.backward(y, record=True)[2][0]) == ["h"]
