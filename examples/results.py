@@ -43,8 +43,6 @@ RESULTS = {
                           "python examples/forecasting.py {data}/series"),
     "latex": Result("A language model of LaTeX", "python examples/language.py {data}/text latex"),
     "linux": Result("A language model of Linux C", "python examples/language.py {data}/text linux"),
-    "memory": Result("Long memory: the adding problem over 200 and 600 steps",
-                     "python examples/long_memory.py docs/long-memory.png"),
     "memory": Result("Long memory: the adding problem over 200 steps",
                      "python examples/long_memory.py docs/long-memory.png 200"),
     "memory-600": Result("Long memory: the adding problem over 600 steps",
