@@ -138,7 +138,7 @@ INPUT = {
         lambda: lstm()(IDS, embedding=rnncore.Embedding(7, I, dtype=np.float64)),
         "embedding", "float32", "float64"),
     "embedding of another kind": Wrong(
-        TypeError, lambda: lstm()(IDS, embedding=np.ones((7, I))), "embedding", "Embedding"),
+        TypeError, lambda: lstm()(IDS, embedding=[[1.0] * I] * 7), "embedding", "Embedding"),
     "list of unlike features": Wrong(
         ValueError, lambda: lstm()([np.ones((5, I)), np.ones((3, I + 1))]), "x",
         "Expected 4, got 5"),
@@ -368,7 +368,7 @@ PARTS = {
     "explain steps": Wrong(ValueError, lambda: lstm().explain(-1, 2), "steps", "-1"),
     "explain batch": Wrong(ValueError, lambda: lstm().explain(1, 2.5), "batch", "2.5"),
     "stream of an array": Wrong(
-        TypeError, lambda: lstm().stream(embedding=X[0]), "embedding", "ndarray"),
+        TypeError, lambda: lstm().stream(embedding=[[1.0] * I]), "embedding", "list"),
     "stream of a table that does not fit": Wrong(
         ValueError, lambda: lstm().stream(embedding=rnncore.Embedding(9, I + 1)), "embedding", "5"),
     "stream of a table of another dtype": Wrong(
