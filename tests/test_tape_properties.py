@@ -426,8 +426,8 @@ COMPOSITIONS: dict[str, Callable[..., Any]] = {
         L.softmax_cross_entropy, a * b, RNG(0).integers(-1, a.shape[-1], a.shape[:2])),
 }  # fmt: skip
 
-#: `Loss` is what they return; `cross_entropy_sum` evaluates alone and gives no gradient.
-WITHOUT_GRADIENT = {"Loss", "cross_entropy_sum"}
+#: `Loss` is what they return; the others evaluate alone and give no gradient.
+WITHOUT_GRADIENT = {"Loss", "cross_entropy_each", "cross_entropy_sum"}
 
 
 def by_hand(loss: Callable[..., Any], x: Any, targets: Any) -> Any:
