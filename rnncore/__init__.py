@@ -2,8 +2,8 @@
 
 Layers
     `RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`, `Dropout`; `Module` and `Sequential` are for nets
-    made of them; `Rows` is what they hand to each other; `Cell` and `Custom` are for recurrent
-    cells of your own, and `Recurrent` runs any cell by its name.
+    made of them; `Rows` is what they hand to each other; `cell` makes recurrent cells of your
+    own, and `Recurrent` runs any cell.
 Gradients
     `Tape` records layers and what stands between them, `functions`; `check_gradients`.
 Losses
@@ -51,7 +51,7 @@ from rnncore.layers import (
 )
 
 if TYPE_CHECKING:
-    from rnncore.cells import Cell, Custom
+    from rnncore.cells import CellError, cell
     from rnncore.estimators import (
         Forecaster,
         LanguageModel,
@@ -79,18 +79,18 @@ if TYPE_CHECKING:
     from rnncore.training import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Cell", "Custom", "Dropout", "Embedding",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "CellError", "Dropout", "Embedding",
     "FileError", "Forecaster", "GradientError", "LanguageModel", "Linear", "Loss", "Module",
     "RMSprop", "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential",
     "Tagger", "Tape", "Translator", "Value", "WordTranscriber", "__version__",
-    "binary_cross_entropy_with_logits", "check_gradients", "clip_grad_norm", "count_stalls",
+    "binary_cross_entropy_with_logits", "cell", "check_gradients", "clip_grad_norm", "count_stalls",
     "cross_entropy", "ctc_loss", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
     "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {
-    "rnncore.cells": ("Cell", "Custom"),
+    "rnncore.cells": ("CellError", "cell"),
     "rnncore.estimators": (
         "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger",
         "Translator", "WordTranscriber", "load",

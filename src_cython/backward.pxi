@@ -183,7 +183,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
         for t in range(low, high):
             a = max(work.batch.offset[t], first)
             b = min(work.batch.offset[t + 1], first + rows)
-            if a < b and not begins_at_zero(work, t):
+            if a < b and work.layer.depth > 0 and not begins_at_zero(work, t):
                 copy_to_panels(work.grads.h_panels, &h,
                                slot_before(work, t) + a - work.batch.offset[t], b - a, a - first,
                                rows, thread, threads)
@@ -197,9 +197,10 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
             high_h = min(rows, max(work.batch.offset[high - 1] - first, <ptrdiff_t>0))
         elif begins_at_zero(work, low):
             low_h = min(rows, max(work.batch.offset[low + 1] - first, <ptrdiff_t>0))
-        accumulate(work.grads.dW_hh, layout.units, layout, recurrent, cell.h_gates,
-                   work.grads.dz_columns, work.grads.h_panels, rows, low_h, high_h, adds, thread,
-                   threads)
+        if work.layer.depth > 0:
+            accumulate(work.grads.dW_hh, layout.units, layout, recurrent, cell.h_gates,
+                       work.grads.dz_columns, work.grads.h_panels, rows, low_h, high_h, adds,
+                       thread, threads)
         if work.grads.db != NULL:
             accumulate_bias(work.grads.db, layout, 0, cell.x_gates, work.grads.dz_columns, rows, adds,
                             thread, threads)
@@ -242,7 +243,7 @@ cdef void run_back_chunk(Work* work, ptrdiff_t number, int thread, int threads) 
         backward_step(work, t, dy_t, stride, &split)
         if split.unit_threads > 1:
             barrier_wait(&work.barrier, thread, threads)
-        if not (work.grads.no_dh_0 and begins_at_zero(work, t)):
+        if work.layer.depth > 0 and not (work.grads.no_dh_0 and begins_at_zero(work, t)):
             backward_step_h(work, t, &split)
     barrier_wait(&work.barrier, thread, threads)
     contribute(work, low, high, adds, thread, threads)

@@ -33,12 +33,13 @@ cdef class Cell:
     cdef readonly str states
     cdef readonly tuple own
     cdef readonly tuple starts
+    cdef readonly bint elementwise      # there is no W_hh
 
     cdef void take(self, const CellDescription* c):
         self.c = c
         self.name = c.name.decode()
         self.gates, self.places = c.gates.decode(), c.places.decode()
-        self.states = c.states.decode()
+        self.states, self.elementwise = c.states.decode(), c.elementwise
         cdef ptrdiff_t k
         self.own = tuple([c.own[k].name.decode() for k in range(own_vectors(c))])
         self.starts = tuple([c.h_gates[c.own[k].starts - 1] if c.own[k].starts else -1
@@ -70,7 +71,8 @@ cdef class CustomCell(Cell):
 
     The functions live at the given addresses, which must stay valid; `keep` is held with them.
     `x_gates` and `h_gates` say which public gate stands in each place, `gradients` in which place of
-    `saved` backward leaves the gradient of each own vector.
+    `saved` backward leaves the gradient of each own vector, `further` how many places behind those of
+    `places` forward uses.
     """
 
     cdef CellDescription description
@@ -79,7 +81,7 @@ cdef class CustomCell(Cell):
 
     def __init__(self, str name, str gates, str places, str states, tuple own, tuple starts,
                  list x_gates, list h_gates, list gradients, size_t forward, size_t backward,
-                 keep=None):
+                 keep=None, int further=0, bint elementwise=False):
         cdef CellDescription* c = &self.description
         if not 1 <= len(gates) <= MOST_GATES or not len(gates) == len(x_gates) == len(h_gates):
             raise ValueError(f"gates: expected 1 to {MOST_GATES}, got {len(gates)}")
@@ -93,6 +95,10 @@ cdef class CustomCell(Cell):
             raise ValueError(f"states, gates: expected h or hc, ASCII, got {states!r}, {gates!r}")
         if not all(0 <= place < MOST_PLACES for place in gradients):
             raise ValueError(f"gradients: expected places below {MOST_PLACES}, got {gradients}")
+        if not 0 <= further <= MOST_PLACES - len(places):
+            raise ValueError(f"further: expected 0 to {MOST_PLACES - len(places)}, got {further}")
+        if elementwise and len(places) != len(gates):
+            raise ValueError(f"places: expected {len(gates)} of an elementwise cell, got {len(places)}")
         if not forward or not backward:
             raise ValueError("forward, backward: expected addresses of functions, got 0")
         self.keep = keep
@@ -106,6 +112,7 @@ cdef class CustomCell(Cell):
             c.own[k].name = self.texts[4 + k]
             c.own[k].starts = 0 if starts[k] < 0 else 1 + h_gates.index(starts[k])
             c.own[k].gradient = gradients[k]
+        c.further, c.elementwise = further, elementwise
         c.forward = <cell_function>forward
         c.backward = <cell_function>backward
         self.take(c)

@@ -31,6 +31,11 @@ cdef extern from "simd.h" nogil:
     vec sigmoid(vec x)
     vec hyperbolic_tangent(vec x)
     real square_root(real x)
+    const real EXP_TERMS[]
+    const real EXPM1_TERMS[]
+    int EXP_COUNT "COUNT(EXP_TERMS)"
+    int EXPM1_COUNT "COUNT(EXPM1_TERMS)"
+    real ROUNDER, LOG2_E, LN2_HIGH, LN2_LOW, HALF_LN2, EXP_HIGHEST, EXP_LOWEST, TANH_ONE
     float_mode flush_denormals()
     void restore_denormals(float_mode mode)
 
@@ -142,6 +147,8 @@ cdef extern from "cells/cells.h" nogil:
         const char* gates
         const char* places
         const char* states
+        int further
+        int elementwise
         int x_gates[]
         int h_gates[]
         Own own[]
@@ -184,5 +191,14 @@ chunk_rows = CHUNK_ROWS
 vector_bytes = LANES * sizeof(real)
 most_layers = MOST_LAYERS
 most_gates = MOST_GATES
+most_own_vectors = MOST_OWN
+most_places = MOST_PLACES
 most_threads = MOST_THREADS
 has_pcg64 = bool(HAS_PCG64)
+
+# What exp and tanh are made of, for those who compile cells of their own.
+exp_terms = tuple([EXP_TERMS[k] for k in range(EXP_COUNT)])
+expm1_terms = tuple([EXPM1_TERMS[k] for k in range(EXPM1_COUNT)])
+elementary = {"rounder": ROUNDER, "log2_e": LOG2_E, "ln2_high": LN2_HIGH, "ln2_low": LN2_LOW,
+              "half_ln2": HALF_LN2, "exp_highest": EXP_HIGHEST, "exp_lowest": EXP_LOWEST,
+              "tanh_one": TANH_ONE}

@@ -48,8 +48,9 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
         if work.weights.start != NULL:
             start = work.weights.start + first * width
         # W_hh h_prev, from an own vector on where there is one
-        own_tile(recurrent, many * width, start, 0, step.multiplied, step.apart, 1, step.depth, 0,
-                 panel_at(W_hh, first * width), many * width, NULL)
+        if work.layer.depth > 0:
+            own_tile(recurrent, many * width, start, 0, step.multiplied, step.apart, 1, step.depth, 0,
+                     panel_at(W_hh, first * width), many * width, NULL)
         for r in range(split.own):
             block.recurrent = recurrent + r * many * width
             run_cell(work, &block, step, r * step.apart + first * layout.block,
@@ -72,6 +73,9 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
         at = split.last_block - 1 - n if t & 1 else split.block + n
         if work.weights.start != NULL:
             start = work.weights.start + at * width
+        if work.layer.depth == 0:
+            run_cell(work, &block, step, at * layout.block, at * places, at, split.own)
+            continue
         if split.looks_ahead:
             after = at - 1 if t & 1 else at + 1
             next = NULL if n + 1 == blocks else panel_at(W_hh, after * width)
@@ -96,7 +100,7 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     step.z = z
     step.z_apart = z_apart * work.layer.z.stride
     step.apart = stride * split.row_threads
-    step.depth = 0 if begins_at_zero(work, t) else work.layer.z.units
+    step.depth = 0 if begins_at_zero(work, t) else work.layer.depth
     step.h_prev = step.multiplied = work.states.h + slot_before(work, t) * stride + first
     step.h = work.states.h + slot_after(work, t) * stride + first
     step.c_prev = step.c = work.states.c + first

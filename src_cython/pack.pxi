@@ -193,19 +193,25 @@ cdef int pack_own(real* out, const Description* layer, tuple own) except -1:
 cdef size_t packed_bytes(const Description* layer) noexcept nogil:
     cdef const Layout* z = &layer.z
     cdef size_t vectors = z.width * sizeof(real)
-    return (aligned(panels_bytes(layer.input_size, z.width)) + aligned(panels_bytes(z.units, z.width))
+    return (aligned(panels_bytes(layer.input_size, z.width)) + aligned(panels_bytes(layer.depth, z.width))
             + aligned(vectors) * (2 if starts_from_own(layer.cell) else 1) + own_bytes(layer))
 
 
 cdef size_t packed_back_bytes(const Description* layer, ptrdiff_t parts, ptrdiff_t part_stride) noexcept nogil:
     cdef ptrdiff_t columns = columns_of(parts, layer.input_size // parts, part_stride)
     return (aligned(panels_bytes(layer.z.width, columns))
-            + aligned(panels_bytes(layer.z.width, round_up(layer.z.units, LANES)))
+            + aligned(panels_bytes(layer.z.width, round_up(layer.depth, LANES)))
             + own_bytes(layer))
 
 
 cdef char* buffer_of(object buffer, size_t bytes) except NULL:
     return <char*>numbers(buffer, bytes // sizeof(real))
+
+
+cdef const real* given_W_hh(const Description* layer, W_hh) except? NULL:
+    if layer.depth == 0:
+        return NULL
+    return numbers(W_hh, layer.z.gates * layer.z.units * layer.depth)
 
 
 cdef class Weights:
@@ -217,7 +223,8 @@ cdef class Weights:
     buffer
         Flat array of the dtype on a cache line, `layer.packed_bytes` large.
     W_hx, W_hh
-        (gates * hidden_size, input_size) and (gates * hidden_size, hidden_size).
+        (gates * hidden_size, input_size) and (gates * hidden_size, hidden_size); an elementwise cell
+        has no W_hh.
     bias
         (gates * hidden_size,) or None.
     own
@@ -241,11 +248,11 @@ cdef class Weights:
         self.buffer = buffer
         w.W_hx = panels_of(z, <real*>at, d.input_size)
         at += aligned(panels_bytes(d.input_size, z.width))
-        w.W_hh = panels_of(z, <real*>at, z.units)
-        at += aligned(panels_bytes(z.units, z.width))
+        w.W_hh = panels_of(z, <real*>at, d.depth)
+        at += aligned(panels_bytes(d.depth, z.width))
         cdef Packing packing = Packing(
             z, &cell.x_gates[0], &cell.h_gates[0], w.W_hx, numbers(W_hx, z.gates * z.units * d.input_size),
-            w.W_hh, numbers(W_hh, z.gates * z.units * z.units), 1, d.input_size, 0)
+            w.W_hh, given_W_hh(d, W_hh), 1, d.input_size, 0)
         run_packing(pack_region, &packing, threads)
         w.b_x = <real*>at
         if bias is None:
@@ -283,12 +290,12 @@ cdef class WeightsBack:
         self.buffer = buffer
         self.weights.W_hx = panels_back(z, <real*>at, parts, depth, part_stride)
         at += aligned(panels_bytes(z.width, self.weights.W_hx.columns))
-        self.weights.W_hh = panels_back(z, <real*>at, 1, z.units, 0)
+        self.weights.W_hh = panels_back(z, <real*>at, 1, d.depth, 0)
         at += aligned(panels_bytes(z.width, self.weights.W_hh.columns))
         self.weights.own = <real*>at
         pack_own(<real*>at, d, own)
         cdef Packing packing = Packing(
             z, &d.cell.x_gates[0], &d.cell.h_gates[0], self.weights.W_hx,
             numbers(W_hx, z.gates * z.units * d.input_size), self.weights.W_hh,
-            numbers(W_hh, z.gates * z.units * z.units), parts, depth, part_stride)
+            given_W_hh(d, W_hh), parts, depth, part_stride)
         run_packing(pack_back_region, &packing, threads)

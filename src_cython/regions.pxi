@@ -27,7 +27,7 @@ cdef ptrdiff_t work_of(const Work* work) noexcept nogil:
     # Multiply-adds of a forward pass.
     cdef ptrdiff_t inputs = work.input.x.depth * work.input.x.parts if work.input.tokens == NULL else 0
     return work.batch.offset[work.batch.steps] * work.layer.z.gates * work.layer.z.units * (
-        work.layer.z.units + inputs)
+        max(work.layer.depth, <ptrdiff_t>COST_OF_A_MOVE) + inputs)
 
 
 cdef int run_directions(list tasks, task_kernel kernel, int threads) except -1:

@@ -64,14 +64,12 @@ cdef inline ptrdiff_t tile_begin(const Split* split, ptrdiff_t i) noexcept nogil
 
 cdef bint has_long_steps(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
     # A barrier costs some hundred multiply-adds of a vector; a share of a step has to be longer.
-    cdef const Layout* z = &work.layer.z
-    return z.gates * z.units * z.units * rows >= threads * BARRIER_VECTORS * LANES
+    return count_weights(work) * rows >= threads * BARRIER_VECTORS * LANES
 
 
 cdef inline ptrdiff_t count_weights(const Work* work) noexcept nogil:
     # Of W_hh.
-    cdef const Layout* z = &work.layer.z
-    return z.gates * z.units * z.units
+    return work.layer.z.gates * work.layer.z.units * work.layer.depth
 
 
 cdef inline ptrdiff_t count_panels(const Work* work) noexcept nogil:

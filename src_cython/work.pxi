@@ -17,6 +17,7 @@ cdef struct Description:
     ptrdiff_t state_stride      # hidden units in whole blocks
     ptrdiff_t recurrent_place   # the first of the places that W_hh h has in z after backward
     ptrdiff_t handed            # own vectors that the cell's functions get
+    ptrdiff_t depth             # of W_hh: the hidden units, or 0 for a cell that has none
     bint has_c
     bint reverse
 
@@ -133,7 +134,7 @@ cdef struct Step:
     const real* multiplied      # what W_hh multiplies: h_prev, unless noise has it otherwise
     ptrdiff_t apart             # from one of this thread's rows to the next, in the states
     ptrdiff_t z_apart           # and in z
-    ptrdiff_t depth             # of W_hh h_prev: the hidden units, or 0 where h_prev is zero
+    ptrdiff_t depth             # of W_hh h_prev, or 0 where h_prev is zero
 
 
 cdef inline ptrdiff_t rows_of(const Work* work, ptrdiff_t t) noexcept nogil:
@@ -165,6 +166,8 @@ cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptr
     layer.reverse = reverse
     layer.has_c = strlen(cell.states) > 1
     layer.recurrent_place = places - gates
+    layer.depth = 0 if cell.elementwise else units
+    places += cell.further
     layer.handed = 0
     for k in range(own_vectors(cell)):
         layer.handed += cell.own[k].starts == 0

@@ -61,7 +61,7 @@ MAKING = {
     "cell unknown": Wrong(
         ValueError, lambda: rnncore.Recurrent("gruu", I, H), "cell", "'gruu'", "lstm"),
     "cell of another kind": Wrong(
-        TypeError, lambda: rnncore.Recurrent(3, I, H), "cell", "int", "rnncore.Cell"),
+        TypeError, lambda: rnncore.Recurrent(3, I, H), "cell", "int", "rnncore.cell"),
     "bias unknown": Wrong(ValueError, lambda: lstm(bias="torch"), "bias", "'torch'", "pytorch"),
     "forget_bias infinite": Wrong(
         ValueError, lambda: lstm(forget_bias=float("inf")), "forget_bias", "inf"),

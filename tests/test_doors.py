@@ -211,6 +211,7 @@ CUSTOM: dict[str, Any] = {
     [
         {"x_gates": [7, 9]}, {"h_gates": [-1, 0]}, {"gradients": [10**8]}, {"gradients": [-5]},
         {"gates": "éb"}, {"states": "c"}, {"forward": 0}, {"backward": 0},
+        {"further": -1}, {"further": 30}, {"places": "abc", "elementwise": True},
     ],
     ids=str,
 )  # fmt: skip

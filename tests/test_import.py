@@ -14,7 +14,7 @@ from conftest import BUILDS
 import rnncore
 from rnncore import engine
 
-HEAVY = ("torch", "matplotlib", "click", "tqdm", "safetensors", "numba", "scipy", "setuptools",
+HEAVY = ("torch", "matplotlib", "click", "tqdm", "safetensors", "llvmlite", "scipy", "setuptools",
          "soundfile")  # fmt: skip
 
 

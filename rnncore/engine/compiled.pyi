@@ -20,6 +20,7 @@ class Cell:
     states: str
     own: tuple[str, ...]
     starts: tuple[int, ...]
+    elementwise: bool
 
 class CustomCell(Cell):
     keep: Any
@@ -37,6 +38,8 @@ class CustomCell(Cell):
         forward: int,
         backward: int,
         keep: Any = None,
+        further: int = 0,
+        elementwise: bool = False,
     ) -> None: ...
 
 class Layer:
@@ -63,7 +66,7 @@ class Weights:
         layer: Layer,
         buffer: Array,
         W_hx: Array,
-        W_hh: Array,
+        W_hh: Array | None,
         bias: Array | None,
         own: tuple[Array | None, ...],
         threads: int,
@@ -75,7 +78,7 @@ class WeightsBack:
         layer: Layer,
         buffer: Array,
         W_hx: Array,
-        W_hh: Array,
+        W_hh: Array | None,
         own: tuple[Array | None, ...],
         parts: int,
         part_stride: int,
@@ -131,7 +134,7 @@ class Task:
         dy_placed: bool,
         dy_rows: Array | None,
         dW_hx: Array,
-        dW_hh: Array,
+        dW_hh: Array | None,
         db: Array | None,
         down: Array | None,
         adds: bool,
@@ -204,6 +207,11 @@ class Kernels(Protocol):
     vector_bytes: int
     most_layers: int
     most_gates: int
+    most_own_vectors: int
+    most_places: int
+    exp_terms: tuple[float, ...]
+    expm1_terms: tuple[float, ...]
+    elementary: dict[str, float]
     most_threads: int
     has_pcg64: bool
     block_fields: tuple[str, ...]

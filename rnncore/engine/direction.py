@@ -18,7 +18,7 @@ class Parameters(NamedTuple):
     Attributes
     ----------
     W_hx, W_hh
-        (G * H, I) and (G * H, H), gates in the cell's public order.
+        (G * H, I) and (G * H, H), gates in the cell's public order; elementwise cells have no W_hh.
     bias
         (G * H,) The lecture's b_h.
     second_bias
@@ -29,7 +29,7 @@ class Parameters(NamedTuple):
     """
 
     W_hx: np.ndarray
-    W_hh: np.ndarray
+    W_hh: np.ndarray | None
     bias: np.ndarray | None
     second_bias: np.ndarray | None
     own: tuple[np.ndarray | None, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnncore.engine import chosen_build
+from rnncore.engine.direction import Direction
 from rnncore.engine.passes import Plan, all_buffers, count_bytes
 from rnncore.engine.stack import Stack
 from rnncore.engine.threads import explain_threads, team_size
@@ -32,8 +33,7 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
         lines += [
             f"layer {number}    input: {product}, {rows} rows by {direction.input_size} x {height},"
             f" {chunk} steps at a time; token ids: a gather from a table instead",
-            f"           recurrence: {'GEMM' if batch > 1 else 'matvec'}, {steps} times "
-            f"{batch} x {direction.hidden_size} x {height}; "
+            f"           recurrence: {_recurrence(direction, batch, steps)}; "
             + _sharing(shares, len(directions), threads, wavefront),
         ]
     # Weights for the forward and the backward pass take turns in the same memory.
@@ -49,6 +49,13 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
     lines.append(f"packed     {packed:,} bytes of weights")
     lines.append(f"workspace  {count_bytes(all_buffers(layers, plan), stack.dtype):,} bytes")
     return "\n".join(lines)
+
+
+def _recurrence(direction: Direction, batch: int, steps: int) -> str:
+    if direction.cell.elementwise:
+        return f"{direction.cell.name}, {steps} times {batch} x {direction.hidden_size}, no product"
+    product, height = "GEMM" if batch > 1 else "matvec", direction.gates * direction.hidden_size
+    return f"{product}, {steps} times {batch} x {direction.hidden_size} x {height}"
 
 
 def _sharing(plan: dict[str, int], directions: int, threads: int, wavefront: bool) -> str:

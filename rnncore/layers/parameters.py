@@ -62,6 +62,7 @@ class Names:
         self.input_size = direction.input_size
         self.states = cell.states if learn_initial_state else ""
         self.cell_own = list(zip(cell.own, cell.starts, strict=True))
+        self.has_W_hh = not cell.elementwise
 
     def _has(self, gate: int) -> bool:
         # An own vector that a sum starts from is a bias; with two biases it is part of the second.
@@ -74,8 +75,9 @@ class Names:
         """Return the layer's own names, in the order in which initial values are drawn."""
         shapes: Shapes = {
             f"weight_ih{self.end}": (self.rows, self.input_size),
-            f"weight_hh{self.end}": (self.rows, self.hidden_size),
         }
+        if self.has_W_hh:
+            shapes[f"weight_hh{self.end}"] = (self.rows, self.hidden_size)
         if self.bias:
             shapes[f"bias_ih{self.end}"] = (self.rows,)
         if self.two:
@@ -96,7 +98,7 @@ class Names:
             for name, gate in self.cell_own
         )  # fmt: skip
         return Parameters(
-            arrays[f"weight_ih{self.end}"], arrays[f"weight_hh{self.end}"],
+            arrays[f"weight_ih{self.end}"], arrays.get(f"weight_hh{self.end}"),
             arrays.get(f"bias_ih{self.end}"), second, own,
         )  # fmt: skip
 
@@ -120,7 +122,7 @@ class Names:
         state = {}
         for name, shape in self.torch_shapes().items():
             array = arrays.get(name)
-            dtype = arrays[f"weight_hh{self.end}"].dtype
+            dtype = arrays[f"weight_ih{self.end}"].dtype
             state[name] = np.zeros(shape, dtype) if array is None else array.copy()
         if self.bias and not self.two:
             for name, gate in self.cell_own:
@@ -232,7 +234,8 @@ class RecurrentModule(Module):
             cell = cell.compiled(self.dtype)
         else:
             raise TypeError(
-                f"cell: expected the name of a cell, or an rnncore.Cell, got {type(cell).__name__}"
+                "cell: expected the name of a cell, or what rnncore.cell makes, got "
+                f"{type(cell).__name__}"
             )
         self.layer_name = self.layer_name or cell.name
         count, width = 2 if self.bidirectional else 1, self.input_size
@@ -271,12 +274,14 @@ class RecurrentModule(Module):
         return {name: shape for names in self._names for name, shape in names.shapes().items()}
 
     def _draw_parameters(self, generator: np.random.Generator) -> None:
-        # U(-1 / sqrt(H), 1 / sqrt(H)), but for initial states.
+        # U(-1 / sqrt(H), 1 / sqrt(H)), but for initial states, and vectors of which cells say more.
+        said = {name: ends for name, ends in getattr(self._cell, "own", {}).items() if ends}
         for names in self._names:
             bound = names.hidden_size**-0.5
             for name, shape in names.shapes().items():
                 if not name.startswith("initial_"):
-                    self._params[name][...] = generator.uniform(-bound, bound, shape)
+                    low, high = said.get(name.removesuffix(names.end), (-bound, bound))
+                    self._params[name][...] = generator.uniform(low, high, shape)
 
     def _beginning(self, name: str) -> Beginning:
         (size,) = {names.hidden_size for names in self._names if name in names.shapes()}

@@ -62,6 +62,9 @@ typedef struct {
     const char *places;          /* what `saved` holds after forward, a letter a place, at least as
                                     many as gates; a space: unnamed. Gradients of own vectors may
                                     have places behind these */
+    int further;                 /* places behind these that forward uses as well */
+    int elementwise;             /* not 0: a unit reads nothing of other units' h_prev. There is no
+                                    W_hh, and `recurrent` holds nothing */
     const char *states;          /* "h", or "hc" with a cell state beside it */
     int x_gates[MOST_GATES];     /* which public gate stands in each place, for x */
     int h_gates[MOST_GATES];     /* the same for h */

@@ -1,0 +1,116 @@
+"""Recurrent cells from papers, each as its equations: examples, and known to models by name.
+
+`x_k` is `W_hx x_t + b_h` of gate k, `h_k` is `W_hh h_{t-1}`, and `z_k` is their sum. Cells that
+take `x` alone have no W_hh: their gates do not read h, so they train at any length at the cost of
+one matrix product and a scan.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnncore.cells import names
+from rnncore.cells.definition import Cell, cell
+from rnncore.cells.functions import (
+    exp,
+    hard_sigmoid,
+    hard_tanh,
+    relu,
+    sigmoid,
+    softplus,
+    sqrt,
+    tanh,
+)
+
+
+@cell(gates="ifgo", states="hc", own="p_i p_f p_o")
+def peephole_lstm(z: Any, prev: Any, own: Any) -> Any:
+    """LSTM whose gates see c (Gers and Schmidhuber, Recurrent nets that time and count, 2000)."""
+    i = sigmoid(z.i + own.p_i * prev.c)
+    f = sigmoid(z.f + own.p_f * prev.c)
+    g = tanh(z.g)
+    c = f * prev.c + i * g
+    o = sigmoid(z.o + own.p_o * c)
+    return o * tanh(c), c
+
+
+@cell(gates="fgo", states="hc")
+def coupled_lstm(z: Any, prev: Any) -> Any:
+    """LSTM that writes what it forgets (Greff et al., LSTM: a search space odyssey, 2015)."""
+    f = sigmoid(z.f)
+    g = tanh(z.g)
+    o = sigmoid(z.o)
+    c = f * prev.c + (1 - f) * g
+    return o * tanh(c), c
+
+
+@cell(gates="ifgo", states="hc")
+def hard_lstm(z: Any, prev: Any) -> Any:
+    """LSTM with straight lines for gates (Courbariaux et al., BinaryConnect, 2015)."""
+    i = hard_sigmoid(z.i)
+    f = hard_sigmoid(z.f)
+    g = hard_tanh(z.g)
+    o = hard_sigmoid(z.o)
+    c = f * prev.c + i * g
+    return o * hard_tanh(c), c
+
+
+@cell(gates="fn")
+def minimal_gated(z: Any, x: Any, h: Any, prev: Any) -> Any:
+    """One gate for both of the GRU's (Zhou et al., Minimal gated unit, 2016), reset after W_hh."""
+    f = sigmoid(z.f)
+    n = tanh(x.n + f * h.n)
+    return (1 - f) * prev.h + f * n
+
+
+@cell(gates="n", own={"u": (0.0, 1.0)})
+def ind_rnn(x: Any, prev: Any, own: Any) -> Any:
+    """Units that read their own h alone (Li et al., IndRNN, 2018)."""
+    return relu(x.n + own.u * prev.h)
+
+
+@cell(gates="n", own={"log_tau": (0.0, 2.0)})
+def leaky_rnn(z: Any, prev: Any, own: Any) -> Any:
+    """Each unit with its own time constant, tau = 1 + e^log_tau steps.
+
+    One step of Euler's method of tau dh/dt = -h + tanh(z) (Funahashi and Nakamura, Approximation
+    of dynamical systems by continuous time recurrent neural networks, 1993), kept stable.
+    """
+    n = tanh(z.n)
+    return prev.h + (n - prev.h) / (1 + exp(own.log_tau))
+
+
+@cell(gates="zn")
+def min_gru(x: Any, prev: Any) -> Any:
+    """GRU without h in its gates (Feng et al., Were RNNs all we needed?, 2024, section 3.1)."""
+    z = sigmoid(x.z)
+    return (1 - z) * prev.h + z * x.n
+
+
+@cell(gates="fin")
+def min_lstm(x: Any, prev: Any) -> Any:
+    """LSTM without h in its gates, f + i = 1 (Feng et al., 2024, section 3.2)."""
+    f, i = sigmoid(x.f), sigmoid(x.i)
+    return (f * prev.h + i * x.n) / (f + i)
+
+
+@cell(gates="rin", own={"a": (2.2, 6.9)})
+def rg_lru(x: Any, prev: Any, own: Any) -> Any:
+    """Real-gated linear recurrent unit (De et al., Griffin, 2024, section 2.4).
+
+    Its decay is sigmoid(a)^(8 r): at first between 0.9 and 0.999 where r is 1 / 8.
+    """
+    r, i = sigmoid(x.r), sigmoid(x.i)
+    decay = exp(-8.0 * r * softplus(-own.a))
+    return decay * prev.h + sqrt(1 - decay * decay) * (i * x.n)
+
+
+def find(name: str) -> Cell:
+    """Return the cell of this name: one of these, or one that has been defined since.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return names.find(name)

@@ -1,0 +1,41 @@
+"""Cells by their names, for models and their files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnncore.cells.definition import Cell
+
+#: What names in models stand for already.
+BUILT_IN = ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity")
+
+_known: dict[str, Cell] = {}
+
+
+def remember(cell: Cell) -> None:
+    """Have a cell found by its name; a later one of the same name takes its place."""
+    from rnncore.cells.reading import CellError
+
+    if cell.name in BUILT_IN:
+        raise CellError(
+            f"{cell.name}: this is the engine's own cell; give the function another name"
+        )
+    _known[cell.name] = cell
+
+
+def find(name: str) -> Cell:
+    """Return the cell of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in _known:
+        raise ValueError(
+            f"cell: no cell is called {name!r}; expected {', '.join(BUILT_IN[:3])}, "
+            f"{', '.join(sorted(_known))}, or one that @rnncore.cell has made before: import the "
+            "module that defines it first"
+        )
+    return _known[name]
