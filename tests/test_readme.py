@@ -37,7 +37,8 @@ def test_commands_and_python_run_in_the_order_of_the_page(tmp_path: Path) -> Non
         if line.startswith(("rnncore ", "printf ")) and "demo" not in line:
             said = run(["bash", "-c", line], tmp_path)
             assert said.strip() or line.startswith("printf ")
-    out = run([sys.executable, "-c", "\n".join(PYTHON)], tmp_path)
+    (tmp_path / "page.py").write_text("\n".join(PYTHON))
+    out = run([sys.executable, "page.py"], tmp_path)
     assert "(100, 8, 128) (4, 8, 64) (256, 64)" in out
     error = float(re.search(r"mean squared error (\S+)", out)[1])
     assert error < 0.05, "the forecaster learned: an untrained one is at 0.5"

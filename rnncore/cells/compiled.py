@@ -374,10 +374,14 @@ def backward_step(
 
 
 @cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
 def _machine(build: str) -> Any:
-    if hasattr(llvm, "initialize_all_targets"):
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
+    # A new one each time: it belongs to the code that it is used for, and goes with it.
+    _initialize()
     known = platform.machine().lower() in ("x86_64", "amd64")
     processor = PROCESSORS.get(build) or ("x86-64" if known else llvm.get_host_cpu_name())
     target = llvm.Target.from_default_triple()

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 #: What names in models stand for already.
 BUILT_IN = ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity")
 
+#: What rnncore.cells.library has.
+LIBRARY = (
+    "peephole_lstm", "coupled_lstm", "hard_lstm", "minimal_gated", "ind_rnn", "leaky_rnn",
+    "min_gru", "min_lstm", "rg_lru",
+)  # fmt: skip
+
 _known: dict[str, Cell] = {}
 
 

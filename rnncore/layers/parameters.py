@@ -244,6 +244,11 @@ class RecurrentModule(Module):
             check_weights("input_size, hidden_size", rows, max(width, size))
             width = count * size
         zoneout = check_zoneout(self.zoneout, cell.states, self.layer_name)
+        for name in ("recurrent_dropout", "weight_drop"):
+            if cell.elementwise and getattr(self, name):
+                raise ValueError(
+                    f"{name}: expected 0, got {getattr(self, name)}: {self.layer_name} has no W_hh"
+                )
         self._noisy = bool(self.dropout or self.recurrent_dropout or any(zoneout))
         self._stack = Stack(
             cell, self.input_size, self._layer_sizes, count, self.dtype, zoneout,

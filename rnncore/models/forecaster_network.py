@@ -16,7 +16,15 @@ from rnncore.data.windows import TRANSFORMS, WindowBatch, WindowForm, Windows
 from rnncore.layers.tape import Value
 from rnncore.losses import gaussian_nll_loss, quantile_loss
 from rnncore.models.autoregression import fit_autoregression, iterated
-from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
+from rnncore.models.model import (
+    CellName,
+    Measure,
+    check_depth,
+    check_sizes,
+    layer_size,
+    recurrent,
+    with_weights,
+)
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
 
@@ -33,7 +41,7 @@ class ForecasterSettings:
     segment: int = setting(1, Whole(), "Values read and written at once.", fixed=True)
     hidden_size: int = setting(64, Whole(), "Units.", fixed=True)
     num_layers: int = setting(1, Whole(), "Recurrent layers.", fixed=True)
-    cell: str = setting("gru", Choice(tuple(CELLS)), fixed=True)
+    cell: str = setting("gru", CellName(), fixed=True)
     highway: str = setting(
         "kept",
         Choice(("kept", "trained", "none")),
@@ -349,7 +357,7 @@ class ForecasterNetwork(TapedModel):
         known = SeriesKnown(**fields)
         widening = np.array(settings.pop("widening"), np.float64)
         sizes = [
-            ("rnn.weight_hh_l0", 1, settings["hidden_size"]),
+            layer_size(settings["cell"], "rnn", settings["hidden_size"]),
             ("reader.weight", 0, settings["hidden_size"]),
             ("places.weight", 0, -(-settings["horizon"] // settings["segment"])),
         ]

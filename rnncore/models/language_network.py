@@ -20,7 +20,7 @@ from rnncore.layers.kept import Kept, find, remember
 from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import Writer
 from rnncore.models.language_stream import LanguageStream, LanguageStreams
-from rnncore.models.model import CELLS, Measure, Model, check_sizes, recurrent, with_weights
+from rnncore.models.model import CellName, Measure, Model, check_sizes, recurrent, with_weights
 from rnncore.settings import Choice, Flag, Share, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
@@ -40,7 +40,7 @@ class LanguageSettings:
 
     hidden_size: int = setting(128, Whole(), "Units of a layer.", fixed=True)
     num_layers: int = setting(2, Whole(), "Recurrent layers.", fixed=True)
-    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    cell: str = setting("lstm", CellName(), fixed=True)
     embedding_size: int | None = setting(
         None,
         Whole(),
@@ -147,8 +147,7 @@ class LanguageNetwork(Writer, Model):
         check_size("hidden_size", hidden_size)
         if embedding_size is not None:
             check_size("embedding_size", embedding_size)
-        if cell not in CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        CellName().check("cell", cell)
         if check_flag("tied", tied) and embedding_size not in (None, hidden_size):
             raise ValueError(
                 f"embedding_size: expected hidden_size, {hidden_size}, with a tied embedding, to "
@@ -350,7 +349,7 @@ class LanguageNetwork(Writer, Model):
         embedding = tensors.get(table)
         sizes = {
             "hidden_size": tensors["head.weight"].shape[1],
-            "num_layers": sum(name.startswith("rnn.weight_hh_l") for name in tensors),
+            "num_layers": sum(name.startswith("rnn.weight_ih_l") for name in tensors),
             "embedding_size": None if embedding is None else embedding.shape[1],
         }
         named = [name for name in ("head.weight", "embedding.weight") if name in tensors]

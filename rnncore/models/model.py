@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from rnncore import engine, files, layers
+from rnncore.cells.names import LIBRARY
 from rnncore.engine.threads import team_size
 from rnncore.layers.module import Module
+from rnncore.settings import Choice
 
 #: The layers that settings name.
 CELLS: dict[str, Callable[..., Any]] = {
     **{name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")},
     "rnn_relu": partial(layers.RNN, nonlinearity="relu"),
 }
+GATES = {"lstm": 4, "gru": 3}  # the others have one
+
+
+@dataclass(frozen=True)
+class CellName(Choice):
+    """The name of a recurrent cell, also of one that `rnncore.cell` has made."""
+
+    names: tuple[str, ...] = (*CELLS, *LIBRARY)
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        if value not in self.names:
+            own_cell(value)
 
 
 M = TypeVar("M", bound=Module)
@@ -90,7 +106,13 @@ class Model(Module):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a model file: safetensors with PyTorch's parameter names, replaced as a whole."""
-        files.save(path, self.state_dict(), {"kind": self.kind, "model": self.describe()})
+        files.save(path, self.state_dict(), self.metadata())
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what a file holds beside the weights: no code, but which cell they are of."""
+        about = {"kind": self.kind, "model": self.describe()}
+        name = self.settings.get("cell", "lstm")
+        return about if name in CELLS else {**about, "cell_signature": own_cell(name).signature}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -113,6 +135,7 @@ class Model(Module):
         kind = kind_of(metadata)
         if kind != cls.kind:
             raise files.FileError(f"{expected} a {kind!r}; read it with rnncore.load")
+        _check_cell(metadata, os.fspath(path))
         try:
             parameters = {
                 name: array
@@ -141,6 +164,30 @@ def kind_of(metadata: dict[str, Any]) -> str:
     return str(metadata.get("kind", "language model"))
 
 
+def own_cell(name: Any) -> Any:
+    """Return the cell that `rnncore.cell` has made under this name; ValueError: there is none."""
+    from rnncore.cells.library import find
+
+    return find(name)
+
+
+def _check_cell(metadata: dict[str, Any], path: str) -> None:
+    # Weights of a user's cell are for this cell alone.
+    signature = metadata.get("cell_signature")
+    if signature is None:
+        return
+    name = dict(metadata["model"]).get("cell")
+    try:
+        cell = own_cell(name)
+    except ValueError as error:
+        raise files.FileError(f"{path!r} was trained with a cell of your own; {error}") from None
+    if cell.signature != signature:
+        raise files.FileError(
+            f"cell: expected {name!r} as it was when {path!r} was trained, signature {signature}, "
+            f"got one of other gates, states, vectors or equations, {cell.signature}"
+        )
+
+
 def recurrent(
     cell: str,
     input_size: int,
@@ -158,7 +205,15 @@ def recurrent(
     more: dict[str, Any] = {"forget_bias": 1.0} if cell == "lstm" else {}
     if options.get("num_layers", 1) > 1:
         more |= {"dropout": dropout, "variational": variational}
+    if cell not in CELLS:
+        return layers.Recurrent(own_cell(cell), input_size, hidden_size, **options, **more)
     return CELLS[cell](input_size, hidden_size, **options, **more)
+
+
+def layer_size(cell: str, part: str, hidden_size: int) -> tuple[str, int, int]:
+    """Return what `check_sizes` holds a part's recurrent layers against."""
+    gates = GATES.get(cell, 1) if cell in CELLS else len(own_cell(cell).gates)
+    return f"{part}.weight_ih_l0", 0, gates * hidden_size
 
 
 def check_sizes(tensors: dict[str, Any], sizes: Iterable[tuple[str, int, int]]) -> None:
@@ -173,9 +228,9 @@ def check_sizes(tensors: dict[str, Any], sizes: Iterable[tuple[str, int, int]]) 
 
 def check_depth(tensors: dict[str, Any], part: str, count: int) -> None:
     """Refuse recurrent layers whose layers times directions are not as many."""
-    there = sum(name.startswith(f"{part}.weight_hh_l") for name in tensors)
+    there = sum(name.startswith(f"{part}.weight_ih_l") for name in tensors)
     if there != count:
-        raise ValueError(f"{part} has {there} weight_hh, not num_layers times directions, {count}")
+        raise ValueError(f"{part} has {there} weight_ih, not num_layers times directions, {count}")
 
 
 def with_weights(make: Callable[[Any], M], tensors: dict[str, Any]) -> M:

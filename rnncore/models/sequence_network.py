@@ -12,7 +12,14 @@ from rnncore import functions as F
 from rnncore import layers
 from rnncore.arguments import check_seed
 from rnncore.data.inputs import Inputs, Symbols, inputs_from_json
-from rnncore.models.model import CELLS, check_depth, check_sizes, recurrent, with_weights
+from rnncore.models.model import (
+    CellName,
+    check_depth,
+    check_sizes,
+    layer_size,
+    recurrent,
+    with_weights,
+)
 from rnncore.models.sequence_stream import SequenceStream
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
@@ -26,7 +33,7 @@ class NetworkSettings:
 
     hidden_size: int = setting(64, Whole(), "Units of a direction.", fixed=True)
     num_layers: int = setting(1, Whole(), "Recurrent layers.", fixed=True)
-    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    cell: str = setting("lstm", CellName(), fixed=True)
     directions: str = setting(
         "both", Choice(("both", "forward")), "How the sequence is read.", fixed=True
     )
@@ -141,7 +148,10 @@ class SequenceNetwork(TapedModel):
         outputs = outputs.from_json(settings.pop("outputs"))
         symbols = isinstance(inputs, Symbols)
         size = settings["embedding_size"] if symbols else inputs.size
-        sizes = [("rnn.weight_hh_l0", 1, settings["hidden_size"]), ("rnn.weight_ih_l0", 1, size)]
+        sizes = [
+            layer_size(settings["cell"], "rnn", settings["hidden_size"]),
+            ("rnn.weight_ih_l0", 1, size),
+        ]
         if symbols:
             sizes.append(("embedding.weight", 1, size))
         check_sizes(tensors, sizes)

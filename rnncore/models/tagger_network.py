@@ -16,7 +16,15 @@ from rnncore.data.vocabulary import Vocabulary
 from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value, recording
 from rnncore.losses import cross_entropy, cross_entropy_sum
-from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
+from rnncore.models.model import (
+    CellName,
+    Measure,
+    check_depth,
+    check_sizes,
+    layer_size,
+    recurrent,
+    with_weights,
+)
 from rnncore.models.tagger_stream import TaggerStream
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
@@ -28,7 +36,7 @@ class TaggerSettings:
 
     hidden_size: int = setting(200, Whole(), "Units of a direction of the sentence.", fixed=True)
     num_layers: int = setting(1, Whole(), "Recurrent layers over the sentence.", fixed=True)
-    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    cell: str = setting("lstm", CellName(), fixed=True)
     directions: str = setting(
         "both", Choice(("both", "forward")), "How the sentence is read.", fixed=True
     )
@@ -191,11 +199,11 @@ class TaggerNetwork(TapedModel):
         sizes = [
             ("words.weight", 0, len(vocabularies.words)), ("head.bias", 0, len(vocabularies.tags)),
             ("words.weight", 1, settings["word_size"]),
-            ("context.weight_hh_l0", 1, settings["hidden_size"]),
+            layer_size(settings["cell"], "context", settings["hidden_size"]),
         ]  # fmt: skip
         if settings["spelling"] != "none":
             sizes.append(("characters.weight", 1, settings["character_size"]))
-            sizes.append(("spelling.weight_hh_l0", 1, settings["spelling_size"]))
+            sizes.append(layer_size(settings["cell"], "spelling", settings["spelling_size"]))
         check_sizes(tensors, sizes)
         both = settings["directions"] == "both"
         check_depth(tensors, "context", settings["num_layers"] * (1 + both))

@@ -18,7 +18,15 @@ from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value
 from rnncore.losses import cross_entropy, ctc_loss
 from rnncore.models.alignments import best_path
-from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
+from rnncore.models.model import (
+    CellName,
+    Measure,
+    check_depth,
+    check_sizes,
+    layer_size,
+    recurrent,
+    with_weights,
+)
 from rnncore.models.sound_stream import SoundStream
 from rnncore.models.taped import TapedModel
 from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
@@ -34,7 +42,7 @@ class TranscriberSettings:
     hidden_size: int = setting(96, Whole(), "Units of a direction over frames.", fixed=True)
     num_layers: int = setting(1, Whole(), "Recurrent layers over frames.", fixed=True)
     context_size: int = setting(64, Whole(), "Units of a direction over words.", fixed=True)
-    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    cell: str = setting("lstm", CellName(), fixed=True)
     directions: str = setting("both", Choice(("both", "forward")), "How sound is read.", fixed=True)
     dropout: float = setting(0.3, Share(), "Share of units zeroed in training.", fixed=True)
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
@@ -220,11 +228,11 @@ class TranscriberNetwork(TapedModel):
         fields = [field.name for field in dataclasses.fields(SoundSettings)]
         sound = SoundSettings(**{name: settings.pop(name) for name in fields})
         sizes = [
-            ("frames.weight_hh_l0", 1, settings["hidden_size"]),
+            layer_size(settings["cell"], "frames", settings["hidden_size"]),
             ("frames.weight_ih_l0", 1, sound.size),
         ]
         if settings["boundaries"] == "known":
-            sizes.append(("context.weight_hh_l0", 1, settings["context_size"]))
+            sizes.append(layer_size(settings["cell"], "context", settings["context_size"]))
         check_sizes(tensors, sizes)
         both = settings["directions"] == "both"
         check_depth(tensors, "frames", settings["num_layers"] * (1 + both))

@@ -15,7 +15,15 @@ from rnncore.data.pairs import PairBatch, PairPieces
 from rnncore.data.pieces import KINDS, Pieces
 from rnncore.layers.tape import Value
 from rnncore.losses import cross_entropy, cross_entropy_sum
-from rnncore.models.model import CELLS, Measure, check_depth, check_sizes, recurrent, with_weights
+from rnncore.models.model import (
+    CellName,
+    Measure,
+    check_depth,
+    check_sizes,
+    layer_size,
+    recurrent,
+    with_weights,
+)
 from rnncore.models.taped import TapedModel
 from rnncore.models.translation import Translation
 from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
@@ -29,7 +37,7 @@ class TranslatorSettings:
         256, Whole(), "Units of the decoder; the encoder's directions share as many.", fixed=True
     )
     num_layers: int = setting(1, Whole(), "Recurrent layers on each side.", fixed=True)
-    cell: str = setting("lstm", Choice(tuple(CELLS)), fixed=True)
+    cell: str = setting("lstm", CellName(), fixed=True)
     directions: str = setting(
         "both", Choice(("both", "forward")), "How the first text is read.", fixed=True
     )
@@ -220,7 +228,7 @@ class TranslatorNetwork(TapedModel):
         sizes = [
             ("source.weight", 0, len(pieces.source)), ("head.bias", 0, len(pieces.target) + 1),
             ("source.weight", 1, settings.embedding_size),
-            ("decoder.weight_hh_l0", 1, settings.hidden_size),
+            layer_size(settings.cell, "decoder", settings.hidden_size),
         ]  # fmt: skip
         check_sizes(tensors, sizes)
         for part, directions in (("encoder", 1 + both), ("decoder", 1)):

@@ -45,7 +45,7 @@ def contents(trainer: Trainer) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if trainer.average is not None and trainer.average.raw is not None:
         training["average"] = {"updates": trainer.average.updates}
         tensors["average.raw"] = trainer.average.raw
-    return tensors, {"kind": model.kind, "model": model.describe(), "training": training}
+    return tensors, {**model.metadata(), "training": training}
 
 
 def take(
