@@ -1,4 +1,4 @@
-"""Every code block of the README runs."""
+"""Every code block of the README runs, and of the page of cells."""
 
 from __future__ import annotations
 
@@ -61,3 +61,12 @@ def test_pip_extras_exist() -> None:
 def test_every_shell_line_is_covered() -> None:
     known = ("make ", "printf ", "rnncore ", "python3 -m venv", ".venv/bin/")
     assert all(line.startswith(known) for line in SHELL if line)
+
+
+def test_the_page_of_cells_runs(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    page = (ROOT / "docs/cells.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    assert len(blocks) > 6
+    (tmp_path / "cells.py").write_text("\n".join(blocks))
+    run([sys.executable, "cells.py"], tmp_path)

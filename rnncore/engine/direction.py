@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Parameters(NamedTuple):
     """
 
     W_hx: np.ndarray
-    W_hh: np.ndarray | None
+    W_hh: Any
     bias: np.ndarray | None
     second_bias: np.ndarray | None
     own: tuple[np.ndarray | None, ...]

@@ -75,7 +75,7 @@ class Sums:
 
     def of(
         self, number: int, d: int
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    ) -> tuple[np.ndarray, Any, np.ndarray | None, np.ndarray | None]:
         """Return where the engine sums the gradients of W_hx, W_hh, the bias and own vectors."""
         grads = self.layers[number][d].grads
         W_hh = self.dW_hh.get((number, d), grads.W_hh)
