@@ -1,6 +1,9 @@
 """Cells of one's own against the engine's, against PyTorch's loop, and against each other.
 
-    python bench/cells.py [--seconds 0.5] [--output cells.json]
+    python bench/cells.py [--seconds 0.5] [--output cells.json] [--page]
+
+`--page` writes the table in docs/cells.md.
+
 
 - The engine's RNN, LSTM and GRU written again, as tests/cells_again.py has them: the time of the
   engine's own divided by theirs, aim 0.8.
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +30,13 @@ import numpy as np
 
 import rnncore
 from rnncore.cells import library
+from rnncore.cells.names import LIBRARY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from cells_again import AGAIN
 
 Array = np.ndarray
+PAGE = Path(__file__).parents[1] / "docs" / "cells.md"
 
 
 class Case(NamedTuple):
@@ -131,7 +137,8 @@ def torch_cells() -> dict[str, Callable[..., Any]]:
         decay = torch.exp(-8 * sigmoid(r) * F.softplus(-p["a"]))
         return (decay * s[0] + torch.sqrt(1 - decay * decay) * (sigmoid(i) * n),)
 
-    return {name: made for name, made in locals().items() if hasattr(library, name)}
+    made = locals()
+    return {name: made[name] for name in LIBRARY}
 
 
 def in_torch(layer: Any, cell: Any, step: Callable[..., Any], x: Array, training: bool) -> Any:
@@ -210,11 +217,25 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
             "ratio": other / ours, "rounds": len(rounds)}  # fmt: skip
 
 
+def table_of(results: list[dict[str, Any]]) -> str:
+    """Return a table in Markdown; what is below its aim is bold."""
+    lines = ["| case | this cell | the other side | ratio | aim |",
+             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for row in results:
+        ratio = f"{row['ratio']:.2f}"
+        lines.append(
+            f"| {row['name']} | {1e3 * row['ours']:.3f} ms | {1e3 * row['other']:.3f} ms | "
+            f"{ratio if row['ratio'] >= row['aim'] else f'**{ratio}**'} | {row['aim']:g} |"
+        )
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
 def main() -> None:
     """Measure all cases; a ratio below its aim is marked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each case")
     parser.add_argument("--output", type=Path, help="JSON of all figures")
+    parser.add_argument("--page", action="store_true", help="write docs/cells.md's table")
     parser.add_argument("--only", default="", help="cases with this in their names")
     options = parser.parse_args()
     rnncore.set_num_threads(1)
@@ -237,6 +258,10 @@ def main() -> None:
             results.append(row)
     if options.output:
         options.output.write_text(json.dumps(results, indent=1))
+    if options.page:
+        marks = r"(<!-- figures -->\n).*?(<!-- /figures -->)"
+        text, table = PAGE.read_text(), table_of(results)
+        PAGE.write_text(re.sub(marks, lambda m: m[1] + table + m[2], text, flags=re.S))
 
 
 if __name__ == "__main__":

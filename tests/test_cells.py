@@ -369,6 +369,32 @@ def test_cells_without_a_product() -> None:
     assert layer.explain(9, 2).startswith("peephole_lstm 3 -> 5") and "weight_hh_l0" in layer.params
 
 
+@pytest.mark.parametrize("noise", [
+    {"zoneout": (0.2, 0.3)}, {"recurrent_dropout": 0.3}, {"weight_drop": 0.4, "zoneout": 0.1},
+], ids=str)  # fmt: skip
+def test_noise_is_that_of_the_engines_own_cell(noise) -> None:
+    settings = {"num_layers": 2, "dtype": np.float64, "seed": 3, **noise}
+    x = np.random.default_rng(0).standard_normal((9, 4, 5))
+    results = []
+    again = rnncore.Recurrent(AGAIN["LSTM"], 5, 19, **settings)
+    for layer in (again, rnncore.LSTM(5, 19, **settings)):
+        y, _ = layer.forward(x)
+        dx, _ = layer.backward(np.cos(y))
+        results.append((y, dx, layer.flat_grads, layer(x)[0]))
+    for found, right in zip(*results, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("option", ["recurrent_dropout", "weight_drop"])
+def test_noise_on_a_product_that_is_none(option) -> None:
+    with pytest.raises(ValueError, match=rf"{option}: expected 0, got 0\.2: min_gru has no W_hh"):
+        rnncore.Recurrent(library.min_gru, 3, 4, **{option: 0.2})
+    layer = rnncore.Recurrent(library.min_gru, 3, 4, zoneout=0.2, seed=0)
+    y, _ = layer.forward(np.ones((6, 2, 3)))
+    layer.backward(np.ones_like(y))
+    assert np.isfinite(layer.flat_grads).all() and (layer.flat_grads != 0).any()
+
+
 def test_own_vectors_begin_where_the_cell_says() -> None:
     layer = rnncore.Recurrent(rg_lru, 3, 500, seed=0)
     a = layer.params["a_l0"]
