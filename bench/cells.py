@@ -11,9 +11,9 @@
   projection of all inputs done at once: aim 10 at B = 1 and 3 at B = 32.
 - minGRU against the GRU over 1000 steps of 256 units: aim 3.
 
-One thread on both sides, which take turns; of each the quickest round counts, as other work on
-the machine stretches some rounds to twice or thrice. Before anything is timed, both sides have to
-compute the same numbers.
+One thread on both sides, which take turns. Of each the quickest round counts, in time of the
+processor, so that other work on the machine counts little. Before anything is timed, both sides
+have to compute the same numbers.
 """
 
 from __future__ import annotations
@@ -209,9 +209,9 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
     while len(rounds) < 5 or time.perf_counter() < end:
         times = []
         for run in (case.ours, case.other):
-            begin = time.perf_counter()
+            begin = time.process_time()
             run()
-            times.append(time.perf_counter() - begin)
+            times.append(time.process_time() - begin)
         rounds.append(times)
     ours, other = np.min(rounds, axis=0)
     return {"name": case.name, "aim": case.aim, "ours": ours, "other": other,
