@@ -261,7 +261,7 @@ def test_every_kind_of_file_has_an_estimator() -> None:
         (TEXT, {"vocabulary_size": 9}, ValueError, "vocabulary_size: expected none for the unit"),
         (TEXT, {"unit": "words", "least_count": 9999}, ValueError, "least_count: "),
         (TEXT, {"hidden_size": 0}, ValueError, "hidden_size"),
-        (TEXT, {"cell": "transformer"}, ValueError, "cell: expected one of"),
+        (TEXT, {"cell": "transformer"}, ValueError, "cell: no cell is called .transformer."),
         (TEXT, {"batch_size": 0}, ValueError, "batch_size"),
         (TEXT, {"epochs": None}, ValueError, "budget: expected at least one of epochs"),
         (TEXT, {"validation_fraction": 1.0}, ValueError, "validation_fraction"),
