@@ -15,34 +15,29 @@ on two processors that have nothing else to do.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from busy import processor, put_between, table
+from beside_torch import AFTER, assert_same_step, rate, ratio, run
+from busy import table
 from remote import Remote
-from workloads import Array, assert_same
+from workloads import Array
 
-import rnncore
 from rnncore.data import TextSource, Vocabulary, read_text
 from rnncore.models import LanguageNetwork
 from rnncore.training import Trainer, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "language.md"
-MARKS = ("<!-- peers -->", "<!-- /peers -->")
 DATA = Path(os.environ.get("RNNCORE_DATA", ROOT.parent / "shared" / "data"))
 TEXT = DATA / "text" / "tinyshakespeare.txt"
 TEMPERATURE = 0.8
 SETTINGS: dict[str, Any] = {"schedule": "constant", "validations": 1}
-AFTER = "after the step: "
 
 
 class Case(NamedTuple):
@@ -272,15 +267,7 @@ class Rounds:
 def assert_equal(ours: Remote, theirs: Remote) -> None:
     """Fail unless both compute the same step and the same logits."""
     expected, results = (side.call("step") for side in (ours, theirs))
-    assert expected.keys() == results.keys(), sorted(results)
-    before = {name for name in expected if not name.startswith(AFTER)}
-    assert_same(*({n: a for n, a in some.items() if n in before} for some in (results, expected)),
-                "PyTorch")  # fmt: skip
-    for name in expected.keys() - before:
-        difference = np.abs(results[name] - expected[name])
-        # Adam's first step is lr g / (|g| + 1e-8): where g is hardly more than rounding it
-        # differs by shares of lr.
-        assert np.quantile(difference, 0.999) <= 1e-6, name
+    assert_same_step(expected, results)
 
 
 def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
@@ -293,32 +280,17 @@ def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
                 for side in sides:
                     side.take()
             for job, aim in AIMS.items():
-                a, b = (np.array(side.rates[job][1:]) for side in sides)
-                low, ratio, high = np.percentile(a / b, (25, 50, 75))
-                found = f"{ratio:.2f}x ({low:.2f} to {high:.2f}), aim {aim:g}x"
-                found += ", missed" * bool(ratio < aim)
+                a, b = (side.rates[job][1:] for side in sides)
                 size = f", B {case.batch_size}, T {case.sequence_length}" * (job == "training")
-                yield [f"{job}: {case.name}{size}", str(count), rate(a), rate(b), found]
+                yield [f"{job}: {case.name}{size}", str(count), rate(a), rate(b), ratio(a, b, aim)]
             for side in sides:
                 side.remote.close()
 
 
-def rate(values: Any) -> str:
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-
-
-def page(lines: list[list[str]], rounds: int, minutes: float, load: float) -> str:
-    """Return the section."""
+def section(lines: list[list[str]], rounds: int) -> str:
+    """Return what the page says."""
     head = ["characters a second", "threads", "rnncore", "PyTorch", "rnncore / PyTorch"]
-    build, versions = rnncore.engine.chosen_build()[0], f"rnncore {rnncore.__version__}"
-    return f"""## Beside PyTorch
-
-{date.today()}: {processor()}, the engine's `{build}` build; {versions},
-PyTorch {metadata.version("torch")}. Written by `bench/language.py` in {minutes:.1f} minutes, beside
-{load:.1f} other processes that wanted a processor (the load before it).
-
-The same LSTMs over the 65 characters of Shakespeare, from the same weights, on the same batches; equal
+    return f"""The same LSTMs over the 65 characters of Shakespeare, from the same weights, on the same batches; equal
 logits, losses, gradients and steps are asserted first. A training step is all of it, from the numbers of
 the characters to the new weights, in PyTorch with its fused Adam. Writing is one text, character after
 character, each drawn at temperature {TEMPERATURE}; PyTorch writes under inference_mode, with gates spelled out over
@@ -328,26 +300,5 @@ and quartiles.
 {table(head, lines)}"""  # noqa: E501
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N")
-    parser.add_argument("--write", action="store_true", help="put the table into the page")
-    options = parser.parse_args()
-    if not TEXT.is_file():
-        parser.error(f"no text {TEXT}; set RNNCORE_DATA to the folder of the data")
-    start, lines, load = time.perf_counter(), [], os.getloadavg()[0]
-    for line in measure(options.threads, options.rounds):
-        print("  ".join(line), flush=True)
-        lines.append(line)
-    minutes = (time.perf_counter() - start) / 60
-    print(f"{minutes:.1f} minutes; {processor()}")
-    if options.write:
-        section = page(lines, options.rounds, minutes, load)
-        PAGE.write_text(put_between(PAGE.read_text(), MARKS, section))
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, TEXT, PAGE, measure, section)

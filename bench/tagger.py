@@ -16,7 +16,6 @@ Three minutes on two processors that have nothing else to do.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import subprocess
@@ -24,17 +23,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from busy import processor, put_between, table
+from beside_torch import AFTER, assert_same_step, rate, ratio, run
+from busy import table
 from remote import Remote, environment
-from workloads import Array, assert_same
+from workloads import Array
 
-import rnncore
 from rnncore.data.batches import SequenceBatches
 from rnncore.data.tagged import (
     Sentences,
@@ -51,7 +48,6 @@ from rnncore.training import Trainer, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tagging.md"
-MARKS = ("<!-- peers -->", "<!-- /peers -->")
 DATA = Path(os.environ.get("RNNCORE_DATA", ROOT.parent / "shared" / "data"))
 TREEBANK = DATA / "tagging" / "ud-english-ewt"
 AIM = 3.0
@@ -59,7 +55,6 @@ BATCH_SIZE, STEPS = 32, 30  # sentences of a batch, and batches of a round
 #: What `rnncore train tags` trains with.
 SETTINGS: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 1e-2, "average": 0.998,
                             "clip_norm": 1.0, "schedule": "constant"}  # fmt: skip
-AFTER = "after the step: "
 NO_DROPOUT = {"dropout": 0.0, "word_dropout": 0.0}
 
 
@@ -72,9 +67,7 @@ class Rnncore:
         self.words, self.tags = read_tagged(treebank / "train.conllu")
         self.others, _ = read_tagged(treebank / "dev.conllu")
         self.vocabularies = TaggerVocabularies.of(self.words, self.tags)
-        self.source = TaggedSource(
-            self.words, self.tags, self.vocabularies, batch_size=BATCH_SIZE
-        )
+        self.source = TaggedSource(self.words, self.tags, self.vocabularies, batch_size=BATCH_SIZE)
         self.begin()
 
     def network(self, **settings: float) -> TaggerNetwork:
@@ -154,9 +147,7 @@ class PyTorch(Rnncore):
                 super().__init__()
                 self.words = nn.Embedding(len(vocabularies.words), s["word_size"])
                 self.characters = nn.Embedding(len(vocabularies.letters), s["character_size"])
-                self.spelling = nn.LSTM(
-                    s["character_size"], s["spelling_size"], bidirectional=True
-                )
+                self.spelling = nn.LSTM(s["character_size"], s["spelling_size"], bidirectional=True)
                 size = s["word_size"] + 2 * s["spelling_size"]
                 self.context = nn.LSTM(size, s["hidden_size"], bidirectional=True)
                 self.dropout = nn.Dropout(dropout)
@@ -250,9 +241,7 @@ class PyTorch(Rnncore):
         start = time.perf_counter()
         found: list[Any] = [None] * len(self.others)
         numbered = Sentences(self.others, self.vocabularies)
-        batches = SequenceBatches(
-            numbered.lengths, tokens_per_batch=STEPS_PER_BATCH, shuffle=False
-        )
+        batches = SequenceBatches(numbered.lengths, tokens_per_batch=STEPS_PER_BATCH, shuffle=False)
         with torch.inference_mode():
             for number in range(batches.per_epoch):
                 indices = batches.indices(number)
@@ -292,15 +281,7 @@ class Rounds:
 def assert_equal(ours: Remote, theirs: Remote) -> None:
     """Fail unless both compute the same step and the same tags."""
     expected, results = (side.call("step") for side in (ours, theirs))
-    before = {name for name in expected if not name.startswith(AFTER)}
-    assert before <= results.keys() and len(expected) == len(results), sorted(results)
-    assert_same(*({n: a for n, a in some.items() if n in before} for some in (results, expected)),
-                "PyTorch")  # fmt: skip
-    for name in expected.keys() - before:
-        difference = np.abs(results[name] - expected[name])
-        # Adam's first step is lr g / (|g| + 1e-8): where g is hardly more than rounding it
-        # differs by shares of lr.
-        assert np.quantile(difference, 0.999) <= 1e-6, name
+    assert_same_step(expected, results)
     (_, expected), (_, results) = (side.call("tag") for side in (ours, theirs))
     pairs = [(a, b) for one, other in zip(expected, results, strict=True)
              for a, b in zip(one, other, strict=True)]  # fmt: skip
@@ -331,31 +312,18 @@ def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
             for side in sides:
                 side.take(number * STEPS, STEPS)
         for what, job in (("trained", "training"), ("tagged", "tagging")):
-            a, b = (np.array(getattr(side, what)[1:]) for side in sides)
-            low, ratio, high = np.percentile(a / b, (25, 50, 75))
-            found = f"{ratio:.2f}x ({low:.2f} to {high:.2f})" + ", missed" * bool(ratio < AIM)
-            yield [job, str(count), rate(a), rate(b), found]
+            a, b = (getattr(side, what)[1:] for side in sides)
+            yield [job, str(count), rate(a), rate(b), ratio(a, b, AIM)]
         for side in sides:
             side.remote.close()
         whole = rate(command_rates(count, rounds))
         yield ["`rnncore tag`, from its start to the file", str(count), whole, "", ""]
 
 
-def rate(values: Any) -> str:
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-
-
-def page(lines: list[list[str]], rounds: int, minutes: float) -> str:
-    """Return the section."""
-    head = ["words a second", "threads", "rnncore", "PyTorch", f"rnncore / PyTorch, aim {AIM:g}x"]
-    build, versions = rnncore.engine.chosen_build()[0], f"rnncore {rnncore.__version__}"
-    return f"""## Beside PyTorch
-
-{date.today()}: {processor()}, the engine's `{build}` build; {versions},
-PyTorch {metadata.version("torch")}. Written by `bench/tagger.py` in {minutes:.1f} minutes.
-
-The same tagger with the default settings on both sides, from the same weights, on the same batches of
+def section(lines: list[list[str]], rounds: int) -> str:
+    """Return what the page says."""
+    head = ["words a second", "threads", "rnncore", "PyTorch", "rnncore / PyTorch"]
+    return f"""The same tagger with the default settings on both sides, from the same weights, on the same batches of
 {BATCH_SIZE} sentences; equal logits, losses, gradients, steps and tags are asserted first. PyTorch has packed
 sequences, spells each distinct word of a batch once, and steps with its fused AdamW. A training step is
 all of it, from the numbers of the words to the new weights and, in rnncore, their average. Tagging goes
@@ -364,26 +332,5 @@ from lists of words to lists of tags. Medians of {rounds} rounds, in which the s
 {table(head, lines)}"""  # noqa: E501
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N")
-    parser.add_argument("--write", action="store_true", help="put the table into the page")
-    options = parser.parse_args()
-    if not TREEBANK.is_dir():
-        parser.error(f"no treebank in {TREEBANK}; set RNNCORE_DATA to the folder of the data")
-    start, lines = time.perf_counter(), []
-    for line in measure(options.threads, options.rounds):
-        print("  ".join(line), flush=True)
-        lines.append(line)
-    minutes = (time.perf_counter() - start) / 60
-    print(f"{minutes:.1f} minutes; {processor()}")
-    if options.write:
-        section = page(lines, options.rounds, minutes)
-        PAGE.write_text(put_between(PAGE.read_text(), MARKS, section))
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, TREEBANK, PAGE, measure, section)

@@ -208,6 +208,21 @@ def run(layer: Recurrent, given: Given) -> dict[str, Array]:
     return results
 
 
+def assert_tokens_agree(layer: Recurrent, ids: Array, memory: int, threads: Any) -> None:
+    """Assert the same bits for any threads, in segments, and from a stream; `threads` sets them."""
+    results = []
+    for count, most in ((1, None), (3, None), (2, memory)):
+        threads(count)
+        y, _ = layer.forward(ids, tokens=True, memory=most)
+        layer.backward(y, accumulate=False)
+        results.append((y, layer.flat_grads.copy()))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    assert np.isfinite(results[0][1]).all()
+    stream = layer.stream(tokens=True)
+    assert np.array_equal(stream.process(ids[:, 0]), results[0][0][:, 0])
+
+
 def infer(layer: Recurrent, given: Given) -> dict[str, Array]:
     """Run inference; return outputs and final states by the names of `run`."""
     y, state = layer(given.x, given.state, given.lengths, **given.options)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from cases import assert_tokens_agree
 from cells_again import AGAIN
 from conftest import BUILDS
 from finite_differences import assert_gradients_close, of_module
@@ -311,18 +312,7 @@ def test_every_gradient(name, T, B, H, layers, bidirectional, lengths, bias, nan
 def test_threads_streams_segments_and_tokens(name, threads) -> None:
     layer = rnncore.Recurrent(LIBRARY[name], 7, 40, 2, seed=0)
     ids = np.random.default_rng(0).integers(0, 7, (700, 3))
-    results = []
-    for count, memory in ((1, None), (3, None), (2, 3_000_000)):
-        threads(count)
-        y, _ = layer.forward(ids, tokens=True, memory=memory)
-        layer.backward(y, accumulate=False)
-        results.append((y, layer.flat_grads.copy()))
-    for other in results[1:]:
-        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
-    assert np.isfinite(results[0][1]).all()
-    stream = layer.stream(tokens=True)
-    y = layer(ids[:, 0], tokens=True)[0]
-    assert np.array_equal(stream.process(ids[:, 0]), y)
+    assert_tokens_agree(layer, ids, 3_000_000, threads)
     x = np.random.default_rng(1).standard_normal((70, 7)).astype(np.float32)
     stream = layer.stream()
     assert np.array_equal(np.stack([stream.step(row) for row in x]), layer(x)[0])

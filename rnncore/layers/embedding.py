@@ -205,6 +205,19 @@ class EmbeddingPass(Kept):
         self.tokens, self.batch = tokens, batch
 
 
+def owner_of(embedding: Embedding | np.ndarray | None) -> Module | None:
+    """Return the module whose `weight` an embedding is; None: there is no module, or no table."""
+    return embedding.owner if isinstance(embedding, Embedding) else None
+
+
+def vectors_of(embedding: Embedding | np.ndarray | None) -> np.ndarray | None:
+    """Return its vectors (n, I) as they are now."""
+    if isinstance(embedding, Embedding):
+        vectors: np.ndarray = embedding.owner._params["weight"]
+        return vectors
+    return embedding
+
+
 def check_embedding(embedding: object, size: int, dtype: np.dtype) -> int:
     """Refuse what cannot be the embedding of a layer with inputs of this size; return its rows."""
     if isinstance(embedding, np.ndarray):

@@ -19,7 +19,7 @@ from rnncore.engine.segments import Segments
 from rnncore.engine.sums import Sums
 from rnncore.engine.tokens import Tokens, Vocabulary
 from rnncore.engine.workspace import Lease, aligned_empty
-from rnncore.layers.embedding import Embedding, check_embedding
+from rnncore.layers.embedding import Embedding, check_embedding, owner_of, vectors_of
 from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
 from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
@@ -58,15 +58,15 @@ class RecurrentPass(Kept):
     ) -> None:  # fmt: skip
         super().__init__(layer)
         self.embedding, self.default_state = embedding, default_state
-        owner = embedding.owner if isinstance(embedding, Embedding) else None
-        self.embedding_version = -1 if owner is None else owner._version
+        self.owner = owner_of(embedding)
+        self.owner_version = -1 if self.owner is None else self.owner._version
 
     def check(self) -> None:
         """Refuse a backward that must not use it, also after the embedding has changed."""
         super().check()
-        owner = self.embedding.owner if isinstance(self.embedding, Embedding) else None
+        owner = self.owner
         if owner is not None and (
-            self.embedding_version != owner._version or owner._guard.written_here()
+            self.owner_version != owner._version or owner._guard.written_here()
         ):
             raise RuntimeError(
                 "backward: the embedding has changed since forward; call backward first, then "
@@ -145,8 +145,7 @@ class RecurrentPasses(NoisyModule):
 
     def _take(
         self, x: Any, state: State, lengths: Any, tokens: bool,
-        embedding: Embedding | np.ndarray | None,
-        rows: bool,
+        embedding: Embedding | np.ndarray | None, rows: bool,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
         x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
@@ -169,10 +168,7 @@ class RecurrentPasses(NoisyModule):
         lease: Lease, training: bool, weight_keys: Sequence[int],
     ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
         packed = self._packed_for("forward", weight_keys, lease)
-        owner = embedding.owner if isinstance(embedding, Embedding) else None
-        weight = (
-            embedding.owner._params["weight"] if isinstance(embedding, Embedding) else embedding
-        )
+        owner, weight = owner_of(embedding), vectors_of(embedding)
         if not training and not isinstance(embedding, np.ndarray):
             whole = self._vocabulary(owner, weight, batch, packed)
             if whole is not None and whole.tables is not None:
@@ -211,10 +207,10 @@ class RecurrentPasses(NoisyModule):
         return self._of_both("gradients", embedding)
 
     def _of_both(self, lock: str, embedding: Embedding | np.ndarray | None) -> Any:
-        own = getattr(self._guard, lock)
-        if not isinstance(embedding, Embedding) or embedding.owner._guard is self._guard:
+        own, owner = getattr(self._guard, lock), owner_of(embedding)
+        if owner is None or owner._guard is self._guard:
             return own
-        return holding(own, getattr(embedding.owner._guard, lock))
+        return holding(own, getattr(owner._guard, lock))
 
     def _run_rows(
         self, run: Pass, packed: Packed, initial: States, noise: Noise = QUIET
@@ -390,8 +386,8 @@ class RecurrentPasses(NoisyModule):
     ) -> np.ndarray | None:  # fmt: skip
         # Returns the gradient of vectors that are no module's.
         dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
-        into = embedding.owner._grads["weight"] if isinstance(embedding, Embedding) else dvectors
-        sums.finish(into, back.weights)
+        owner = owner_of(embedding)
+        sums.finish(dvectors if owner is None else owner._grads["weight"], back.weights)
         # The gradient of a learned initial state, which all sequences share.
         if not (self.learn_initial_state and default_state):
             return dvectors

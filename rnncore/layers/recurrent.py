@@ -11,7 +11,7 @@ import numpy as np
 from rnncore.arguments import check_flag, check_size
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import plan_segments
-from rnncore.layers.embedding import Embedding, check_embedding
+from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
 from rnncore.layers.form import Form, check_gradient, check_state
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
@@ -376,12 +376,9 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
                 f"stream: expected at most {most} layers, got {self.num_layers}; stack several "
                 "streams instead"
             )
-        vocabulary, vectors = self.input_size if tokens else 0, None
+        vocabulary, vectors = self.input_size if tokens else 0, vectors_of(embedding)
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
-            vectors = (
-                embedding.owner._params["weight"] if isinstance(embedding, Embedding) else embedding
-            )
         with self._weights_read(True, embedding):
             h, c = self._initial_state(None, 1, Form("time first"))
             zero = np.zeros(1, self.dtype)
