@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import diagnose, pairs, series, sounds, story, tags, text
+from rnncore.cli import convert, diagnose, pairs, series, sounds, story, tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -61,6 +61,7 @@ train.add_command(text.train_text)
 train.add_command(pairs.train_pairs)
 train.add_command(tags.train_tags)
 train.add_command(sounds.train_sounds)
+main.add_command(convert.convert)
 main.add_command(diagnose.diagnose)
 main.add_command(series.forecast)
 main.add_command(text.evaluate)

@@ -1,0 +1,49 @@
+"""The command that converts models of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnncore.cli.options import option, together
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.argument("output", type=PATH, required=False)
+@together(
+    option("--prefix", multiple=True, metavar="NAME", help="Of a state dict: the part to take, "
+           "such as rec. of rec.weight_ih_l0. Several, in their order, make one model."),
+    option("--nonlinearity", type=click.Choice(["tanh", "relu"]),
+           help="Of an RNN in a state dict, which does not say it."),
+    option("--batch-first", is_flag=True, default=None,
+           help="Of a state dict: take (B, T, features)."),
+    option("--no-proof", is_flag=True, help="Do not hold the result against the source's engine."),
+)  # fmt: skip
+def convert(source: Path, output: Path | None, no_proof: bool, **given: Any) -> None:
+    r"""Convert a model that another program wrote, and prove that it computes the same.
+
+    SOURCE is a file of PyTorch (.safetensors, .pt, .pth, .bin, .ckpt) or of rnncore. Sizes are
+    found in it; what it leaves open is asked for, never guessed.
+
+    OUTPUT says by its end what to write: .safetensors for rnncore, which rnncore.convert.load
+    reads, or .pt for PyTorch's state dict. Without it the command says what it found.
+
+    \b
+    rnncore convert amp.pt amp.safetensors --prefix rec. --prefix lin.
+    rnncore convert amp.safetensors amp.pt
+    """
+    from rnncore import convert as conversion
+
+    options = {name: value for name, value in given.items() if value not in (None, ())}
+    if no_proof:
+        options["prove"] = False
+    found = conversion.load(source, **options)
+    click.echo(str(found))
+    if output is not None:
+        conversion.write(output, found.model)
+        click.echo(f"written: {output}")

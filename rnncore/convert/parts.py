@@ -1,0 +1,106 @@
+"""What stands between layers of a converted model: modules without weights of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore import functions as F
+from rnncore.convert.errors import ConversionError
+from rnncore.layers.module import Module
+from rnncore.layers.recurrent import Recurrent
+
+#: The functions that an `Activation` may be. Softmax is over the last axis.
+ACTIVATIONS = {"tanh": F.tanh, "sigmoid": F.sigmoid, "relu": F.relu, "softmax": F.softmax}
+
+
+class Activation(Module):
+    """A function of each number: "tanh", "sigmoid", "relu"; or "softmax" over the last axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Activation("relu")(np.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+
+    def __init__(self, name: str, *, dtype: DTypeLike = np.float32) -> None:
+        if name not in ACTIVATIONS:
+            raise ConversionError(
+                f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}"
+            )
+        self.name = name
+        super().__init__(dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """Return the function of x."""
+        return ACTIVATIONS[self.name](x)
+
+    def _sizes_shown(self) -> list[str]:
+        return [repr(self.name)]
+
+
+class FinalState(Module):
+    """What a recurrent layer remembers at the end: h of its last layer, in place of all steps.
+
+    `y = h_T`, (B, directions * H); the second direction ends at the first step.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> FinalState(rnncore.GRU(3, 5, seed=0))(np.ones((7, 2, 3))).shape
+    (2, 5)
+    """
+
+    def __init__(self, layer: Recurrent) -> None:
+        super().__init__(children={"layer": layer})
+        self.layer = layer
+
+    def forward(self, x: Any, lengths: Any = None) -> Any:
+        """Return h after the last step of each sequence."""
+        _, state = self.layer(x, lengths=lengths)
+        h = state[0] if isinstance(state, tuple) else state
+        if isinstance(h, list):  # one array a layer, where sizes differ
+            h = h[-1]
+        if not self.layer.bidirectional:
+            return h[-1]
+        return F.concatenate([h[-2], h[-1]])
+
+
+class Skip(Module):
+    """Adds the first features of x to what a part makes of x: `y = inner(x) + x[..., :count]`.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> Skip(rnncore.Linear(3, 1, seed=0), 1)(np.ones((2, 3), np.float32)).shape
+    (2, 1)
+    """
+
+    def __init__(self, inner: Module, count: int) -> None:
+        super().__init__(children={"inner": inner})
+        self.inner, self.count = inner, count
+
+    def forward(self, x: Any) -> Any:
+        """Return inner(x) + x[..., :count]."""
+        return self.inner(x) + F.columns(x, 0, self.count)
+
+
+class Swap(Module):
+    """Exchanges steps and sequences: (T, B, ...) becomes (B, T, ...), or the other way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Swap()(np.ones((7, 2, 3))).shape
+    (2, 7, 3)
+    """
+
+    def __init__(self, *, dtype: DTypeLike = np.float32) -> None:
+        super().__init__(dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """Return x with its first two axes exchanged."""
+        return F.transpose(x, (1, 0, *range(2, len(x.shape))))

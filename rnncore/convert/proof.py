@@ -1,0 +1,143 @@
+"""The proof that ends a conversion: the same inputs through the source's own engine and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rnncore.convert.errors import ConversionError
+from rnncore.layers.module import Module
+from rnncore.layers.recurrent import Recurrent
+
+#: The most that a result may differ, of the largest number in it or of 1. Gates in the wrong order
+#: are off by tenths; a long sequence rounds differently by less than this.
+TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
+
+Engine = Callable[[np.ndarray], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How it is known that the converted model computes what its source computes.
+
+    Attributes
+    ----------
+    against
+        The engine or test vectors that it was held against; None: it is unproven.
+    difference
+        The largest difference, of the largest number in each result or of 1; None: unproven.
+    inputs
+        How many inputs were tried.
+    why
+        Why it is unproven.
+    """
+
+    against: str | None = None
+    difference: float | None = None
+    inputs: int = 0
+    why: str = ""
+
+    @property
+    def proven(self) -> bool:
+        """Whether there was something to hold it against."""
+        return self.difference is not None
+
+    def __str__(self) -> str:
+        if self.difference is None:
+            return f"unproven: {self.why}"
+        number = f"{self.inputs} input{'s' * (self.inputs > 1)}"
+        found = f"largest difference {self.difference:.1e} over {number}"
+        return f"proven: {found} against {self.against}"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted model, and what is known of it.
+
+    Attributes
+    ----------
+    model
+        A layer, or a `Sequential` of several.
+    source
+        What it was.
+    proof
+        Against what it was held, and how far it is off.
+    notes
+        What the source left open and how it was read, each a sentence.
+    """
+
+    model: Any
+    source: str
+    proof: Proof
+    notes: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        lines = [f"{self.source} -> {self.model!r}", str(self.proof)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def trial_inputs(
+    features: int, vocabulary: int, batch_first: bool, dtype: np.dtype
+) -> Iterator[np.ndarray]:
+    """Yield random, long and extreme inputs; token ids where there is a vocabulary."""
+    rng = np.random.default_rng(0)
+    for steps, batch, scale in ((1, 1, 1.0), (12, 3, 1.0), (400, 1, 0.5), (5, 2, 1e4), (5, 1, 0.0)):
+        shape = (batch, steps) if batch_first else (steps, batch)
+        if vocabulary:
+            yield rng.integers(0, vocabulary, shape)
+        else:
+            yield (scale * rng.standard_normal((*shape, features))).astype(dtype)
+
+
+def outputs(model: Any, x: Any) -> list[np.ndarray]:
+    """Return y, and of a recurrent layer its final states, as a source's engine returns them."""
+    result = model(x)
+    if not isinstance(model, Recurrent):
+        return [result]
+    y, state = result
+    return [y, *(state if isinstance(state, tuple) else (state,))]
+
+
+def prove(
+    model: Module, theirs: Engine, against: str, inputs: Iterator[np.ndarray]
+) -> Proof:  # fmt: skip
+    """Hold a model against an engine.
+
+    Raises
+    ------
+    ConversionError
+        If they differ by more than rounding explains.
+    """
+    largest, count = 0.0, 0
+    for x in inputs:
+        ours = outputs(model, x)
+        expected = theirs(x)
+        largest = max(largest, difference(ours, expected, against))
+        count += 1
+    bound = TOLERANCE[model.dtype.name]
+    if not largest <= bound:
+        raise ConversionError(
+            f"proof: expected the numbers of {against}, got a difference of {largest:.2g} where "
+            f"{bound:g} is rounding; the source means something else than was read from it"
+        )
+    return Proof(against, largest, count)
+
+
+def difference(ours: list[np.ndarray], expected: list[np.ndarray], against: str) -> float:
+    """Return the largest difference, of the largest number of each array or of 1."""
+    largest = 0.0
+    for mine, other in zip(ours, expected, strict=True):
+        mine, other = np.asarray(mine), np.asarray(other)
+        if mine.shape != other.shape:
+            raise ConversionError(
+                f"proof: expected the shape {other.shape} of {against}, got {mine.shape}"
+            )
+        if not np.isfinite(other).all():  # where the source overflows there is nothing to compare
+            continue
+        scale = max(1.0, float(np.abs(other).max(initial=0)))
+        gap = float(np.abs(mine.astype(np.float64) - other).max(initial=0)) / scale
+        largest = max(largest, gap if np.isfinite(gap) else np.inf)
+    return largest

@@ -1,0 +1,44 @@
+"""A file of any format that is known, told by its name."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rnncore import files
+from rnncore.convert import saved
+from rnncore.convert.errors import ConversionError, needed
+from rnncore.convert.torch_out import to_torch
+from rnncore.layers.module import Module
+
+
+def _write_torch(path: Path, model: Module) -> None:
+    torch = needed("torch", "torch", f"to write {path.name!r}")
+    content = io.BytesIO()
+    torch.save(to_torch(model).state_dict(), content)
+    files.write_whole(path, content.getvalue())
+
+
+#: By the end of the name.
+WRITERS: dict[str, Callable[[Path, Module], None]] = {
+    ".safetensors": saved.save,
+    **dict.fromkeys((".pt", ".pth"), _write_torch),
+}
+
+
+def write(path: str | os.PathLike[str], model: Module) -> None:
+    """Write a model to a file, in the format that its name ends in; whole, or not at all.
+
+    Raises
+    ------
+    ConversionError
+        If no format ends like that, or the format has no such model.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise ConversionError(
+            f"path: expected a name that ends in one of {', '.join(WRITERS)}, got {str(path)!r}"
+        )
+    WRITERS[path.suffix.lower()](path, model)
