@@ -27,11 +27,12 @@ PATH = click.Path(path_type=Path)
 def convert(source: Path, output: Path | None, no_proof: bool, **given: Any) -> None:
     r"""Convert a model that another program wrote, and prove that it computes the same.
 
-    SOURCE is a file of PyTorch (.safetensors, .pt, .pth, .bin, .ckpt) or of rnncore. Sizes are
+    SOURCE is a file of PyTorch (.safetensors, .pt, .pth, .bin, .ckpt), ONNX (.onnx),
+    RTNeural or GuitarML (.json), Neural Amp Modeler (.nam) or rnncore. Sizes are
     found in it; what it leaves open is asked for, never guessed.
 
     OUTPUT says by its end what to write: .safetensors for rnncore, which rnncore.convert.load
-    reads, or .pt for PyTorch's state dict. Without it the command says what it found.
+    reads, the others are .onnx, .json for RTNeural, and .pt for PyTorch's state dict. Without it the command says what it found.
 
     \b
     rnncore convert amp.pt amp.safetensors --prefix rec. --prefix lin.

@@ -9,8 +9,12 @@ from typing import Any
 
 from rnncore import files
 from rnncore.convert import saved
+from rnncore.convert.amplifiers import from_guitarml, from_nam
 from rnncore.convert.errors import ConversionError
+from rnncore.convert.json_file import read_json
+from rnncore.convert.onnx_in import from_onnx
 from rnncore.convert.proof import Converted, Proof
+from rnncore.convert.rtneural import from_rtneural
 from rnncore.convert.torch_in import from_torch
 
 LARGEST = 2**31  # bytes of a file
@@ -27,9 +31,32 @@ def _from_safetensors(path: Path, **options: Any) -> Converted:
     return Converted(model, "rnncore", Proof(why="nothing was converted"))
 
 
+def _from_json(path: Path, **options: Any) -> Converted:
+    what = f"JSON file {str(path)!r}"
+    held = read_json(what, path)
+    if isinstance(held, dict) and {"model_data", "state_dict"} <= set(held):
+        return from_guitarml(held, **options)
+    if isinstance(held, dict) and {"in_shape", "layers"} <= set(held):
+        return _from_rtneural(held, **options)
+    raise ConversionError(
+        f"{what}: expected RTNeural's in_shape and layers, or GuitarML's model_data and state_dict"
+    )
+
+
+def _from_rtneural(held: Any, prove: bool = True) -> Converted:
+    return from_rtneural(held)
+
+
+def _from_nam(path: Path, prove: bool = True) -> Converted:
+    return from_nam(path)
+
+
 #: By the end of the name.
 READERS: dict[str, Callable[..., Converted]] = {
     ".safetensors": _from_safetensors,
+    ".json": _from_json,
+    ".nam": _from_nam,
+    ".onnx": from_onnx,
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), from_torch),
 }
 
@@ -59,4 +86,7 @@ def load(path: str | os.PathLike[str], **options: Any) -> Converted:
         raise ConversionError(f"path: expected a file, but {str(path)!r} is none; check the path")
     if path.stat().st_size > LARGEST:
         raise ConversionError(f"path: expected {LARGEST} bytes at most, got {path.stat().st_size}")
-    return reader(path, **options)
+    try:
+        return reader(path, **options)
+    except TypeError as error:  # an option of another format
+        raise ConversionError(f"options: {error}; leave it out for {path.suffix} files") from None

@@ -69,6 +69,36 @@ class FinalState(Module):
         return F.concatenate([h[-2], h[-1]])
 
 
+class LastStep(Module):
+    """The last step of a batch of sequences of one length: y[-1], of both directions.
+
+    Where a layer reads backwards as well, that is not what `FinalState` returns: its second half
+    has read the last step alone.
+
+    Parameters
+    ----------
+    batch_first
+        Whether x is (B, T, features) in place of (T, B, features).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LastStep(batch_first=True)(np.arange(6.0).reshape(1, 3, 2)).tolist()
+    [[4.0, 5.0]]
+    """
+
+    def __init__(self, batch_first: bool = False, *, dtype: DTypeLike = np.float32) -> None:
+        self.batch_first = batch_first
+        super().__init__(dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """Return the last step, (B, features)."""
+        return F.take(x, (slice(None), -1) if self.batch_first else -1)
+
+    def _sizes_shown(self) -> list[str]:
+        return ["batch_first=True"] * self.batch_first
+
+
 class Skip(Module):
     """Adds the first features of x to what a part makes of x: `y = inner(x) + x[..., :count]`.
 
@@ -85,7 +115,13 @@ class Skip(Module):
 
     def forward(self, x: Any) -> Any:
         """Return inner(x) + x[..., :count]."""
-        return self.inner(x) + F.columns(x, 0, self.count)
+        y = self.inner(x)
+        if isinstance(self.inner, Recurrent):
+            y, _ = y
+        return F.add(y, F.columns(x, 0, self.count))
+
+    def _sizes_shown(self) -> list[str]:
+        return [*super()._sizes_shown(), str(self.count)]
 
 
 class Swap(Module):
@@ -104,3 +140,6 @@ class Swap(Module):
     def forward(self, x: Any) -> Any:
         """Return x with its first two axes exchanged."""
         return F.transpose(x, (1, 0, *range(2, len(x.shape))))
+
+    def _sizes_shown(self) -> list[str]:
+        return []

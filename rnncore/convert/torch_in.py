@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from rnncore import layers
-from rnncore.convert import proof
+from rnncore.convert import plan, proof
 from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError, needed, reading
-from rnncore.convert.parts import Activation
+from rnncore.convert.plan import Part
 from rnncore.convert.proof import Converted, Proof
 from rnncore.convert.saved import in_dtype
-from rnncore.convert.weights import Direction, kind_of_shapes, make_layer, widened
+from rnncore.convert.weights import Direction, kind_of_shapes, make_layer
 from rnncore.layers.module import Module
 
 State = Mapping[str, Any]
@@ -79,16 +79,16 @@ def from_torch(
         source = read_file(Path(source))
     prefixes: list[str] = [prefix] if isinstance(prefix, str) else list(prefix or [""])
     if isinstance(source, Mapping):
-        parts = [read.from_state(source, _dotted(one, source)) for one in prefixes]
+        found = [read.from_state(source, _dotted(one, source)) for one in prefixes]
     elif hasattr(source, "named_modules"):
-        parts = [read.from_module(_submodule(source, one)) for one in prefixes]
+        found = [read.from_module(_submodule(source, one)) for one in prefixes]
     else:
         raise ConversionError(
             "source: expected a PyTorch module, a state dict, or the path of a file, got "
             f"{type(source).__name__}"
         )
-    model = parts[0] if len(parts) == 1 else _sequential(parts)
-    names = " + ".join(type(part).__name__ for part in parts)
+    model = plan.made(what, [part for parts in found for part in parts])
+    names = " + ".join(name for name, _, _ in read.theirs)
     return Converted(model, f"{what}: {names}", _proof(model, read, prove), tuple(read.notes))
 
 
@@ -100,19 +100,19 @@ class _Reader:
         self.notes: list[str] = []
         self.theirs: list[tuple[str, dict[str, Any], dict[str, np.ndarray]]] = []
 
-    def from_module(self, module: Any) -> Module:
+    def from_module(self, module: Any) -> list[Part]:
         """Convert a module of `torch.nn`, or a Sequential of them."""
         name = type(module).__name__
         if not type(module).__module__.startswith("torch.nn.modules."):
             name = f"{name} of {type(module).__module__}"  # whose code may do anything
         if name == "Sequential":
-            return _sequential([self.from_module(one) for one in module
-                                if type(one).__name__ not in NOTHING])  # fmt: skip
+            inner = [self.from_module(one) for one in module if type(one).__name__ not in NOTHING]
+            return [part for parts in inner for part in parts]
         if name in FUNCTIONS:
             if name == "Softmax" and module.dim not in (-1, 2):
                 raise ConversionError(f"Softmax: expected dim=-1, got {module.dim}")
             self.theirs.append((name, {"dim": -1} if name == "Softmax" else {}, {}))
-            return Activation(FUNCTIONS[name])
+            return [plan.activation(FUNCTIONS[name])]
         state = {key: to_numpy(key, value) for key, value in module.state_dict().items()}
         if name in RECURRENT:
             before = self.nonlinearity, self.batch_first
@@ -125,14 +125,14 @@ class _Reader:
             self.nonlinearity, self.batch_first = before
             return layer
         if name == "Linear":
-            return self._linear(state)
+            return [self._linear(state)]
         if name == "Embedding":
             if module.max_norm is not None:
                 raise ConversionError(
                     f"Embedding: expected max_norm=None, got {module.max_norm}, by which PyTorch "
                     "scales vectors when it runs; set it to None, and scale the weight"
                 )
-            return self._embedding(state)
+            return [self._embedding(state)]
         known = [path for path, one in module.named_modules() if type(one).__name__ in RECURRENT]
         raise ConversionError(
             f"source: expected a recurrent module of torch.nn, or a Sequential, got {name}; "
@@ -140,17 +140,17 @@ class _Reader:
                "it has no recurrent part")
         )  # fmt: skip
 
-    def from_state(self, state: State, prefix: str) -> Module:
+    def from_state(self, state: State, prefix: str) -> list[Part]:
         """Convert the part of a state dict whose names begin like that."""
         own = {str(key)[len(prefix) :]: value for key, value in state.items()
                if str(key).startswith(prefix)}  # fmt: skip
         if not any(NAME.match(key) for key in own):
             flat = {key: value for key, value in own.items() if "." not in key}
             if set(flat) == {"weight", "bias"}:
-                return self._linear({key: to_numpy(key, value) for key, value in flat.items()})
+                return [self._linear({k: to_numpy(k, value) for k, value in flat.items()})]
             _ask_for_prefix(state, prefix)
         arrays = {key: to_numpy(key, value) for key, value in own.items()}
-        return self._recurrent(arrays, prefix)
+        return [self._recurrent(arrays, prefix)]
 
     def _recurrent(self, arrays: dict[str, np.ndarray], prefix: str) -> Module:
         what = f"state dict {prefix!r}" if prefix else "state dict"
@@ -217,43 +217,24 @@ class _Reader:
             )
         return (self.nonlinearity,)
 
-    def _linear(self, state: dict[str, np.ndarray]) -> Module:
-        state = {key: widened(key, array) for key, array in state.items()}
-        weight = state.get("weight", np.empty(0))
-        if weight.ndim != 2 or ("bias" in state and state["bias"].shape != weight.shape[:1]):
-            raise ConversionError(
-                f"Linear: expected a weight (out, in) and a bias (out,), got "
-                f"{ {key: array.shape for key, array in state.items()} }"
-            )
-        out, size = weight.shape
-        layer = layers.Linear(size, out, "bias" in state, dtype=weight.dtype, seed=0)
-        layer.load_state_dict(state)
-        self.theirs.append(("Linear", {"in_features": size, "out_features": out,
-                                       "bias": "bias" in state}, state))  # fmt: skip
+    def _linear(self, state: dict[str, np.ndarray]) -> Part:
+        layer = plan.linear("Linear", state.get("weight"), state.get("bias"))
+        out, size = state["weight"].shape
+        options = {"in_features": size, "out_features": out, "bias": "bias" in state}
+        self.theirs.append(("Linear", options, state))
         return layer
 
-    def _embedding(self, state: dict[str, np.ndarray]) -> Module:
-        weight = widened("weight", state["weight"])
-        count, size = weight.shape
+    def _embedding(self, state: dict[str, np.ndarray]) -> Part:
+        table = plan.embedding("Embedding", state["weight"])
+        count, size = state["weight"].shape
         options = {"num_embeddings": count, "embedding_dim": size}
-        self.theirs.append(("Embedding", options, {"weight": weight}))
-        return layers.Embedding.from_pretrained(weight, freeze=False)
+        self.theirs.append(("Embedding", options, state))
+        return table
 
 
 def _direction(arrays: dict[str, np.ndarray]) -> Direction:
     return Direction(arrays["weight_ih"], arrays["weight_hh"], arrays.get("bias_ih"),
                      arrays.get("bias_hh"))  # fmt: skip
-
-
-def _sequential(parts: list[Module]) -> Module:
-    if not parts:
-        raise ConversionError("Sequential: expected at least one part, got none")
-    if len({part.dtype for part in parts if part.num_parameters}) > 1:
-        raise ConversionError("Sequential: expected one dtype in all parts, got several")
-    dtype = next((part.dtype for part in parts if part.num_parameters), parts[0].dtype)
-    whole = [Activation(part.name, dtype=dtype) if isinstance(part, Activation) else part
-             for part in parts]  # fmt: skip
-    return layers.Sequential(*whole)
 
 
 def _submodule(module: Any, prefix: str) -> Any:
@@ -363,7 +344,7 @@ def _proof(model: Module, read: _Reader, wanted: bool) -> Proof:
     vocabulary = options.get("num_embeddings", 0)
     inputs = proof.trial_inputs(features, vocabulary, bool(read.batch_first), np.dtype(np.float64))
     against = f"torch {torch.__version__} in float64"
-    return proof.prove(in_dtype(model, np.float64), theirs, against, inputs)
+    return proof.prove(proof.outputs_of(in_dtype(model, np.float64)), theirs, against, inputs)
 
 
 def _flat(result: Any) -> Iterator[np.ndarray]:

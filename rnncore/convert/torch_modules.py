@@ -41,7 +41,8 @@ class Added(torch.nn.Module):
 
     def forward(self, x: Any) -> Any:
         """Return inner(x) + x[..., :count]."""
-        return self.inner(x) + x[..., : self.count]
+        y = self.inner(x)
+        return (y[0] if isinstance(y, tuple) else y) + x[..., : self.count]
 
 
 class Swapped(torch.nn.Module):
@@ -50,3 +51,15 @@ class Swapped(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         """Return x with its first two axes exchanged."""
         return x.transpose(0, 1)
+
+
+class Last(torch.nn.Module):
+    """The last step of sequences."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+
+    def forward(self, x: Any) -> Any:
+        """Return x[-1], or x[:, -1]."""
+        return x[:, -1] if self.batch_first else x[-1]

@@ -9,7 +9,7 @@ import numpy as np
 from rnncore import layers
 from rnncore.convert import proof
 from rnncore.convert.errors import ConversionError, needed
-from rnncore.convert.parts import Activation, FinalState, Skip, Swap
+from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
 from rnncore.convert.sizes import sizes_of
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
@@ -56,7 +56,7 @@ def to_torch(model: Module) -> Any:
             state if isinstance(state, tuple) else (state,)))]  # fmt: skip
 
     inputs = proof.trial_inputs(features, vocabulary, batch_first, model.dtype)
-    proof.prove(model, theirs, f"torch {torch.__version__}", inputs)
+    proof.prove(proof.outputs_of(model), theirs, f"torch {torch.__version__}", inputs)
     return module
 
 
@@ -86,6 +86,8 @@ def _module(model: Module, torch: Any) -> Any:
         return torch_modules.Final(_module(model.layer, torch))
     if isinstance(model, Skip):
         return torch_modules.Added(_module(model.inner, torch), model.count)
+    if isinstance(model, LastStep):
+        return torch_modules.Last(model.batch_first)
     if isinstance(model, Swap):
         return torch_modules.Swapped()
     raise ConversionError(f"model: expected what PyTorch has, got {type(model).__name__}")

@@ -10,6 +10,8 @@ from pathlib import Path
 from rnncore import files
 from rnncore.convert import saved
 from rnncore.convert.errors import ConversionError, needed
+from rnncore.convert.onnx_out import to_onnx
+from rnncore.convert.rtneural import write_rtneural
 from rnncore.convert.torch_out import to_torch
 from rnncore.layers.module import Module
 
@@ -21,9 +23,15 @@ def _write_torch(path: Path, model: Module) -> None:
     files.write_whole(path, content.getvalue())
 
 
+def _write_onnx(path: Path, model: Module) -> None:
+    files.write_whole(path, to_onnx(model).SerializeToString())
+
+
 #: By the end of the name.
 WRITERS: dict[str, Callable[[Path, Module], None]] = {
     ".safetensors": saved.save,
+    ".json": write_rtneural,
+    ".onnx": _write_onnx,
     **dict.fromkeys((".pt", ".pth"), _write_torch),
 }
 

@@ -1,0 +1,403 @@
+"""Reads an ONNX graph: follows the data from its input to its output, part by part."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rnncore.convert import plan
+from rnncore.convert.errors import ConversionError
+from rnncore.convert.onnx_node import read_node
+from rnncore.convert.onnx_values import (
+    NOTHING,
+    Data,
+    Given,
+    Shape,
+    States,
+    Zero,
+    is_whole,
+    numbers,
+    state_inputs,
+    width,
+)
+from rnncore.convert.plan import Part
+
+FUNCTIONS = {"Tanh": "tanh", "Sigmoid": "sigmoid", "Relu": "relu"}
+OF_SHAPES = ("Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Cast", "Reshape", "Mul", "Add",
+             "Identity", "Equal", "Where", "Sub", "Div")  # fmt: skip
+
+
+class Graph:
+    """A graph, read node by node.
+
+    Parameters
+    ----------
+    onnx
+        The package.
+    model
+        The model, whose graph may have one input of data.
+    source
+        What errors call it.
+    """
+
+    def __init__(self, onnx: Any, model: Any, source: str) -> None:
+        self.onnx, self.source = onnx, source
+        self.graph = model.graph
+        versions = [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")]
+        self.opset = max(versions, default=1)
+        self.notes: list[str] = []
+        self.time: str | None = None  # "0" or "1": which axis of the input has the steps
+        self.lengths: str | None = None  # the inputs that are lengths and states
+        self.states: list[str] = []
+        self.values: dict[str, Any] = {}
+        for one in self.graph.initializer:
+            self.values[one.name] = self._array(one)
+        given = [one for one in self.graph.input if one.name not in self.values]
+        used = state_inputs(self.graph)
+        data = [one for one in given if one.name not in used]
+        if len(data) != 1:
+            raise ConversionError(
+                f"{source}: expected one input of data, beside lengths and states, got "
+                f"{[one.name for one in data]}"
+            )
+        for one in given:
+            self.values[one.name] = Given(one.name)
+        self.input = data[0]
+        self.input_type = self.input.type.tensor_type
+        self.dims = [one.dim_value or None for one in self.input_type.shape.dim]
+        self.ids = self.input_type.elem_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+        rank = len(self.dims)
+        if (not self.ids and not 1 <= rank <= 3) or (self.ids and rank != 2):
+            raise ConversionError(
+                f"{source}: expected an input of features (steps, sequences, features) or of token "
+                f"ids (steps, sequences), got {rank} axes"
+            )
+        axes = "01" if self.ids else "01F"[3 - rank :]
+        self.values[self.input.name] = Data((), axes, self.ids)
+
+    def read(self) -> Any:
+        """Return what the graph puts out: the `Data` or `States` of its first such output."""
+        if len(self.graph.node) > 10_000:
+            raise ConversionError(f"{self.source}: expected 10,000 nodes at most")
+        for node in self.graph.node:
+            found = self._node(node)
+            for name, value in zip(node.output, found, strict=False):
+                if name:
+                    self.values[name] = value
+        outputs = [(one.name, self.values.get(one.name)) for one in self.graph.output]
+        for self.output, value in outputs:
+            if isinstance(value, Data):
+                return value
+        for self.output, value in outputs:
+            if isinstance(value, States):
+                return value
+        raise ConversionError(
+            f"{self.source}: expected an output that the input leads to, got none"
+        )
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+            raise ConversionError(
+                f"{self.source}: expected all weights in the file, got {tensor.name!r} in another; "
+                "save the model as one file"
+            )
+        return np.asarray(self.onnx.numpy_helper.to_array(tensor))
+
+    def _node(self, node: Any) -> tuple[Any, ...]:
+        if node.domain not in ("", "ai.onnx"):
+            self._refuse(node, "is of another domain")
+        settings = {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
+        inputs = [self.values.get(name) if name else None for name in node.input]
+        if any(name and value is None for name, value in zip(node.input, inputs, strict=True)):
+            self._refuse(node, "reads a value that no node before it makes")
+        kind = node.op_type
+        if kind == "Constant":
+            return (self._constant(node, settings),)
+        if kind in ("RNN", "LSTM", "GRU"):
+            return self._recurrent(node, settings, inputs)
+        if kind == "Shape":
+            return (Shape(),)
+        if kind == "ConstantOfShape":
+            value = settings.get("value")
+            zero = value is None or not self._array(value).any()
+            return (Zero() if zero else self._refuse(node, "makes numbers that are not 0"),)
+        places = [k for k, one in enumerate(inputs) if isinstance(one, Data | States)]
+        if not places:
+            return (self._no_data(node, settings, inputs),)
+        step: Callable[..., Any] | None = getattr(self, f"_{kind.lower()}", None)
+        if kind in NOTHING:
+            return tuple([inputs[0]] * len(node.output))
+        if kind in FUNCTIONS:
+            return (self._then(node, inputs[0], plan.activation(FUNCTIONS[kind])),)
+        if step is None:
+            self._refuse(node, "is none that rnncore has between layers")
+        assert step is not None
+        return (step(node, settings, inputs),)
+
+    def _refuse(self, node: Any, why: str) -> Any:
+        raise ConversionError(
+            f"{self.source}: node {node.name or node.op_type!r} ({node.op_type}) {why}"
+        )
+
+    def _constant(self, node: Any, settings: dict[str, Any]) -> Any:
+        if "value" in settings:
+            return self._array(settings["value"])
+        for name in ("value_float", "value_floats", "value_int", "value_ints"):
+            if name in settings:
+                return np.asarray(settings[name])
+        return self._refuse(node, "is no number")
+
+    def _no_data(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        # Of shapes and zeros nothing is asked but what they are; numbers are brought into shape.
+        known = [one for one in inputs if one is not None]
+        kind = node.op_type
+        if any(isinstance(one, Shape) for one in known):
+            if kind == "Expand" and isinstance(known[0], Zero):
+                return Zero()
+            if kind == "Expand" and isinstance(known[0], np.ndarray) and not known[0].any():
+                return Zero()
+            return Shape() if kind in OF_SHAPES else self._refuse(node, "makes numbers of a shape")
+        if any(isinstance(one, Zero) for one in known):
+            return Zero()
+        if all(isinstance(one, np.ndarray) for one in known):
+            return numbers(
+                kind,
+                settings,
+                known,
+                self._axes(settings, known),
+                lambda why: self._refuse(node, why),
+            )
+        if kind in (*NOTHING, "Transpose", "Unsqueeze", "Squeeze", "Slice", "Reshape"):
+            return known[0]  # an input of states on its way to a node
+        return self._refuse(node, "changes an input that is no data")
+
+    def _axes(self, settings: dict[str, Any], inputs: list[Any]) -> list[int] | None:
+        if "axes" in settings:
+            return list(settings["axes"])
+        if len(inputs) > 1 and isinstance(inputs[1], np.ndarray):
+            return [int(axis) for axis in np.atleast_1d(inputs[1])]
+        return None
+
+    def _then(self, node: Any, value: Any, *parts: Part) -> Data:
+        value = self._data(node, value)
+        return dataclasses.replace(value, parts=(*value.parts, *parts))
+
+    def _data(self, node: Any, value: Any, cut: bool = False) -> Data:
+        """Return data; of a last state without an axis of directions, that of all directions."""
+        if isinstance(value, States):
+            if "D" in value.axes or not is_whole(value):
+                self._refuse(node, "reads the last state of one direction of two")
+            return Data((*value.each[0][0], plan.Final()), "1F" if self.time == "0" else "0F")
+        if not isinstance(value, Data):
+            self._refuse(node, "has its data at another input")
+        found: Data = value
+        if found.first and not cut:
+            self._refuse(node, f"reads the first {found.first} features alone")
+        return found
+
+    def _recurrent(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> tuple[Any, ...]:
+        data = self._data(node, inputs[0])
+        batch_axis_first = settings.get("layout", 0) == 1
+        steps = data.axes[1 if batch_axis_first else 0]
+        if len(data.axes) != 3 or data.axes[2] != "F" or data.ids or steps not in "01":
+            self._refuse(node, f"reads axes {data.axes}, not steps, sequences and features")
+        if self.time not in (None, steps):
+            self._refuse(node, "reads along another axis than the node before")
+        self.time = steps
+        for place, name in ((4, "sequence_lens"), (5, "initial_h"), (6, "initial_c")):
+            one = inputs[place] if len(inputs) > place else None
+            if isinstance(one, Shape | Data | States):
+                self._refuse(node, f"has {name} that the graph computes")
+            if isinstance(one, Given):
+                if place == 4:
+                    self.lengths = one.name
+                else:
+                    self.states.append(one.name)
+                inputs[place] = None
+            elif isinstance(one, Zero):
+                inputs[place] = None
+            elif place == 4 and one is not None:
+                self._refuse(node, "has sequence_lens that are fixed")
+        layer, directions = read_node(self.source, node, settings, inputs, self.time == "1")
+        parts = (*data.parts, layer)
+        rest = data.axes[1] if not batch_axis_first else data.axes[0]
+        axes = f"{rest}{steps}DF" if batch_axis_first else f"{steps}D{rest}F"
+        y = Data(parts, axes, directions=directions)
+        each = tuple((parts, d) for d in range(directions))
+        h = States(each, directions, "BDF" if batch_axis_first else "DBF")
+        return y, h, dataclasses.replace(h, cell=True)
+
+    def _transpose(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        value = inputs[0]
+        perm = list(settings.get("perm", range(len(value.axes))[::-1]))
+        if sorted(perm) != list(range(len(value.axes))):
+            self._refuse(node, f"has {len(perm)} axes where its data has {len(value.axes)}")
+        return dataclasses.replace(value, axes="".join(value.axes[k] for k in perm))
+
+    def _squeeze(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        value, axes = inputs[0], self._axes(settings, inputs)
+        if axes is None:
+            axes = [k for k, letter in enumerate(value.axes) if letter in "DS"]
+        axes = [axis % len(value.axes) for axis in axes]
+        for axis in axes:
+            letter = value.axes[axis]
+            if letter not in "DS" or (letter == "D" and value.directions != 1):
+                self._refuse(node, f"takes away axis {axis}, which is not one number")
+        left = "".join(letter for k, letter in enumerate(value.axes) if k not in axes)
+        if isinstance(value, States) and len(value.each) != 1:
+            self._refuse(node, "takes away an axis of several states")
+        return dataclasses.replace(value, axes=left)
+
+    def _reshape(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        value, shape = inputs[0], inputs[1] if len(inputs) > 1 else settings.get("shape")
+        if not value.axes.endswith(("DF", "SF")) or not self._merges(value, shape):
+            self._refuse(
+                node, f"brings axes {value.axes} into a shape that rnncore does not follow"
+            )
+        return dataclasses.replace(value, axes=f"{value.axes[:-2]}F")
+
+    def _merges(self, value: Any, shape: Any) -> bool:
+        # Whether a shape leaves all axes but the last two, which become one.
+        if isinstance(shape, Shape):
+            return True
+        if shape is None or len(shape) != len(value.axes) - 1:
+            return False
+        parts = value.each[0][0] if isinstance(value, States) else value.parts
+        *leading, last = (int(n) for n in shape)
+        whole = last in (-1, width(parts))
+        return whole and all(n in (0, -1, *filter(None, self.dims)) for n in leading)
+
+    def _flatten(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        value = inputs[0]
+        if settings.get("axis", 1) == 1 and len(value.axes) == 2:
+            return value
+        if settings.get("axis", 1) == 1 and value.axes[1:] in ("DF", "SF"):
+            return dataclasses.replace(value, axes=f"{value.axes[0]}F")
+        return self._refuse(node, f"puts axes {value.axes} together")
+
+    def _gather(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        table, index = inputs[0], inputs[1]
+        if isinstance(table, np.ndarray) and isinstance(index, Data):
+            if not index.ids or settings.get("axis", 0) != 0:
+                self._refuse(node, "looks up something else than token ids in a table")
+            return Data((*index.parts, plan.embedding(self.source, table)), f"{index.axes}F")
+        if not isinstance(index, np.ndarray) or index.size != 1:
+            self._refuse(node, "takes several things by index")
+        axis = settings.get("axis", 0) % len(table.axes)
+        return self._one(node, table, axis, int(index.reshape(-1)[0]), keep=index.ndim > 0)
+
+    def _one(self, node: Any, value: Any, axis: int, index: int, keep: bool) -> Any:
+        # One step, one direction, or one layer's state.
+        letter = value.axes[axis]
+        if isinstance(value, States):
+            count = len(value.each)
+            if letter != "D" or not -count <= index < count:
+                self._refuse(node, f"takes place {index} of axis {letter}")
+            left = value.axes if keep else value.axes.replace("D", "")
+            return dataclasses.replace(value, each=(value.each[index],), axes=left)
+        if letter == "D" and value.directions == 1 and index in (0, -1):
+            return dataclasses.replace(value, axes=value.axes.replace("D", "S" if keep else ""))
+        if letter != self.time or index != -1:
+            self._refuse(node, f"takes place {index} of axis {letter}, not the last step")
+        if "D" in value.axes and value.directions != 1:
+            self._refuse(node, "takes a step while directions are apart")
+        left = value.axes.replace(letter, "S" if keep else "")
+        return dataclasses.replace(
+            value, parts=(*value.parts, plan.last_step(self.time == "1")), axes=left
+        )
+
+    def _slice(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        value = inputs[0]
+        lists = [settings.get(name) for name in ("starts", "ends", "axes", "steps")]
+        for place, one in enumerate(inputs[1:5]):
+            if one is not None:
+                if not isinstance(one, np.ndarray):
+                    self._refuse(node, "cuts where the graph computes")
+                lists[place] = [int(n) for n in np.atleast_1d(one)]
+        starts, ends, axes, steps = lists
+        if not starts or not ends or len(starts) != 1 or steps not in (None, [1]):
+            return self._refuse(node, "cuts several axes, or with steps")
+        axis = (axes or [0])[0] % len(value.axes)
+        start, end = starts[0], ends[0]
+        if start == 0 and end >= 2**31 - 1:
+            return value
+        if isinstance(value, Data) and value.axes[axis] == "F" and start == 0 < end:
+            return dataclasses.replace(value, first=end)
+        if start == -1 and end >= 2**31 - 1:
+            return self._one(node, value, axis, -1, keep=True)
+        if isinstance(value, States) and end == start + 1:
+            return self._one(node, value, axis, start, keep=True)
+        return self._refuse(node, f"cuts {start} to {end} of axis {value.axes[axis]}")
+
+    def _concat(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        if not all(isinstance(one, States) for one in inputs):
+            self._refuse(node, "puts data together")
+        first, axis = inputs[0], settings["axis"] % len(inputs[0].axes)
+        if any(one.axes != first.axes or one.cell != first.cell for one in inputs):
+            self._refuse(node, "puts states of different shapes together")
+        each = tuple(pair for one in inputs for pair in one.each)
+        if first.axes[axis] == "D":
+            return dataclasses.replace(first, each=each)
+        whole = dataclasses.replace(first, each=each)
+        if first.axes[axis] != "F" or "D" in first.axes or not is_whole(whole):
+            self._refuse(node, "puts states together that are not the two directions of one layer")
+        return whole
+
+    def _softmax(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        data = self._data(node, inputs[0])
+        axis = settings.get("axis", -1 if self.opset >= 13 else 1) % len(data.axes)
+        if axis != len(data.axes) - 1 or data.axes[-1] != "F":
+            self._refuse(node, f"is over axis {axis}, not the features")
+        return self._then(node, data, plan.activation("softmax"))
+
+    def _gemm(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        weight, bias = inputs[1], inputs[2] if len(inputs) > 2 else None
+        scaled = settings.get("alpha", 1.0) != 1.0 or settings.get("beta", 1.0) != 1.0
+        if scaled or settings.get("transA") or not isinstance(weight, np.ndarray):
+            self._refuse(node, "scales, or multiplies something else than data by weights")
+        weight = weight if settings.get("transB") else weight.T
+        if bias is not None:
+            bias = np.broadcast_to(bias, (1, len(weight)))[0]
+        return self._then(node, inputs[0], self._linear(weight, bias))
+
+    def _matmul(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        data = self._data(node, inputs[0])
+        if not isinstance(inputs[1], np.ndarray) or data.axes[-1] != "F":
+            self._refuse(node, "multiplies something else than data by weights")
+        return self._then(node, data, self._linear(inputs[1].T, None))
+
+    def _linear(self, weight: np.ndarray, bias: Any) -> Part:
+        return plan.linear(self.source, weight, bias)
+
+    def _add(self, node: Any, settings: dict[str, Any], inputs: list[Any]) -> Any:
+        numbers = [one for one in inputs if isinstance(one, np.ndarray)]
+        if len(numbers) == 1:
+            data = self._data(node, inputs[0] if inputs[1] is numbers[0] else inputs[1])
+            last = data.parts[-1] if data.parts else None
+            weight = getattr(last, "params", {}).get("weight")
+            if weight is None or not hasattr(last, "in_features") or "bias" in last.params:  # type: ignore[union-attr]
+                self._refuse(node, "adds numbers where no product with weights came before")
+            assert weight is not None
+            bias = np.broadcast_to(numbers[0], (*[1] * (len(data.axes) - 1), len(weight))).reshape(
+                -1
+            )
+            return dataclasses.replace(
+                data, parts=(*data.parts[:-1], self._linear(np.array(weight), bias))
+            )
+        before, after = sorted(
+            (self._data(node, one, True) for one in inputs), key=lambda d: len(d.parts)
+        )
+        inner = after.parts[len(before.parts) :]
+        if (
+            before.axes != after.axes
+            or after.parts[: len(before.parts)] != before.parts
+            or not inner
+        ):
+            self._refuse(node, "adds two things of which one does not come of the other")
+        if after.first or before.first > width(inner):
+            self._refuse(node, "adds a part of the features")
+        added = plan.Added(inner, before.first or width(inner))
+        return dataclasses.replace(after, parts=(*before.parts, added))

@@ -1,0 +1,114 @@
+"""A recurrent node of ONNX: its weights and equations.
+
+ONNX's rows are i, o, f, c of an LSTM and z, r, h of a GRU; W is (directions, gates H, I), R
+(directions, gates H, H), B (directions, 2 gates H) both biases. The reset gate of a GRU comes
+before the product unless `linear_before_reset` says otherwise. Source: onnx.ai/onnx/operators.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnncore.convert.equations import STANDARD, Equations
+from rnncore.convert.errors import ConversionError
+from rnncore.convert.weights import ORDERS, Direction, make_layer, reordered, widened
+from rnncore.layers.recurrent import Recurrent
+
+#: What ONNX's names are in the engine's, and the alpha and beta that they have where none is given.
+NAMES = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "softsign",
+         "hardsigmoid": "hard_sigmoid", "leakyrelu": "leaky_relu"}  # fmt: skip
+NUMBERS = {"hardsigmoid": (0.2, 0.5), "leakyrelu": (0.01,)}
+
+
+def read_node(
+    source: str, node: Any, settings: dict[str, Any], inputs: list[Any], batch_first: bool
+) -> tuple[Recurrent, int]:
+    """Return the layer of a node whose weights are numbers, and its number of directions.
+
+    Raises
+    ------
+    ConversionError
+        If shapes do not fit, or the engine has not its equations.
+    """
+    kind = node.op_type.lower()
+    what = f"{source}: node {node.name or node.op_type!r}"
+    inputs = [*inputs, *[None] * (8 - len(inputs))]
+    for place, name in ((1, "W"), (2, "R"), (3, "B"), (7, "P")):
+        if not (isinstance(inputs[place], np.ndarray) or (inputs[place] is None and place > 2)):
+            raise ConversionError(f"{what}: expected {name} as numbers in the file")
+    W, R, B, P = (inputs[place] for place in (1, 2, 3, 7))
+    way = settings.get("direction", b"forward")
+    count = 2 if way == b"bidirectional" else 1
+    order = ORDERS["onnx"][kind]
+    if W.ndim != 3 or R.ndim != 3 or len(W) != count or len(R) != count:
+        raise ConversionError(
+            f"{what}: expected W and R of {count} directions, got {W.shape} and {R.shape}"
+        )
+    size = R.shape[2]
+    rows = len(order) * size
+    if settings.get("hidden_size", size) != size or not W.shape[1] == R.shape[1] == rows:
+        raise ConversionError(
+            f"{what}: expected {len(order)} gates of hidden_size "
+            f"{settings.get('hidden_size', size)}, got {W.shape} and {R.shape}"
+        )
+    if B is not None and B.shape != (count, 2 * rows):
+        raise ConversionError(f"{what}: expected B of shape {(count, 2 * rows)}, got {B.shape}")
+    initial = [inputs[place] for place in (5, 6) if inputs[place] is not None]
+    if settings.get("layout", 0) == 1:
+        initial = [one.swapaxes(0, 1) for one in initial]
+    if any(one.shape != (count, 1, size) for one in initial):
+        raise ConversionError(f"{what}: expected initial states of one sequence, or as inputs")
+    if not any(one.any() for one in initial):
+        initial = []
+    elif kind == "lstm" and len(initial) == 1:
+        raise ConversionError(f"{what}: expected both initial_h and initial_c, got one")
+    directions = []
+    for d in range(count):
+        first, second = (None, None) if B is None else np.split(B[d], 2)
+        weights, recurrent, first, second = (
+            None if one is None else reordered(widened(what, one), order, kind)
+            for one in (W[d], R[d], first, second)
+        )
+        assert weights is not None and recurrent is not None
+        states = tuple(widened(what, one[d, 0]) for one in initial)
+        directions.append(Direction(weights, recurrent, first, second, states))
+    equations = _equations(kind, settings, count, way == b"reverse", P)
+    return make_layer(what, equations, [directions], batch_first), count
+
+
+def _equations(
+    kind: str, settings: dict[str, Any], count: int, reverse: bool, P: np.ndarray | None
+) -> Equations:
+    other = []
+    if settings.get("clip"):
+        other.append(f"clip = {settings['clip']:g}")
+    if settings.get("input_forget"):
+        other.append("input_forget = 1 (one gate for both)")
+    if P is not None and P.any():
+        other.append("peepholes (P)")
+    functions = _activations(kind, settings, count)
+    if any(one != functions[0] for one in functions):
+        other.append("other activations in the second direction")
+    return Equations(
+        kind, functions[0], bool(settings.get("linear_before_reset", 0)), reverse, tuple(other)
+    )
+
+
+def _activations(kind: str, settings: dict[str, Any], count: int) -> list[tuple[str, ...]]:
+    usual = STANDARD.get(kind, ("tanh",))
+    names = [one.decode().lower() for one in settings.get("activations", [])]
+    if not names:
+        return [usual]
+    alphas, betas = (list(settings.get(f"activation_{one}", [])) for one in ("alpha", "beta"))
+    found = []
+    for name in names:
+        numbers = list(NUMBERS.get(name, ()))
+        for place, given in enumerate((alphas, betas)):
+            if place < len(numbers) and given:  # ONNX deals them out to those that take some
+                numbers[place] = given.pop(0)
+        shown = f"({', '.join(f'{n:g}' for n in numbers)})" if numbers else ""
+        found.append(NAMES.get(name, name) + shown)
+    each = len(usual)
+    return [tuple(found[k : k + each]) for k in range(0, each * count, each)]

@@ -1,0 +1,215 @@
+"""ONNX in and out: graphs as PyTorch's exporter writes them, ONNX's node tests, and round trips."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutations import mutated, refused_or_read
+
+import rnncore
+from rnncore import convert
+from rnncore.convert import ConversionError
+
+onnx = pytest.importorskip("onnx", reason="converts ONNX: pip install onnx onnxruntime")
+pytest.importorskip("onnxruntime", reason="holds against ONNX Runtime: pip install onnxruntime")
+from onnx import helper, numpy_helper  # noqa: E402
+from onnx.backend.test.case import node as onnx_nodes  # noqa: E402
+
+FOLDER = Path(__file__).with_name("fixtures") / "convert"
+FILES = sorted(path.stem for path in FOLDER.glob("*.onnx"))
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    for name in ("gru", "lstm", "rnn"):
+        importlib.import_module(f"onnx.backend.test.case.node.{name}")
+KINDS = {"RNN", "LSTM", "GRU"}
+NODE_TESTS = [test for test in onnx_nodes._NodeTestCases
+              if test.model is not None and test.model.graph.node[0].op_type in KINDS]  # fmt: skip
+
+
+def test_the_files_are_there() -> None:
+    assert len(FILES) >= 7 and len(NODE_TESTS) >= 10
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_graphs_of_pytorchs_exporter(name: str) -> None:
+    found = convert.load(FOLDER / f"{name}.onnx")
+    assert found.proof.proven and found.proof.difference < 1e-5
+    assert "onnxruntime" in found.proof.against
+    with np.load(FOLDER / "onnx_expected.npz") as expected:
+        arrays = {k.removeprefix(f"{name}."): v for k, v in expected.items() if k.startswith(name)}
+    if "h" in arrays:
+        assert "the inputs h, c are the argument state" in str(found)
+        result = found.model(arrays["x"], (arrays["h"], arrays["c"]))[0]
+    else:
+        result = found.model(arrays["x"])
+    np.testing.assert_allclose(result, arrays["y"], atol=1e-6)
+
+
+def of_constants(test: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
+    """Return a node test with the weights within, and its other inputs and its outputs."""
+    model = copy.deepcopy(test.model)
+    [(inputs, outputs)] = test.data_sets
+    node, graph = model.graph.node[0], model.graph
+    left = []
+    for value, array in zip(list(graph.input), inputs, strict=True):
+        if list(node.input).index(value.name) in (1, 2, 3, 7):
+            graph.initializer.append(numpy_helper.from_array(np.array(array), value.name))
+            graph.input.remove(value)
+        else:
+            left.append(np.array(array))
+    return model, left, [np.array(one) for one in outputs]
+
+
+@pytest.mark.parametrize("test", NODE_TESTS, ids=lambda test: test.name)
+def test_nodes(test: Any) -> None:
+    model, inputs, outputs = of_constants(test)
+    node = model.graph.node[0]
+    settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    try:
+        found = convert.from_onnx(model)
+    except ConversionError as error:  # in words, and only what the layers' pages have not
+        missing = "reset_after=False|reads backwards|activations|clip|peepholes"
+        assert pytest.raises(ConversionError, match=missing) and any(
+            word in str(error) for word in missing.split("|")
+        ), error
+        return
+    assert found.proof.proven, found
+    if len(inputs) == 1 and node.output[0]:
+        y, _ = found.model(inputs[0])
+        first = settings.get("layout", 0) == 1
+        expected = np.moveaxis(outputs[0], 2 if first else 1, -2)
+        np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+
+
+LAYERS = {
+    "lstm": lambda **o: rnncore.LSTM(3, 5, seed=0, **o),
+    "gru": lambda **o: rnncore.GRU(3, 5, seed=0, **o),
+    "gru of two biases": lambda **o: rnncore.GRU(3, 5, seed=0, **{"bias": "pytorch", **o}),
+    "lstm of two biases": lambda **o: rnncore.LSTM(3, 5, seed=0, **{"bias": "pytorch", **o}),
+    **{
+        f"rnn {name}": lambda name=name, **o: rnncore.RNN(3, 5, nonlinearity=name, seed=0, **o)
+        for name in ("tanh", "relu", "sigmoid")
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_there_and_back(kind: str, bidirectional: bool, bias: bool) -> None:
+    options: dict[str, Any] = {"bidirectional": bidirectional, "batch_first": bidirectional}
+    layer = LAYERS[kind](**options, **({} if bias else {"bias": False}))
+    model = convert.to_onnx(layer)  # held against ONNX Runtime, lengths and states too
+    names = [one.name for one in model.graph.input]
+    assert names == ["x", "lengths", "h", "c"][: 4 if "lstm" in kind else 3]
+    found = convert.from_onnx(model)
+    assert found.proof.proven and found.model.batch_first is bidirectional
+    assert {"lengths", "h"} <= set(str(found).replace(",", " ").replace("'", " ").split())
+    ours, theirs = layer.state_dict(), found.model.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+def test_several_layers_there_and_back(tmp_path: Path) -> None:
+    layer = rnncore.LSTM(3, 5, 2, bidirectional=True, seed=0)
+    path = tmp_path / "layer.onnx"
+    convert.write(path, layer)
+    found = convert.load(path)
+    state = found.model.state_dict()
+    for name, array in layer.state_dict().items():
+        there = f"{1 if '_l1' in name else 0}.{name.replace('_l1', '_l0')}"
+        assert array.tobytes() == state[there].tobytes()
+
+
+def test_models_there_and_back() -> None:
+    gru = rnncore.GRU(4, 6, batch_first=True, bidirectional=True, seed=0)
+    head = rnncore.Linear(12, 3, seed=1)
+    net = rnncore.Sequential(
+        rnncore.Embedding(9, 4, seed=0), gru, convert.LastStep(True), head,
+        convert.Activation("softmax"),
+    )  # fmt: skip
+    wave = rnncore.Sequential(
+        convert.Skip(
+            rnncore.Sequential(rnncore.LSTM(2, 6, seed=0), rnncore.Linear(6, 2, seed=1)), 2
+        ),
+        convert.Activation("tanh"), convert.FinalState(rnncore.LSTM(2, 4, 2, seed=2)),
+        rnncore.Linear(4, 1, False, seed=3),
+    )  # fmt: skip
+    for model in (net, wave):
+        found = convert.from_onnx(convert.to_onnx(model))
+        assert found.proof.proven
+        mine, theirs = [
+            [array.tobytes() for array in one.state_dict().values()] for one in (model, found.model)
+        ]
+        assert mine == theirs
+    swapped = rnncore.Sequential(convert.Swap(), rnncore.GRU(2, 3, seed=0))
+    found = convert.from_onnx(convert.to_onnx(swapped))
+    x = np.ones((4, 7, 2), np.float32)
+    assert found.model(x).shape == (7, 4, 3)
+    np.testing.assert_allclose(found.model(x), swapped(x), atol=1e-6)
+
+
+def gru_model(**changes: Any) -> Any:
+    rng = np.random.default_rng(0)
+    arrays = {"W": (1, 15, 3), "R": (1, 15, 5), "B": (1, 30)}
+    settings = {"hidden_size": 5, "linear_before_reset": 1, **changes}
+    numbers = [numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+               for name, shape in arrays.items()]  # fmt: skip
+    node = helper.make_node("GRU", ["x", *arrays], ["y"], **settings)
+    x = helper.make_tensor_value_info("x", 1, ["t", "b", 3])
+    y = helper.make_tensor_value_info("y", 1, None)
+    graph = helper.make_graph([node], "g", [x], [y], numbers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    def refuse(match: str, source: Any) -> None:
+        with pytest.raises(ConversionError, match=match):
+            convert.from_onnx(source)
+
+    assert convert.from_onnx(gru_model()).proof.proven
+    refuse("clip = 3", gru_model(clip=3.0))
+    refuse("expected 3 gates of hidden_size 4", gru_model(hidden_size=4))
+    refuse("W and R of 2 directions", gru_model(direction="bidirectional"))
+    model = gru_model()
+    model.graph.node.append(helper.make_node("Erf", ["y"], ["z"]))
+    model.graph.output[0].name = "z"
+    refuse("node 'Erf' .Erf. is none that rnncore has", model)
+    model = gru_model()
+    model.graph.node[0].input[1] = "x"
+    refuse("expected W as numbers in the file", model)
+    model = gru_model()
+    model.graph.input.append(helper.make_tensor_value_info("z", 1, [1]))
+    refuse("one input of data", model)
+    model = gru_model()
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "/etc/passwd")
+    refuse("all weights in the file", model)
+    refuse("damaged or of another", b"no model")
+    with pytest.raises(ConversionError, match=r"convert\.in_dtype"):
+        convert.to_onnx(rnncore.LSTM(3, 4, dtype="float64"))
+    with pytest.raises(ConversionError, match="that ONNX has, of one hidden size"):
+        convert.to_onnx(rnncore.LSTM(3, [4, 5]))
+
+
+def test_a_gru_without_linear_before_reset_is_not_taken_for_the_other() -> None:
+    try:
+        found = convert.from_onnx(gru_model(linear_before_reset=0))
+    except ConversionError as error:
+        assert "reset_after=False" in str(error)
+    else:
+        assert found.model.reset_after is False and found.proof.proven
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    content = (FOLDER / "states.onnx").read_bytes()
+    refused, fine = refused_or_read(
+        lambda path: convert.load(path, prove=False), tmp_path / "a.onnx", mutated(content, 1000)
+    )
+    assert refused > 300 and refused + fine == 1000
