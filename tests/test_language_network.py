@@ -145,6 +145,30 @@ def test_two_chunks_with_carried_state_are_one_long_chunk(settings: dict[str, An
         np.testing.assert_allclose(np.asarray(state), np.asarray(last), rtol=1e-12)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_share_of_the_rows_begins_anew_in_training(cell: str) -> None:
+    model, plain = make(cell=cell, state_reset=0.25), make(cell=cell)
+    inputs, targets = chunk(model, T=1, B=400)
+    state = plain.evaluate(inputs, targets)[1]
+    _, after, kept = model.forward(inputs, targets, state, keep=True)
+    parts = zip(as_parts(after), as_parts(plain.forward(inputs, targets, state)[1]),
+                as_parts(plain.forward(inputs, targets)[1]), strict=True)  # fmt: skip
+    anew = []
+    for ours, carried_on, from_zero in parts:
+        began = (ours == from_zero).all((0, 2))
+        assert ((ours == carried_on).all((0, 2)) != began).all()
+        anew.append(began)
+    assert all((one == anew[0]).all() for one in anew) and 60 < anew[0].sum() < 140
+    model.backward(kept=kept)
+    assert model.evaluate(inputs, targets, state)[0] == plain.evaluate(inputs, targets, state)[0]
+    with pytest.raises(ValueError, match="state_reset"):
+        make(state_reset=1.0)
+
+
+def as_parts(state: Any) -> tuple[np.ndarray, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
 def test_a_returned_state_is_not_overwritten() -> None:
     model = make()
     for run in (model.forward, model.evaluate):
