@@ -11,11 +11,12 @@ import numpy as np
 from rnncore.arguments import check_flag, check_size
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import plan_segments
-from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
+from rnncore.layers.embedding import Embedding, check_embedding
 from rnncore.layers.form import Form, check_gradient, check_state
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
 from rnncore.layers.recording import record_recurrent
+from rnncore.layers.streaming import parts_of
 from rnncore.layers.tape import recording
 from rnncore.layers.watching import Seen, last_alone, watching
 
@@ -363,30 +364,45 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> bool((steps == layer(x)[0]).all())
         True
         """
-        from rnncore.engine.streams import stream_of
+        from rnncore.engine.streams import make_stream
 
-        most = self._stack.kernels.most_layers
-        if self.bidirectional:
-            raise ValueError(
-                "stream: a bidirectional layer cannot be fed step by step; its second direction "
-                "begins at the end of the sequence"
-            )
-        if self.num_layers > most:
-            raise ValueError(
-                f"stream: expected at most {most} layers, got {self.num_layers}; stack several "
-                "streams instead"
-            )
-        vocabulary, vectors = self.input_size if tokens else 0, vectors_of(embedding)
-        if embedding is not None:
-            vocabulary = check_embedding(embedding, self.input_size, self.dtype)
-        with self._weights_read(True, embedding):
-            h, c = self._initial_state(None, 1, Form("time first"))
-            zero = np.zeros(1, self.dtype)
-            initial = [
-                (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
-                for h_0, c_0 in zip(h, c, strict=True)
-            ]
-            return stream_of(self._stack, initial, vocabulary, vectors)
+        return make_stream(parts_of([self], [], tokens, embedding))
+
+    def streams(
+        self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None
+    ) -> Any:
+        """Return streams that come and go, and take their steps together.
+
+        `join()` begins one and returns its number, `leave(number)` ends it, and `step(x, at)` takes
+        a step of those whose numbers stand in `at`, a row of x for each. Each gives the bits of a
+        stream of its own. `reset`, `get_state` and `set_state` take a number. All steps run on the
+        caller's thread.
+
+        Parameters
+        ----------
+        tokens, embedding
+            As in `stream`.
+
+        Raises
+        ------
+        ValueError
+            As `stream` does.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore
+        >>> streams = rnncore.GRU(3, 5, seed=0).streams()
+        >>> a, b = streams.join(), streams.join()
+        >>> x = np.ones((2, 3), np.float32)
+        >>> streams.step(x, [a, b]).shape, streams.step(x[:1], [b]).shape
+        ((2, 5), (1, 5))
+        >>> streams.leave(a)
+        >>> streams.numbers
+        [1]
+        """
+        from rnncore.engine.streams import make_streams
+
+        return make_streams(parts_of([self], [], tokens, embedding))
 
     def explain(self, steps: int, batch: int, training: bool = False) -> str:
         """Say what runs for a dense batch of `batch` sequences of `steps` steps, and why.

@@ -1,0 +1,81 @@
+"""What streams are made of: recurrent layers, linear ones behind them, tokens before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
+from rnncore.layers.form import Form
+from rnncore.layers.linear import Linear
+
+if TYPE_CHECKING:
+    from rnncore.engine.streams import Parts
+    from rnncore.layers.recurrent import Recurrent
+
+
+def parts_of(
+    layers: Sequence[Recurrent],
+    heads: Sequence[Linear],
+    tokens: bool,
+    embedding: Embedding | np.ndarray | None,
+) -> Parts:
+    """Return a copy of the weights of layers that follow one another, as of one moment.
+
+    All of them, and the embedding, belong to one module or to none.
+
+    Raises
+    ------
+    ValueError
+        If a layer is bidirectional, where the second direction begins at the end; if there are
+        more than 64 recurrent layers or 8 linear ones; or if sizes or dtypes do not fit.
+    """
+    from rnncore.engine import streams
+
+    first, kernels = layers[0], layers[0]._stack.kernels
+    size, dtype = first.input_size, first.dtype
+    for layer in (*layers, *heads):
+        of, leaves = (
+            (layer.in_features, layer.out_features)
+            if isinstance(layer, Linear)
+            else (layer.input_size, layer._stack.sizes[-1])
+        )
+        if not isinstance(layer, Linear) and layer.bidirectional:
+            raise ValueError(
+                "stream: a bidirectional layer cannot be fed step by step; its second direction "
+                "begins at the end of the sequence"
+            )
+        if of != size or layer.dtype != dtype:
+            raise ValueError(
+                f"stream: expected a layer of {size} inputs of {dtype}, as the one before has "
+                f"outputs, got {of} of {layer.dtype}"
+            )
+        size = leaves
+    count = sum(layer.num_layers for layer in layers)
+    if count > kernels.most_layers or len(heads) > kernels.most_heads:
+        raise ValueError(
+            f"stream: expected at most {kernels.most_layers} recurrent layers and "
+            f"{kernels.most_heads} linear ones, got {count} and {len(heads)}; feed one stream "
+            "with what another says"
+        )
+    vocabulary = first.input_size if tokens else 0
+    if embedding is not None:
+        vocabulary = check_embedding(embedding, first.input_size, dtype)
+    with first._of_both("weights", embedding):
+        initial = [pair for layer in layers for pair in _initial(layer)]
+        jobs = [head._job("forward") for head in heads]
+        return streams.parts_of(
+            [layer._stack for layer in layers], jobs, initial, vocabulary, vectors_of(embedding)
+        )
+
+
+def _initial(layer: Recurrent) -> list[tuple[np.ndarray, np.ndarray]]:
+    # h and c of each layer that a stream begins with.
+    h, c = layer._initial_state(None, 1, Form("time first"))
+    zero = np.zeros(1, layer.dtype)
+    return [
+        (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
+        for h_0, c_0 in zip(h, c, strict=True)
+    ]
