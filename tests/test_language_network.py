@@ -10,7 +10,6 @@ import pytest
 
 from rnncore.data import Vocabulary
 from rnncore.models import LanguageNetwork
-from rnncore.models.language_network import LanguageStream
 
 TEXT = "a rose is a rose is a rose,\n"
 SETTINGS = [
@@ -257,15 +256,19 @@ class TestSample:
         assert (np.abs(shares - expected) < 4 * np.sqrt(expected * (1 - expected) / n)).all()
 
     def test_each_character_costs_one_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        steps = []
-        step = LanguageStream.step
+        steps, model = [], make()
 
-        def count(self: LanguageStream, token: int) -> Any:
-            steps.append(token)
-            return step(self, token)
+        class Counting:
+            def __init__(self, stream: Any) -> None:
+                self.stream = stream
 
-        monkeypatch.setattr(LanguageStream, "step", count)
-        make().sample(30, prime="a rose")
+            def step(self, token: int) -> Any:
+                steps.append(token)
+                return self.stream.step(token)
+
+        stream = model.stream()
+        monkeypatch.setattr(model, "stream", lambda: Counting(stream))
+        model.sample(30, prime="a rose")
         assert len(steps) == 6 + 29
 
     def test_without_prime_it_starts_as_after_a_line_end(self) -> None:

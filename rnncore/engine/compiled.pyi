@@ -264,7 +264,6 @@ class Kernels(Protocol):
     Chain: type[_Chain]
     Stream: type[_Stream]
     Streams: type[_Streams]
-    most_heads: int
     Linear: type[_Linear]
     LinearWeights: type[_LinearWeights]
     LinearWeightsBack: type[_LinearWeightsBack]

@@ -118,11 +118,12 @@ def _buffers(
             c = aligned_empty(states, dtype)
             c[...] = 0
         size = layer.forward_sizes(len(offset) - 1, batch, 1)
+        z = aligned_empty(max(rows, size["rows"]) * layer.z_size, dtype)
         task = kernels.Task(layer)
         task.set_weights(parts.weights[number])
         task.set_batch(
-            offset, batch, False, aligned_empty(max(rows, size["rows"]) * layer.z_size, dtype), h, c,
-            aligned_empty(size["scratch"], dtype), kernels.backward_chunk(rows, rows),
+            offset, batch, False, z, h, c, aligned_empty(size["scratch"], dtype),
+            kernels.backward_chunk(rows, rows),
         )  # fmt: skip
         if any(zoneout):
             h_now, c_now = (aligned_empty(states, dtype) if rate else None for rate in zoneout)

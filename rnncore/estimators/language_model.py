@@ -39,7 +39,7 @@ class LanguageModel(Estimator, Writer):
 
     A text is a str, or bytes; an `os.PathLike` such as `pathlib.Path`, or a list of them, is read:
     files, folders and patterns, see `rnncore.data.read_text`. A `stream` is fed the numbers of
-    `vocabulary_`, see `LanguageStream`.
+    `vocabulary_`, see `LanguageNetwork.stream`.
 
     Parameters
     ----------

@@ -11,12 +11,12 @@ import numpy as np
 from rnncore.arguments import check_flag, check_size
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import plan_segments
-from rnncore.layers.embedding import Embedding, check_embedding
-from rnncore.layers.form import Form, check_gradient, check_state
+from rnncore.layers.embedding import Embedding
+from rnncore.layers.form import check_gradient, check_state
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
 from rnncore.layers.recording import record_recurrent
-from rnncore.layers.streaming import parts_of
+from rnncore.layers.streaming import stream_of, streams_of
 from rnncore.layers.tape import recording
 from rnncore.layers.watching import Seen, last_alone, watching
 
@@ -364,9 +364,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> bool((steps == layer(x)[0]).all())
         True
         """
-        from rnncore.engine.streams import make_stream
-
-        return make_stream(parts_of([self], [], tokens, embedding))
+        return stream_of([self], [], tokens, embedding)
 
     def streams(
         self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None
@@ -400,9 +398,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> streams.numbers
         [1]
         """
-        from rnncore.engine.streams import make_streams
-
-        return make_streams(parts_of([self], [], tokens, embedding))
+        return streams_of([self], [], tokens, embedding)
 
     def explain(self, steps: int, batch: int, training: bool = False) -> str:
         """Say what runs for a dense batch of `batch` sequences of `steps` steps, and why.

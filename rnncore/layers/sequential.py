@@ -9,7 +9,7 @@ from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
-from rnncore.layers.streaming import parts_of
+from rnncore.layers.streaming import stream_of, streams_of
 
 
 class Sequential(Module):
@@ -66,17 +66,13 @@ class Sequential(Module):
         >>> bool((net.stream().process(x) == net(x)).all())
         True
         """
-        from rnncore.engine.streams import make_stream
-
-        return make_stream(self._parts())
+        return stream_of(*self._chain())
 
     def streams(self) -> Any:
         """Return streams that take their steps together; see `Recurrent.streams` and `stream`."""
-        from rnncore.engine.streams import make_streams
+        return streams_of(*self._chain())
 
-        return make_streams(self._parts())
-
-    def _parts(self) -> Any:
+    def _chain(self) -> tuple[list[Recurrent], list[Linear], bool, Embedding | None]:
         modules = [one for one in self._children.values() if not isinstance(one, Dropout)]
         embedding = modules.pop(0) if isinstance(modules[0], Embedding) else None
         count = 0
@@ -90,4 +86,4 @@ class Sequential(Module):
                 f"{', '.join(type(one).__name__ for one in self._children.values())}; feed a "
                 "stream of the recurrent layers, and call the others with what it says"
             )
-        return parts_of(layers, heads, embedding is not None, embedding)
+        return layers, heads, embedding is not None, embedding

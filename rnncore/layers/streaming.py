@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,30 @@ from rnncore.layers.linear import Linear
 if TYPE_CHECKING:
     from rnncore.engine.streams import Parts
     from rnncore.layers.recurrent import Recurrent
+
+
+def stream_of(
+    layers: Sequence[Recurrent],
+    heads: Sequence[Linear],
+    tokens: bool = False,
+    embedding: Embedding | np.ndarray | None = None,
+) -> Any:
+    """Return a stream of layers that follow one another; see `parts_of`."""
+    from rnncore.engine.streams import make_stream
+
+    return make_stream(parts_of(layers, heads, tokens, embedding))
+
+
+def streams_of(
+    layers: Sequence[Recurrent],
+    heads: Sequence[Linear],
+    tokens: bool = False,
+    embedding: Embedding | np.ndarray | None = None,
+) -> Any:
+    """Return streams that take their steps together; see `parts_of`."""
+    from rnncore.engine.streams import make_streams
+
+    return make_streams(parts_of(layers, heads, tokens, embedding))
 
 
 def parts_of(
@@ -35,22 +59,18 @@ def parts_of(
     from rnncore.engine import streams
 
     first, kernels = layers[0], layers[0]._stack.kernels
-    size, dtype = first.input_size, first.dtype
-    for layer in (*layers, *heads):
-        of, leaves = (
-            (layer.in_features, layer.out_features)
-            if isinstance(layer, Linear)
-            else (layer.input_size, layer._stack.sizes[-1])
+    if any(layer.bidirectional for layer in layers):
+        raise ValueError(
+            "stream: a bidirectional layer cannot be fed step by step; its second direction begins "
+            "at the end of the sequence"
         )
-        if not isinstance(layer, Linear) and layer.bidirectional:
-            raise ValueError(
-                "stream: a bidirectional layer cannot be fed step by step; its second direction "
-                "begins at the end of the sequence"
-            )
-        if of != size or layer.dtype != dtype:
+    size, dtype = first.input_size, first.dtype
+    sizes = [(layer.input_size, layer._stack.sizes[-1], layer.dtype) for layer in layers]
+    for of, leaves, has in [*sizes, *((h.in_features, h.out_features, h.dtype) for h in heads)]:
+        if of != size or has != dtype:
             raise ValueError(
                 f"stream: expected a layer of {size} inputs of {dtype}, as the one before has "
-                f"outputs, got {of} of {layer.dtype}"
+                f"outputs, got {of} of {has}"
             )
         size = leaves
     count = sum(layer.num_layers for layer in layers)

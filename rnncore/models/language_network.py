@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from typing import Any, Self
@@ -17,9 +16,10 @@ from rnncore.data.units import TextVocabulary, text_vocabulary_from_json
 from rnncore.engine.rows import Rows
 from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.kept import Kept, find, remember
+from rnncore.layers.streaming import stream_of
 from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import Writer
-from rnncore.models.language_stream import LanguageStream, LanguageStreams
+from rnncore.models.language_stream import LanguageStreams
 from rnncore.models.model import CellName, Measure, Model, check_sizes, recurrent, with_weights
 from rnncore.settings import Choice, Flag, Share, Whole, setting
 
@@ -343,11 +343,24 @@ class LanguageNetwork(Writer, Model):
         unit = measure.unit.replace(" per ", "/").replace("character", "char")
         return f"{loss * measure.factor:.3f} {unit}"
 
-    def stream(self) -> LanguageStream:
-        """Return a stream that predicts symbol after symbol; see `LanguageStream`."""
-        with self._guard.weights:  # both of one moment
-            rnn = self.rnn.stream(tokens=True, embedding=self.embedding)
-            return LanguageStream(rnn, copy.deepcopy(self.head))
+    def stream(self) -> Any:
+        """Return a stream that predicts symbol after symbol, one call of the engine a step.
+
+        `step(token)` returns the logits (V,) of what comes after the token and all before it,
+        `process(tokens)` those of several (T, V); the rest is as in `rnncore.Recurrent.stream`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rnncore.data import Vocabulary
+        >>> from rnncore.models import LanguageNetwork
+        >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
+        >>> stream, tokens = model.stream(), np.array([[0], [1], [2]])
+        >>> logits = [stream.step(token) for token in (0, 1, 2)]
+        >>> np.array_equal(logits, model.head(model.rnn(tokens, tokens=True)[0])[:, 0])
+        True
+        """
+        return stream_of([self.rnn], [self.head], True, self.embedding)
 
     def streams(self) -> LanguageStreams:
         """Return several streams that take their steps together; see `LanguageStreams`."""
