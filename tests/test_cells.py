@@ -385,6 +385,23 @@ def test_noise_on_a_product_that_is_none(option) -> None:
     assert np.isfinite(layer.flat_grads).all() and (layer.flat_grads != 0).any()
 
 
+@rnncore.cell(gates="a", own={"weight_hh_own": (1.0, 2.0), "bias_ih_own": 1.0, "initial_own": 2.0})
+def named_alike(z, prev, own):
+    return tanh(own.weight_hh_own * z.a + own.bias_ih_own) + 0.1 * own.initial_own * prev.h
+
+
+def test_own_vectors_may_be_called_almost_like_others() -> None:
+    layer = rnncore.Recurrent(named_alike, 3, 5, learn_initial_state=True, seed=0)
+    assert (layer.params["initial_own_l0"] == 2).all() and not layer.params["initial_h_l0"].any()
+    found = []
+    for before in (0.0, np.nan):
+        layer.flat_grads[...] = before
+        y, _ = layer.forward(np.ones((4, 2, 3)))
+        layer.backward(y, accumulate=False)
+        found.append(layer.flat_grads.copy())
+    assert np.array_equal(*found) and found[0].all()
+
+
 def test_own_vectors_begin_where_the_cell_says() -> None:
     layer = rnncore.Recurrent(rg_lru, 3, 500, seed=0)
     a = layer.params["a_l0"]
