@@ -15,7 +15,20 @@ from finite_differences import assert_gradients_close, of_module
 
 import rnncore
 from rnncore import cells, engine
-from rnncore.cells import exp, library, log, log1p, sigmoid, softplus, softsign, sqrt, tanh, where
+from rnncore.cells import (
+    exp,
+    hard_tanh,
+    library,
+    log,
+    log1p,
+    relu,
+    sigmoid,
+    softplus,
+    softsign,
+    sqrt,
+    tanh,
+    where,
+)
 from rnncore.cells.library import rg_lru
 
 pytest.importorskip("llvmlite")
@@ -165,6 +178,29 @@ def test_functions_at_the_ends(cell, dtype) -> None:
     with np.errstate(all="ignore"):
         right = RIGHT[cell](numbers)
     np.testing.assert_array_equal(found, right)
+
+
+@rnncore.cell(gates="a")
+def of_relu(x):
+    return relu(x.a)
+
+
+@rnncore.cell(gates="a")
+def of_hard_tanh(x):
+    return hard_tanh(x.a)
+
+
+@pytest.mark.parametrize(
+    ("cell", "a", "slope"),
+    [("rnn_relu", 0.0, 0.0), (of_relu, 0.0, 0.0), (of_relu, -0.0, 0.0), (of_relu, 1e-30, 1.0),
+     (of_hard_tanh, 1.0, 0.0), (of_hard_tanh, -1.0, 0.0), (of_softplus, 0.0, 0.5)],
+)  # fmt: skip
+def test_slopes_where_there_is_a_corner(cell, a, slope) -> None:
+    layer = rnncore.Recurrent(cell, 1, 1, bias=False, seed=0)
+    with layer.writable_params() as params:
+        params["weight_ih_l0"][...] = 1
+    layer.forward(np.full((1, 1, 1), a))
+    assert layer.backward(np.ones((1, 1, 1)))[0] == slope
 
 
 # The library against plain NumPy
