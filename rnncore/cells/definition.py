@@ -261,6 +261,8 @@ def cell(
     check_names("gates", gates)
     if states not in ("h", "hc"):
         raise CellError(f'states: expected "h" or "hc", got {states!r}')
+    if not isinstance(own, str | Mapping) or not all(isinstance(name, str) for name in own):
+        raise CellError(f"own: expected names in a text, or a dictionary of them, got {own!r}")
     vectors = dict.fromkeys(own.split()) if isinstance(own, str) else dict(own)
     check_names("own", list(vectors))
     if len(vectors) > module.most_own_vectors or set(vectors) & set(TAKEN):

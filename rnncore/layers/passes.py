@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,12 +38,31 @@ State = Any
 NOTHING = nullcontext()  # may be entered again and again
 
 
+class Given(NamedTuple):
+    """What a caller gave, checked.
+
+    Attributes
+    ----------
+    x
+        Features (T, B, I), token ids (T, B), or rows.
+    tokens
+        Whether these are token ids.
+    form, batch, embedding
+    state
+        The initial states; None: those that the layer learns.
+    """
+
+    x: Any
+    tokens: bool
+    form: Form
+    batch: Batch
+    embedding: Embedding | np.ndarray | None
+    state: States | None
+
+
 class RecurrentPass(Kept):
     """What a recurrent layer keeps: the pass, or what it takes to run it again."""
 
-    form: Form
-    batch: Batch
-    embedding: Embedding | np.ndarray | None = None
     tokens: Tokens | None = None
     run: Pass | None = None
     segments: Segments | None = None
@@ -52,13 +71,11 @@ class RecurrentPass(Kept):
     noise: Callable[[int], Noise] | None = None  # of a segment
     weight_keys: Sequence[int] = ()  # of what is dropped of each W_hh
 
-    def __init__(
-        self, layer: RecurrentModule, embedding: Embedding | np.ndarray | None,
-        default_state: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, layer: RecurrentModule, given: Given) -> None:
         super().__init__(layer)
-        self.embedding, self.default_state = embedding, default_state
-        self.owner = owner_of(embedding)
+        self.form, self.batch, self.embedding = given.form, given.batch, given.embedding
+        self.learns_state = given.state is None
+        self.owner = owner_of(given.embedding)
         self.owner_version = -1 if self.owner is None else self.owner._version
 
     def check(self) -> None:
@@ -80,8 +97,10 @@ class RecurrentPasses(NoisyModule):
     # Arguments and results
 
     def _enter(
-        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | np.ndarray | None
-    ) -> tuple[Any, bool, Form, Batch]:
+        self, x: Any, state: State, lengths: Any, tokens: bool,
+        embedding: Embedding | np.ndarray | None,
+    ) -> Given:  # fmt: skip
+        # All that can be wrong with a caller's arguments shows here, before anything changes.
         vocabulary = self.input_size
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
@@ -89,25 +108,36 @@ class RecurrentPasses(NoisyModule):
         if isinstance(x, Rows):
             form = check_rows(x, lengths, tokens, self.layer_name, self.input_size, self.dtype)
             assert x.batch is not None
-            return x, False, form, x.batch
+            initial = self._given_state(state, x.batch.batch, form)
+            return Given(x, False, form, x.batch, None, initial)
         x, form = check_input(
             x, lengths, tokens, self.layer_name, self.input_size, vocabulary, self.batch_first,
             self.dtype,
         )  # fmt: skip
-        return x, tokens, form, Batch.of(x.shape[0], x.shape[1], form.lengths)
+        batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
+        initial = self._given_state(state, batch.batch, form)
+        return Given(x, tokens, form, batch, embedding, initial)
 
-    def _initial_state(self, state: State, size: int, form: Form) -> States:
+    def _given_state(self, state: State, size: int, form: Form) -> States | None:
         if state is None and self.learn_initial_state:
-            learned: States = [
-                [np.tile(self._params[f"initial_{k}{names.end}"], (size, 1))
-                 for names in self._names]
-                for k in self._stack.cell.states
-            ]  # fmt: skip
-            return learned if self._stack.has_c else [*learned, [None] * len(self._names)]
+            return None
+        return self._check_state("state", state, size, form)
+
+    def _check_state(self, name: str, state: State, size: int, form: Form) -> States:
+        stack = self._stack
         return check_state(
-            "state", state, self.layer_name, self._stack.sizes, self._stack.cell.states,
-            len(self._stack.layers[0]), size, form, self.dtype,
+            name, state, self.layer_name, stack.sizes, stack.cell.states, len(stack.layers[0]),
+            size, form, self.dtype,
         )  # fmt: skip
+
+    def _initial_state(self, given: States | None, size: int) -> States:
+        if given is not None:
+            return given
+        learned: States = [
+            [np.tile(self._params[name], (size, 1)) for name in same]
+            for same in zip(*(names.initial_states() for names in self._names), strict=True)
+        ]
+        return learned if self._stack.has_c else [*learned, [None] * len(self._names)]
 
     def _leave_state(self, states: States, form: Form) -> State:
         cell, directions = self._stack.cell, len(self._stack.layers[0])
@@ -117,29 +147,18 @@ class RecurrentPasses(NoisyModule):
     # Forward
 
     def _begin_pass(
-        self,
-        batch: Batch,
-        x: Any,
-        tokens: bool,
-        embedding: Embedding | np.ndarray | None,
-        training: bool,
-        lease: Lease,
-        state: State,
-        form: Form,
-        weight_keys: Sequence[int] = (),
+        self, given: Given, training: bool, lease: Lease, weight_keys: Sequence[int] = ()
     ) -> tuple[Pass, Packed, Tokens | None, States]:
-        # Over features (T, B, I), rows, or token ids (T, B); the initial states are those of the
-        # weights.
-        if not tokens:
-            with self._guard.weights if self.learn_initial_state else NOTHING:
-                initial = self._initial_state(state, batch.batch, form)
-                packed = self._packed_for("forward", weight_keys, lease)
-            return self._stack.begin(batch, x, lease, training), packed, None, initial
-        with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch.batch, form)
-            packed, found, tables = self._project_tokens(
-                batch, x, embedding, lease, training, weight_keys
-            )
+        # The initial states are those of the weights.
+        batch = given.batch
+        with self._weights_read(given.tokens, given.embedding):
+            initial = self._initial_state(given.state, batch.batch)
+            if given.tokens:
+                packed, found, tables = self._project_tokens(given, lease, training, weight_keys)
+            else:
+                packed, found = self._packed_for("forward", weight_keys, lease), None
+        if found is None:
+            return self._stack.begin(batch, given.x, lease, training), packed, None, initial
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found, initial
 
@@ -148,11 +167,9 @@ class RecurrentPasses(NoisyModule):
         embedding: Embedding | np.ndarray | None, rows: bool,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        run, packed, _, initial = self._begin_pass(
-            batch, x, tokens, embedding, False, self._pool.lease(), state, form
-        )
-        return run, packed, initial, form, rows or form.kind == "rows"
+        given = self._enter(x, state, lengths, tokens, embedding)
+        run, packed, _, initial = self._begin_pass(given, False, self._pool.lease())
+        return run, packed, initial, given.form, rows or given.form.kind == "rows"
 
     def _finish(
         self, run: Pass, packed: Packed, initial: States, form: Form, rows: bool
@@ -164,9 +181,9 @@ class RecurrentPasses(NoisyModule):
         return form.leave(y), self._leave_state(final, form)
 
     def _project_tokens(
-        self, batch: Batch, ids: np.ndarray, embedding: Embedding | np.ndarray | None,
-        lease: Lease, training: bool, weight_keys: Sequence[int],
-    ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
+        self, given: Given, lease: Lease, training: bool, weight_keys: Sequence[int]
+    ) -> tuple[Packed, Tokens, list[np.ndarray]]:
+        ids, batch, embedding = given.x, given.batch, given.embedding
         packed = self._packed_for("forward", weight_keys, lease)
         owner, weight = owner_of(embedding), vectors_of(embedding)
         if not training and not isinstance(embedding, np.ndarray):
@@ -226,22 +243,15 @@ class RecurrentPasses(NoisyModule):
         return nothing, stack.zeros_for_none(initial, batch.batch)
 
     def _begin_forward(
-        self,
-        x: Any,
-        tokens: bool,
-        form: Form,
-        batch: Batch,
-        state: State,
-        embedding: Embedding | np.ndarray | None,
-        rows: bool,
+        self, given: Given, rows: bool
     ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
         # Takes the weights; `_forward_run` does the rest.
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch, kept.weight_keys = form, batch, self._weight_keys()
+        kept = RecurrentPass(self, given)
+        kept.weight_keys = self._weight_keys()
         run, packed, kept.tokens, initial = self._begin_pass(
-            batch, x, tokens, embedding, True, self._pool.lease(), state, form, kept.weight_keys
+            given, True, self._pool.lease(), kept.weight_keys
         )
-        return kept, run, packed, initial, rows or form.kind == "rows"
+        return kept, run, packed, initial, rows or given.form.kind == "rows"
 
     def _forward_run(
         self, kept: RecurrentPass, run: Pass, packed: Packed, initial: States, rows: bool
@@ -257,26 +267,16 @@ class RecurrentPasses(NoisyModule):
         return y, self._leave_state(final, kept.form), kept
 
     def _begin_segments(
-        self,
-        x: np.ndarray,
-        tokens: bool,
-        form: Form,
-        batch: Batch,
-        state: State,
-        embedding: Embedding | np.ndarray | None,
-        segments: Segments,
+        self, given: Given, segments: Segments
     ) -> tuple[RecurrentPass, Segments, list[np.ndarray] | None, Packed, States]:
         # The same for `_forward_segments`.
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch, kept.segments = form, batch, segments
-        kept.x, kept.lease, tables = x, self._pool.lease(), None
+        kept, tables = RecurrentPass(self, given), None
+        kept.segments, kept.x, kept.lease = segments, given.x, self._pool.lease()
         kept.weight_keys = keys = self._weight_keys()
-        with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch.batch, form)
-            if tokens:
-                packed, kept.tokens, tables = self._project_tokens(
-                    batch, x, embedding, kept.lease, True, keys
-                )
+        with self._weights_read(given.tokens, given.embedding):
+            initial = self._initial_state(given.state, given.batch.batch)
+            if given.tokens:
+                packed, kept.tokens, tables = self._project_tokens(given, kept.lease, True, keys)
                 # A copy: ids that were checked shall not change.
                 kept.x = kept.tokens.places.copy()
             else:
@@ -325,11 +325,13 @@ class RecurrentPasses(NoisyModule):
         if isinstance(dy, np.ndarray):
             dy = Rows.of(dy, len(self._stack.layers[-1]), not batch.dense)
         sums = self._begin_sums(kept, run.workspace, accumulate)
-        embedding, default_state = kept.embedding, kept.default_state
+        embedding, learns_state = kept.embedding, kept.learns_state
         kept.use_up()
-        state_gradient = state_gradient or (self.learn_initial_state and default_state)
-        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient, record)
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back)
+        dinitial = self._stack.backward(
+            run, back, sums, dy, dfinal, dx, state_gradient or learns_state, record
+        )
+        self._finish_sums(sums, learns_state, dinitial)
+        dvectors = self._finish_tokens(sums, embedding, input_gradient, back)
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_segments(
@@ -350,12 +352,13 @@ class RecurrentPasses(NoisyModule):
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
         sums = self._begin_sums(kept, lease.workspace, accumulate)
-        embedding, default_state = kept.embedding, kept.default_state
+        embedding, learns_state = kept.embedding, kept.learns_state
         kept.use_up()
         dinitial = segments.backward(
             x, tables, packed, noise, lease, sums, dy, dfinal, dx, record
         )
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
+        self._finish_sums(sums, learns_state, dinitial)
+        dvectors = self._finish_tokens(sums, embedding, input_gradient, packed[1])
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_record(
@@ -380,19 +383,20 @@ class RecurrentPasses(NoisyModule):
         adds = adds or not kept.batch.rows
         return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds, drops)
 
-    def _finish_sums(
-        self, sums: Sums, embedding: Embedding | np.ndarray | None, default_state: bool,
-        dinitial: States, back: Packed,
-    ) -> np.ndarray | None:  # fmt: skip
-        # Returns the gradient of vectors that are no module's.
-        dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
-        owner = owner_of(embedding)
-        sums.finish(dvectors if owner is None else owner._grads["weight"], back.weights)
-        # The gradient of a learned initial state, which all sequences share.
-        if not (self.learn_initial_state and default_state):
-            return dvectors
-        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=False):
-            for names, array in zip(self._names, arrays, strict=True):
-                if array is not None:
-                    self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
+    def _finish_sums(self, sums: Sums, learns_state: bool, dinitial: States) -> None:
+        sums.finish()
+        if learns_state:  # which all sequences share
+            for k, arrays in enumerate(dinitial[: len(self._stack.cell.states)]):
+                for names, array in zip(self._names, arrays, strict=True):
+                    if array is not None:
+                        self._grads[names.initial_states()[k]] += array.sum(axis=0)
+
+    def _finish_tokens(
+        self, sums: Sums, embedding: Embedding | np.ndarray | None, wanted: bool, back: Packed
+    ) -> np.ndarray | None:
+        # Returns the gradient of vectors that are no module's, if it is wanted.
+        owner, dvectors = owner_of(embedding), None
+        if owner is None and embedding is not None and wanted:
+            dvectors = np.zeros_like(embedding)
+        sums.finish_tokens(dvectors if owner is None else owner._grads["weight"], back.weights)
         return dvectors

@@ -12,7 +12,7 @@ from rnncore.arguments import check_flag, check_size
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import plan_segments
 from rnncore.layers.embedding import Embedding
-from rnncore.layers.form import check_gradient, check_state
+from rnncore.layers.form import check_gradient
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
 from rnncore.layers.recording import record_recurrent
@@ -77,9 +77,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         another thread may train it. With `keep` it is the `forward` that returns its pass.
         """
         if keep:
-            found = self._enter(x, lengths, tokens, embedding)
-            begun = self._begin_forward(*found, state, embedding, rows)
-            return partial(self._forward_run, *begun)
+            given = self._enter(x, state, lengths, tokens, embedding)
+            return partial(self._forward_run, *self._begin_forward(given, rows))
         taken = self._take(x, state, lengths, tokens, embedding, rows)
         return partial(self._finish, *taken)
 
@@ -141,23 +140,21 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> _, dh1 = layer.backward(np.ones_like(y2), kept=second)
         >>> _, dh0 = layer.backward(None, dh1, kept=first)
         """
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        segments = None
+        given, segments = self._enter(x, state, lengths, tokens, embedding), None
         if memory is not None:
             memory = check_size("memory", memory)
-            if isinstance(x, Rows) or rows:
+            if isinstance(given.x, Rows) or rows:
                 raise ValueError("memory: expected arrays in and out, got rows; leave one of both")
             segments = plan_segments(
-                self._stack, batch, form.lengths, memory, tokens, self.dropout > 0
-            )
+                self._stack, given.batch, given.form.lengths, memory, given.tokens,
+                self.dropout > 0,
+            )  # fmt: skip
         if not keep:
             remember(self, None)  # its buffers serve this pass
         if segments is None:
-            run = self._begin_forward(x, tokens, form, batch, state, embedding, rows)
-            y, last, kept = self._forward_run(*run)
+            y, last, kept = self._forward_run(*self._begin_forward(given, rows))
         else:
-            parts = self._begin_segments(x, tokens, form, batch, state, embedding, segments)
-            y, last, kept = self._forward_segments(*parts)
+            y, last, kept = self._forward_segments(*self._begin_segments(given, segments))
         if keep:
             return y, last, kept
         remember(self, kept)
@@ -195,8 +192,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         dstate
             dL/d(final state) in the shape of the state; None is zero.
         input_gradient
-            False skips the gradient of x, which then is None. For tokens it is None as well, but
-            that of the vectors where `embedding` was an array.
+            False skips the gradient of x, which then is None. That of tokens is None as well, but
+            where `embedding` was an array it is the gradient of the vectors.
         state_gradient
             False skips the gradient of the initial state, which then is None.
         accumulate
@@ -238,19 +235,16 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> norms.shape, bool(norms[0] < 1e-3 * norms[-1])
         ((20,), True)
         """
+        input_gradient = check_flag("input_gradient", input_gradient)
         accumulate = check_flag("accumulate", accumulate)
         state_gradient = check_flag("state_gradient", state_gradient)
         record = check_flag("record", record)
         kept = find(self, kept, RecurrentPass)
-        vectors = isinstance(kept.embedding, np.ndarray)
+        vectors = isinstance(kept.embedding, np.ndarray)  # then dx is theirs, and has no layout
         with self._gradients(kept.embedding):
             kept.check()
             form, batch = kept.form, kept.batch
-            dfinal = check_state(
-                "dstate", dstate, self.layer_name, self._stack.sizes, self._stack.cell.states,
-                len(self._stack.layers[0]), batch.batch, form, self.dtype,
-            )  # fmt: skip
-            given = None
+            dfinal, given = self._check_state("dstate", dstate, batch.batch, form), None
             if dy is not None:
                 directions = len(self._stack.layers[-1])
                 given = check_gradient(
@@ -320,18 +314,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         """
         from rnncore.engine.records import read_record
 
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        lease = self._pool.lease()
-        run, packed, _, initial = self._begin_pass(
-            batch, x, tokens, embedding, True, lease, state, form
-        )
+        given = self._enter(x, state, lengths, tokens, embedding)
+        run, packed, _, initial = self._begin_pass(given, True, self._pool.lease())
         y, final = self._stack.run(run, packed, initial)
         records = []
         for number, directions in enumerate(self._stack.layers):
             for d in range(len(directions)):
                 found = read_record(self._stack, run, number, d)
-                records.append({name: form.leave(array) for name, array in found.items()})
-        return form.leave(y), self._leave_state(final, form), records
+                records.append({name: given.form.leave(a) for name, a in found.items()})
+        return given.form.leave(y), self._leave_state(final, given.form), records
 
     def stream(
         self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
-from rnncore.layers.form import Form
+from rnncore.layers.form import FORMS
 from rnncore.layers.linear import Linear
 
 if TYPE_CHECKING:
@@ -86,14 +86,15 @@ def parts_of(
     with first._of_both("weights", embedding):
         initial = [pair for layer in layers for pair in _initial(layer)]
         jobs = [head._job("forward") for head in heads]
+        vectors = None if embedding is None else np.ascontiguousarray(vectors_of(embedding))
         return streams.parts_of(
-            [layer._stack for layer in layers], jobs, initial, vocabulary, vectors_of(embedding)
+            [layer._stack for layer in layers], jobs, initial, vocabulary, vectors
         )
 
 
 def _initial(layer: Recurrent) -> list[tuple[np.ndarray, np.ndarray]]:
     # h and c of each layer that a stream begins with.
-    h, c = layer._initial_state(None, 1, Form("time first"))
+    h, c = layer._initial_state(layer._given_state(None, 1, FORMS["time first"]), 1)
     zero = np.zeros(1, layer.dtype)
     return [
         (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
