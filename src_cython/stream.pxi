@@ -93,10 +93,11 @@ cdef class Chain:
             self.products += 1
 
     cdef void run_layers(self, const real* x, const ptrdiff_t* ids, ptrdiff_t steps,
-                         ptrdiff_t rows) noexcept nogil:
+                         ptrdiff_t rows, int threads) noexcept nogil:
         # All recurrent layers, some steps of so many rows.
-        cdef int layer
+        cdef int layer, many
         cdef Work* work
+        cdef Directions directions
         for layer in range(self.layers):
             work = self.work[layer]
             work.batch.steps = steps
@@ -107,7 +108,14 @@ cdef class Chain:
                 memcpy(self.tokens, ids, steps * rows * sizeof(ptrdiff_t))
             else:
                 work.input.x.data = <real*>x
-            forward_steps(work, 0, steps, &self.split[layer], 0, 1)
+            many = worthwhile(threads, work_of(work)) if threads > 1 else 1
+            if many > 1:
+                memset(&work.barrier, 0, sizeof(Barrier))
+                directions.work[0], directions.count = work, 1
+                directions.kernel, directions.side_by_side = forward_task, False
+                run_region(directions_region, &directions, many)
+            else:
+                forward_steps(work, 0, steps, &self.split[layer], 0, 1)
 
     cdef void run_heads(self, real* y, ptrdiff_t steps, ptrdiff_t rows, int threads) noexcept nogil:
         # What the layers left goes through the heads, and to y.
@@ -128,8 +136,8 @@ cdef class Chain:
             memcpy(y + k * depth, source + k * stride, depth * sizeof(real))
 
     cdef int threads_of(self, bint many) except -1:
-        # Threads for the heads, of one step or of many.
-        if self.products and (many or self.shares):
+        # Threads that may share the work of one step or of many.
+        if many or self.shares:
             from rnncore.engine.threads import team_size
             return team_size()
         return 1
@@ -226,9 +234,9 @@ cdef class Stream(Chain):
         while done < steps:
             many = min(self.chunk, steps - done)
             if ids != NULL:
-                self.run_layers(NULL, ids + done, many, 1)
+                self.run_layers(NULL, ids + done, many, 1, 1)
             else:
-                self.run_layers(x + done * self.input_size, NULL, many, 1)
+                self.run_layers(x + done * self.input_size, NULL, many, 1, 1)
             self.run_heads(y + done * self.output_size, many, 1, threads)
             for layer in range(self.layers):
                 work = self.work[layer]

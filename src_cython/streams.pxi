@@ -4,10 +4,11 @@ cdef class Streams(Chain):
     """Streams that come and go, and take their steps in one pass; each as if it were alone.
 
     `layer.streams()` makes them; there are none at first. Each gives the bits of a `Stream` of its own,
-    whatever the others do. All steps run on the caller's thread, one caller at a time.
+    whatever the others do. One caller at a time.
     """
 
     cdef ptrdiff_t most         # rows of a pass
+    cdef int threads            # that buffers have room for
     cdef ptrdiff_t rows         # that the splits are for
     cdef ptrdiff_t* offset      # (2): where the one step of a pass begins and ends
     cdef ptrdiff_t[::1] chosen  # the numbers of the streams of this call
@@ -15,10 +16,11 @@ cdef class Streams(Chain):
     cdef list bank_h, bank_c    # of each layer (places, state_stride); c None where the cell has none
     cdef object initial         # (h, c) of each layer
 
-    def __init__(self, list tasks, list heads, list outputs, offset, ptrdiff_t most, tokens,
-                 ptrdiff_t vocabulary, initial, dtype, holds):
+    def __init__(self, list tasks, list heads, list outputs, offset, ptrdiff_t most, int threads,
+                 tokens, ptrdiff_t vocabulary, initial, dtype, holds):
         Chain.__init__(self, tasks, heads, outputs, tokens, vocabulary, dtype)
         self.offset, self.most, self.rows = <ptrdiff_t*>indices(offset), most, 0
+        self.threads = threads
         self.buffers = (self.buffers, offset, holds)
         self.initial = initial
         import numpy
@@ -150,7 +152,7 @@ cdef class Streams(Chain):
         cdef const real* source = NULL
         cdef const ptrdiff_t* ids = NULL
         cdef real* to
-        cdef int threads = self.threads_of(True)
+        cdef int threads = min(self.threads, self.threads_of(True))
         if self.tokens != NULL:
             given = self.token_ids(x, "x", "n")
             ids = <const ptrdiff_t*>cnp.PyArray_DATA(given)
@@ -210,6 +212,6 @@ cdef class Streams(Chain):
             for layer in range(self.layers):
                 self.work[layer].batch.running = rows
                 self.split[layer] = split_team(self.work[layer], rows, 0, 1)
-        self.run_layers(x, ids, 1, rows)
+        self.run_layers(x, ids, 1, rows, threads)
         self.run_heads(y, 1, rows, threads)
         restore_denormals(mode)

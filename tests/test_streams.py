@@ -324,3 +324,26 @@ def test_modules_that_are_no_stream_are_refused() -> None:
     many = rnncore.Sequential(rnncore.RNN(1, 1), *(rnncore.Linear(1, 1) for _ in range(9)))
     with pytest.raises(ValueError, match="8 linear ones"):
         many.stream()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_large_enough_for_several_threads(kind: str) -> None:
+    rnn = KINDS[kind](64, 256, num_layers=2, seed=0)
+    net, x = rnncore.Sequential(rnn, rnncore.Linear(256, 300, seed=1)), features(210, 64)
+    whole = [net(row[None])[0] for row in x[:70]]
+    before = rnncore.get_num_threads()
+    rnncore.engine.threads.share_always(True)
+    try:
+        for threads in (1, 3):
+            rnncore.set_num_threads(threads)
+            streams = net.streams()
+            numbers = [streams.join() for _ in range(70)]
+            rnncore.set_num_threads(5)  # more than it has room for
+            assert np.array_equal(streams.step(x[:70]), whole)
+            streams.step(x[70:140])
+            y = streams.step(x[140:], numbers)
+            expected = net(np.stack([x[:70], x[70:140], x[140:]]))[-1]
+            assert np.array_equal(y, expected)
+    finally:
+        rnncore.engine.threads.share_always(False)
+        rnncore.set_num_threads(before)

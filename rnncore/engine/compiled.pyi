@@ -189,6 +189,7 @@ class Streams(Chain):
         outputs: list[Array],
         offset: Array,
         most: int,
+        threads: int,
         tokens: Array | None,
         vocabulary: int,
         initial: Any,

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.stack import Stack, fill_table
+from rnncore.engine.threads import team_size
 from rnncore.engine.tokens import Tokens
 from rnncore.engine.workspace import aligned_empty
 
@@ -81,7 +82,7 @@ def make_stream(parts: Parts) -> Stream:
     """Return a `Stream` that begins anew."""
     sizes = [layer.forward_sizes(LONGEST_CHUNK, 1, 1) for layer, _ in parts.layers]
     chunk = min(size["rows"] for size in sizes)
-    tasks, outputs, tokens = _buffers(parts, np.arange(chunk + 1, dtype=np.intp), 1, chunk)
+    tasks, outputs, tokens = _buffers(parts, np.arange(chunk + 1, dtype=np.intp), 1, chunk, 1)
     stream = parts.kernels.Stream(
         tasks, parts.heads, outputs, chunk, tokens, parts.vocabulary, parts.initial, parts.dtype,
         lambda: make_stream(parts),
@@ -94,16 +95,16 @@ def make_stream(parts: Parts) -> Stream:
 
 def make_streams(parts: Parts) -> Streams:
     """Return `Streams` of which there are none yet."""
-    offset = np.array([0, LONGEST_CHUNK], np.intp)
-    tasks, outputs, tokens = _buffers(parts, offset, LONGEST_CHUNK, LONGEST_CHUNK)
+    offset, most, threads = np.array([0, LONGEST_CHUNK], np.intp), LONGEST_CHUNK, team_size()
+    tasks, outputs, tokens = _buffers(parts, offset, most, most, threads)
     return parts.kernels.Streams(
-        tasks, parts.heads, outputs, offset, LONGEST_CHUNK, tokens, parts.vocabulary,
+        tasks, parts.heads, outputs, offset, most, threads, tokens, parts.vocabulary,
         parts.initial, parts.dtype, parts.packed,
     )  # fmt: skip
 
 
 def _buffers(
-    parts: Parts, offset: np.ndarray, batch: int, rows: int
+    parts: Parts, offset: np.ndarray, batch: int, rows: int, threads: int
 ) -> tuple[list[Task], list[np.ndarray], np.ndarray | None]:
     # Tasks over so many rows of a pass, room for what the heads say of them, and for their tokens.
     kernels, dtype = parts.kernels, parts.dtype
@@ -117,7 +118,7 @@ def _buffers(
         if len(layer.cell.states) > 1:
             c = aligned_empty(states, dtype)
             c[...] = 0
-        size = layer.forward_sizes(len(offset) - 1, batch, 1)
+        size = layer.forward_sizes(len(offset) - 1, batch, threads)
         z = aligned_empty(max(rows, size["rows"]) * layer.z_size, dtype)
         task = kernels.Task(layer)
         task.set_weights(parts.weights[number])

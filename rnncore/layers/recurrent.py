@@ -364,8 +364,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
 
         `join()` begins one and returns its number, `leave(number)` ends it, and `step(x, at)` takes
         a step of those whose numbers stand in `at`, a row of x for each. Each gives the bits of a
-        stream of its own. `reset`, `get_state` and `set_state` take a number. All steps run on the
-        caller's thread.
+        stream of its own. `reset`, `get_state` and `set_state` take a number.
 
         Parameters
         ----------

@@ -16,10 +16,9 @@ from rnncore.data.units import TextVocabulary, text_vocabulary_from_json
 from rnncore.engine.rows import Rows
 from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.kept import Kept, find, remember
-from rnncore.layers.streaming import stream_of
+from rnncore.layers.streaming import stream_of, streams_of
 from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import Writer
-from rnncore.models.language_stream import LanguageStreams
 from rnncore.models.model import CellName, Measure, Model, check_sizes, recurrent, with_weights
 from rnncore.settings import Choice, Flag, Share, Whole, setting
 
@@ -362,9 +361,9 @@ class LanguageNetwork(Writer, Model):
         """
         return stream_of([self.rnn], [self.head], True, self.embedding)
 
-    def streams(self) -> LanguageStreams:
-        """Return several streams that take their steps together; see `LanguageStreams`."""
-        return LanguageStreams(self)
+    def streams(self) -> Any:
+        """Return streams that take their steps together; see `rnncore.Recurrent.streams`."""
+        return streams_of([self.rnn], [self.head], True, self.embedding)
 
     def _network(self) -> LanguageNetwork:
         return self
