@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rnncore.models.sequence_regressor import SequenceRegressorNetwork
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler"
 )
-STRICT = "-pedantic -Wall -Wextra -Werror -Wconversion".split()
+STRICT = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
 
 class Activation(rnncore.Module):
@@ -224,13 +225,14 @@ def test_the_self_test_can_fail(tmp_path: Path) -> None:
     for wrong in (
         text.replace("const float o = sigmoid_of", "const float o = tanh_of"),
         text.replace("return t / (1.0f + t);", "return t / (t - t);"),  # NaN
-        re.sub(r"(lstm_1_W\[\d+\] = \{\n\s+)\S+", r"\g<1>0.5f,", text),
+        re.sub(r"(lstm_1_W\[\d+\] ALIGNED = \{\n\s+)\S+", r"\g<1>0.5f,", text),
         text.replace("state->lstm_1_c[j] = 0.0f;", "state->lstm_1_c[j] += 0.0f;"),  # no reset
     ):
         assert wrong != text
         path.write_text(wrong)
         run("cc", "-std=c99", "-DMODEL_SELF_TEST", "-o", str(tmp_path / "wrong"), str(path))
-        assert subprocess.run([tmp_path / "wrong"], capture_output=True, check=False).returncode == 1
+        done = subprocess.run([tmp_path / "wrong"], capture_output=True, check=False)
+        assert done.returncode == 1
 
 
 @needs_compiler
@@ -372,3 +374,62 @@ def test_the_command(tmp_path: Path) -> None:
     assert "chars_step" in done.output and "largest difference" in done.output
     done = CliRunner().invoke(main, ["export", str(tmp_path / "none"), str(tmp_path / "a.c")])
     assert done.exit_code == 2 and "does not exist" in done.output
+
+
+@needs_compiler
+def test_a_new_clang_proves_that_nothing_blocks(tmp_path: Path) -> None:
+    if shutil.which("zig") is None:
+        pytest.skip("needs zig, whose clang is new")
+    for name in ("net", "lstm-odd", "gru-odd", "classifier-last", "regressor-max"):
+        export_c(MODELS[name](), tmp_path / "model.c")
+        (tmp_path / "main.c").write_text("""
+#define MODEL_DECLARATIONS
+#include "model.c"
+void model_reset(model_state *state) [[clang::nonblocking]];
+void model_step(model_state *state, const float *x, float *y) [[clang::nonblocking]];
+void model_process(model_state *state, const float *x, float *y, int n) [[clang::nonblocking]];
+#undef MODEL_DECLARATIONS
+#include "model.c"
+""")
+        run("zig", "cc", "-std=c2x", "-Wfunction-effects", "-Werror", "-DMODEL_SELF_TEST",
+            str(tmp_path / "main.c"), "-o", str(tmp_path / "program"))  # fmt: skip
+        run(str(tmp_path / "program"))
+
+
+def test_the_page_runs(tmp_path: Path) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    page = (Path(__file__).parents[1] / "docs/embed.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.M | re.S)
+    assert {kind for kind, _ in blocks} == {"python", "sh", "c", "js"}
+    here = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+    outputs, missing = [], set()
+    for kind, text in blocks:
+        if kind != "sh":
+            named = re.match(r"\W+(\w+\.\w+)", text)
+            path = tmp_path / ("page.py" if kind == "python" else named[1] if named else "")
+            path.write_text(text)
+        lines = [f"{sys.executable} -P page.py"] if kind == "python" else text.splitlines()
+        for line in lines if kind in ("python", "sh") else ():
+            tool = line.split()[0]
+            wasm = "wasm" in line and not Path("/usr/include/wasm32-wasi").exists()
+            if wasm or shutil.which(tool, path=environment["PATH"]) is None or any(
+                name in line for name in missing
+            ):  # fmt: skip
+                missing.add(line.split()[-1].removeprefix("./"))
+                continue
+            done = subprocess.run(
+                ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True,
+                text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            outputs.append(done.stdout)
+    assert float(outputs[0].split()[1]) < 0.05, "the outputs are about 0.5"
+    assert "largest difference" in outputs[1]
+    said = np.array(outputs[3].split(), float)
+    low, expected = 0.0, []
+    for x in (0.5, 1, 1, 1, -1, -1, -1):
+        low += 0.3 * (x - low)
+        expected.append(np.tanh(2 * low))
+    assert np.abs(said - expected).max() < 0.25

@@ -45,7 +45,7 @@ class Constant(NamedTuple):
     def __str__(self) -> str:
         """Return its definition."""
         return (
-            f"static const {self.type} {self.name}[{self.values.size}] = {{\n"
+            f"static const {self.type} {self.name}[{self.values.size}] ALIGNED = {{\n"
             f"{listed(self.values)}\n}};"
         )
 

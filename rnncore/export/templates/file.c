@@ -54,6 +54,13 @@ void ${name}_process(${name}_state *state, $parameters, float *y, int steps);
 #define RESTRICT restrict
 #endif
 
+/* Weights begin where a line of the cache does, so that no vector of them lies in two lines. */
+#ifdef __GNUC__
+#define ALIGNED __attribute__((aligned(64)))
+#else
+#define ALIGNED
+#endif
+
 $functions
 
 $weight_arrays
