@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import diagnose, pairs, series, sounds, story, tags, text
+from rnncore.cli import diagnose, export, pairs, series, sounds, story, tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -62,6 +62,7 @@ train.add_command(pairs.train_pairs)
 train.add_command(tags.train_tags)
 train.add_command(sounds.train_sounds)
 main.add_command(diagnose.diagnose)
+main.add_command(export.export)
 main.add_command(series.forecast)
 main.add_command(text.evaluate)
 main.add_command(text.sample)
