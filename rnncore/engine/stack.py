@@ -175,12 +175,12 @@ class Stack:
         packed: Packed,
         initial: States,
         noise: Noise = QUIET,
-        y: np.ndarray | None = None,
+        y: np.ndarray | Rows | None = None,
     ) -> tuple[Rows, States]:
         """Run all layers over a batch with a row at least.
 
-        Writes the output to y (T, B, features), if that is given. Returns its rows, and the final
-        states in the caller's order; sequences without a step keep theirs.
+        Writes the output to y (T, B, features), or rows without padding, if that is given. Returns
+        its rows, and the final states in the caller's order; sequences without a step keep theirs.
         """
         if run.tasks:
             raise RuntimeError("a pass runs once: it has; begin another one")

@@ -95,11 +95,13 @@ def _prepare(
     return task, h, c
 
 
-def set_output(layers: Layers, run: Pass, number: int, y: np.ndarray | None) -> Rows:
+def set_output(layers: Layers, run: Pass, number: int, y: np.ndarray | Rows | None) -> Rows:
     """Tell the tasks of a layer where its output goes, the directions side by side; return that."""
     batch, directions, tasks = run.batch, layers[number], run.tasks[number]
     count, hidden, size = len(directions), directions[0].hidden_size, directions[0].state_size
-    if y is not None:
+    if isinstance(y, Rows):
+        output = y
+    elif y is not None:
         output = Rows.of(y, count, not batch.dense)
     else:
         buffer = output_buffer(layers, run.plan, number)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
-from rnncore.engine.direction import Direction
+from rnncore.engine.direction import Direction, Parameters
 from rnncore.engine.noise import QUIET, Noise, draw_keys, drop, mask_of, sequence_masks
 from rnncore.engine.packed import Packed
 from rnncore.engine.segments import draw_again
@@ -32,9 +32,10 @@ class NoisyModule(RecurrentModule):
             out = lease.workspace.array(("W_hh",), (largest,))
             return self._packing(kind).pack(partial(self._drop_weight, weight_keys, out))
 
-    def _drop_weight(self, keys: Sequence[int], out: np.ndarray, k: int) -> np.ndarray:
-        W_hh = self._stack.directions()[k].params.W_hh
-        return self._drop(keys, k, W_hh, out[: W_hh.size].reshape(W_hh.shape))
+    def _drop_weight(self, keys: Sequence[int], out: np.ndarray, k: int) -> Parameters:
+        params = self._stack.directions()[k].params
+        into = out[: params.W_hh.size].reshape(params.W_hh.shape)
+        return params._replace(W_hh=self._drop(keys, k, params.W_hh, into))
 
     def _drop(self, keys: Sequence[int], k: int, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         return drop(self._stack.kernels, self.weight_drop, keys[k], x, out)
