@@ -52,13 +52,13 @@ class Sums:
         self.apart: dict[tuple[int, int], tuple[np.ndarray | None, np.ndarray | None]] = {}
         self.dtables: list[np.ndarray] = []
         for number, d in apart:
-            direction, grads = layers[number][d], self.grads[number, d]
+            direction, one = layers[number][d], self.grads[number, d]
             size = direction.hidden_size
             db = down = None
-            if grads.second_bias is not None:
+            if one.second_bias is not None:
                 db = self._zeros(("db", number, d), direction.gates * size)
-            if any(array is not None for array in grads.own):
-                down = self._zeros(("down", number, d), len(grads.own) * size)
+            if any(array is not None for array in one.own):
+                down = self._zeros(("down", number, d), len(one.own) * size)
             self.apart[number, d] = db, down
         #: For each direction of each layer: of the W_hh that it ran with, where some were dropped.
         self.dW_hh: dict[tuple[int, int], np.ndarray] = {}

@@ -19,8 +19,8 @@ class Recurrent(torch.nn.RNNBase):
         name = type(self).__name__
         if proj_size:
             raise ValueError(
-                f"proj_size: rnncore.torch.{name}: expected 0, got {proj_size!r}; the engine has no "
-                f"projections, torch.nn.{name} has"
+                f"proj_size: rnncore.torch.{name}: expected 0, got {proj_size!r}; projections are "
+                f"not in the engine, torch.nn.{name} has them"
             )
         kind = torch.device("cpu" if device is None else device).type
         if kind not in ("cpu", "meta"):
@@ -126,6 +126,7 @@ class Recurrent(torch.nn.RNNBase):
         masks = self._masks(x)
         form = Form(self.mode, self.num_layers, self.bidirectional)
         if not _is_plain(given):
+            _refuse_transforms()
             y, h_n, last, _ = recurrent(x, h, c, batch_sizes, weights, masks, *form, keep)
             return y, h_n, last if self.mode == "LSTM" else None
         if not keep:
@@ -145,14 +146,21 @@ class Recurrent(torch.nn.RNNBase):
 
 
 def _is_plain(tensors: list[Tensor]) -> bool:
-    # Whether nobody looks on who should see an operator: compilers, tracers, torch.func, modes.
+    # Whether nobody looks on who should see an operator: compilers, tracers, modes, subclasses.
     return (
         not torch.compiler.is_compiling()
         and all([type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors])
         and not is_in_torch_dispatch_mode()
-        and not torch._C._are_functorch_transforms_active()
         and not torch._C._get_tracing_state()
     )
+
+
+def _refuse_transforms() -> None:
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "rnncore.torch: torch.func's transforms (grad, vmap, jvp, ...) do not go through these "
+            "layers; use .backward() or torch.autograd.grad, or the layers of torch.nn"
+        )
 
 
 class RNN(Recurrent):

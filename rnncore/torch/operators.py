@@ -2,9 +2,9 @@
 
 `rnncore::recurrent` is a function of tensors: input, states, weights and masks in, output and
 final states out, and a ticket. The ticket stands for what the engine keeps of the pass, and its
-address is its name: while autograd holds the ticket, the pass is there; when it lets go, its buffers
-serve the next one. Whoever comes with a ticket that has served, as in a second backward pass, or
-with a copy of one, gets the forward pass run once more, to the same bits.
+address is its name: while autograd holds the ticket, the pass is there; when it lets go, its
+buffers serve the next one. Whoever comes with a ticket that has served, as in a second backward
+pass, or with a copy of one, gets the forward pass run once more, to the same bits.
 
 In eager mode the same two functions run without the dispatcher, which takes longer to call them
 than a short pass takes.
@@ -47,9 +47,10 @@ class Form(NamedTuple):
     bidirectional: bool
 
 
-class Ticket(ctypes.c_uint8 * 1):
+class Ticket(ctypes.Array[ctypes.c_uint8]):
     """A byte that stands for a pass, which one backward pass takes."""
 
+    _type_, _length_ = ctypes.c_uint8, 1
     run: Pass
 
     def take(self) -> Pass | None:
@@ -168,18 +169,15 @@ def backward(
     else:
         known = weights_of(weights[0], _kind(x, weights, form))
     net = known.net
-    upstream = [
-        None if gradient is None else as_array(gradient) for gradient in (dy, dh, dc)
-    ]
-    if upstream[0] is not None:
-        upstream[0] = upstream[0].reshape(run.batch.rows, -1)
+    above = None if dy is None else as_array(dy).reshape(run.batch.rows, -1)
+    dfinal = [None if gradient is None else as_array(gradient) for gradient in (dh, dc)]
     dx = torch.empty(x.shape, dtype=x.dtype) if input_gradient else None
     # What the engine replaces, and biases, to which it adds.
     empty = torch.empty, torch.zeros
     dweights = [empty[w.dim() == 1](w.shape, dtype=w.dtype) for w in weights]
     dh_0, dc_0 = net.backward(
-        run, known.packed(weights, back=True), *upstream, None if dx is None else dx.numpy(),
-        [gradient.numpy() for gradient in dweights], state_gradient,
+        run, known.packed(weights, back=True), above, dfinal[0], dfinal[1],
+        None if dx is None else dx.numpy(), [one.numpy() for one in dweights], state_gradient,
     )  # fmt: skip
     if not state_gradient:
         return dx, None, None, dweights
@@ -193,7 +191,7 @@ class Eager(torch.autograd.Function):
     """Both passes without the dispatcher."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, h: Tensor | None, c: Tensor | None, batch_sizes: Tensor | None,
         masks: Sequence[Tensor], form: Form, *weights: Tensor,
     ) -> Any:  # fmt: skip
@@ -205,7 +203,7 @@ class Eager(torch.autograd.Function):
         return (y, h_n) if c_n is None else (y, h_n, c_n)
 
     @staticmethod
-    def backward(ctx: Any, dy: Any, dh: Any, dc: Any = None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy: Any, dh: Any, dc: Any = None) -> Any:
         """Return the gradients of what `forward` was given."""
         x, h, c, batch_sizes, ticket, *rest = ctx.saved_tensors
         weights, masks, wanted = rest[: ctx.count], rest[ctx.count :], ctx.needs_input_grad
