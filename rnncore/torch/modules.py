@@ -125,8 +125,8 @@ class Recurrent(torch.nn.RNNBase):
         keep = torch.is_grad_enabled() and any([tensor.requires_grad for tensor in given])
         masks = self._masks(x)
         form = Form(self.mode, self.num_layers, self.bidirectional)
+        _refuse_transforms()
         if not _is_plain(given):
-            _refuse_transforms()
             y, h_n, last, _ = recurrent(x, h, c, batch_sizes, weights, masks, *form, keep)
             return y, h_n, last if self.mode == "LSTM" else None
         if not keep:
@@ -164,7 +164,35 @@ def _refuse_transforms() -> None:
 
 
 class RNN(Recurrent):
-    """The simple recurrent network in the place of `torch.nn.RNN`."""
+    """The simple recurrent network in the place of `torch.nn.RNN`, on the CPU.
+
+    `h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As `torch.nn.RNN` has them, and in its order.
+    nonlinearity
+        f: "tanh" or "relu".
+    proj_size, device, dtype
+        0, the CPU, and float32 or float64; all else is refused by name.
+
+    Notes
+    -----
+    A call takes input (T, B, I), with `batch_first` (B, T, I), one sequence (T, I), or a
+    `PackedSequence`, and h_0 (num_layers * directions, B, H); it returns y and h_n laid out alike.
+    Parameters begin with PyTorch's numbers for the same seed, and masks of dropout are PyTorch's.
+
+    Parameters may change in any way between calls, also by `.data`: they are compared with what was
+    packed. Gradients of second order and the transforms of `torch.func` are refused.
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch
+    >>> y, h_n = rnncore.torch.RNN(3, 5, nonlinearity="relu")(torch.ones(7, 2, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([7, 2, 5]), torch.Size([1, 2, 5]))
+    """
 
     nonlinearity: str
 
@@ -194,7 +222,25 @@ class RNN(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Long short-term memory in the place of `torch.nn.LSTM`."""
+    """Long short-term memory in the place of `torch.nn.LSTM`, on the CPU.
+
+    `i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`, `g = tanh(the same)`,
+    `c_t = f c_{t-1} + i g`, `h_t = o tanh(c_t)`
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, \
+device, dtype
+        As in `RNN`; its notes hold here as well. The state is a tuple (h, c).
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch
+    >>> layer = rnncore.torch.LSTM(3, 5, bidirectional=True, batch_first=True)
+    >>> y, (h_n, c_n) = layer(torch.ones(2, 7, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([2, 7, 10]), torch.Size([2, 2, 5]))
+    """
 
     def __init__(
         self,
@@ -216,7 +262,24 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """The gated recurrent unit in the place of `torch.nn.GRU`."""
+    """The gated recurrent unit in the place of `torch.nn.GRU`, on the CPU.
+
+    `r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`,
+    `n = tanh(W_ih x_t + b_in + r (W_hh h_{t-1} + b_hn))`, `h_t = (1 - z) n + z h_{t-1}`
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, \
+device, dtype
+        As in `RNN`; its notes hold here as well.
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch
+    >>> y, h_n = rnncore.torch.GRU(3, 5)(torch.ones(7, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([7, 5]), torch.Size([1, 5]))
+    """
 
     def __init__(
         self,
