@@ -1,6 +1,6 @@
-"""Train a classifier of sequences with Lightning: does more than half of the noise lie above zero?
+"""Train a classifier of sequences with Lightning: whether most of some noise lies above zero.
 
-    python examples/torch_lightning.py [EPOCHS]
+python examples/torch_lightning.py [EPOCHS]
 """
 
 import sys
@@ -13,20 +13,25 @@ import rnncore.torch
 
 
 class Classifier(lightning.LightningModule):
+    """An LSTM, and a linear layer on its last state."""
+
     def __init__(self):
         super().__init__()
         self.rnn = rnncore.torch.LSTM(1, 32, batch_first=True)
         self.head = torch.nn.Linear(32, 2)
 
     def forward(self, x):
+        """Return the logits (B, 2) of sequences (B, T, 1)."""
         _, (h, _) = self.rnn(x)
         return self.head(h[-1])
 
     def training_step(self, batch, number):
+        """Return the loss of a batch."""
         x, y = batch
         return torch.nn.functional.cross_entropy(self(x), y)
 
     def configure_optimizers(self):
+        """Return what trains it."""
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 

@@ -1,6 +1,6 @@
-"""Train a classifier of sequences with skorch: does more than half of the noise lie above zero?
+"""Train a classifier of sequences with skorch: whether most of some noise lies above zero.
 
-    python examples/torch_skorch.py [EPOCHS]
+python examples/torch_skorch.py [EPOCHS]
 """
 
 import sys
@@ -13,12 +13,15 @@ import rnncore.torch
 
 
 class Classifier(torch.nn.Module):
+    """A GRU, and a linear layer on its last state."""
+
     def __init__(self):
         super().__init__()
         self.rnn = rnncore.torch.GRU(1, 32, batch_first=True)
         self.head = torch.nn.Linear(32, 2)
 
     def forward(self, X):
+        """Return the logits (B, 2) of sequences (B, T, 1)."""
         _, h = self.rnn(X)
         return self.head(h[-1])
 

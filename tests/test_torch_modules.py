@@ -210,7 +210,7 @@ def test_passes_serve_again_and_let_go() -> None:
     loss = layer(x)[0].square().sum()
     assert len(operators._tickets) == 1
     for _ in range(3):  # the second and third run the pass again
-        again = gradients(lambda: loss.backward(retain_graph=True))
+        again = gradients(lambda loss=loss: loss.backward(retain_graph=True))
         assert all(map(torch.equal, again, expected))
     del loss
     assert not operators._tickets
@@ -341,7 +341,7 @@ def test_what_has_no_gradient_is_refused_in_words() -> None:
     (dx,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="a gradient of a gradient"):
         dx.sum().backward()
-    with pytest.raises(RuntimeError, match="torch.func"):
+    with pytest.raises(RuntimeError, match=r"torch\.func"):
         torch.func.vmap(lambda x: layer(x)[0])(x[None].detach())
     y = layer(x)[0]
     with torch.no_grad():

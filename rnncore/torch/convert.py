@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
-from rnncore.torch.modules import GRU, LSTM, RNN, Recurrent
+from rnncore.torch.modules import GRU, LSTM, RNN
 
-KINDS: dict[type, type[Recurrent]] = {
-    torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU
-}  # fmt: skip
+KINDS: dict[type, Any] = {torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
 
 
 def from_torch(module: Any) -> Any:
