@@ -399,6 +399,8 @@ def test_errors_of_the_commands(file: Path) -> None:
         (["forecast", model, folder / "short.csv"], "expected 24 values or more"),
         (["forecast", model, folder / "weekly.csv"], "expected steps of 1 day and"),
         (["forecast", model, folder / "bad.csv"], "bad.csv, line 3"),
+        (["forecast", model, file, "--steps", 10**7], "steps: expected dates up to the year 9999"),
+        (["forecast", model, file, "--steps", 10**20], "steps: expected dates up to the year 9999"),
     ):
         where = folder / "x"
         done = run(*words, "--output", where)

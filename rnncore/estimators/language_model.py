@@ -93,7 +93,7 @@ recurrent_dropout, zoneout, weight_drop, state_reset, dtype
     dropout: float = 0.0
     variational: bool = False
     recurrent_dropout: float = 0.0
-    zoneout: float = 0.0
+    zoneout: float | tuple[float, float] = 0.0
     weight_drop: float = 0.0
     state_reset: float = 0.0
     dtype: str = "float32"
