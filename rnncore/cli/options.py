@@ -190,14 +190,14 @@ def check_folder(folder: Path, resume: Path | None, overwrite: bool) -> None:
     )
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, if there is none; refuse one that cannot be written to."""
+def make_folder(folder: Path, name: str = "--output") -> None:
+    """Make the folder, if there is none; refuse one, by this name, that cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ValueError(
-            f"--output: expected a folder that can be written to, got {str(folder)!r} "
+            f"{name}: expected a folder that can be written to, got {str(folder)!r} "
             f"({error.strerror}); choose another"
         ) from None
