@@ -63,8 +63,8 @@ def check(model: Model, metadata: dict[str, Any], name: str) -> None:
 
 
 def _describes(metadata: dict[str, Any], model: Model) -> bool:
-    # A setting that came after the file was written was at the default of the constructor, or, where
-    # that takes settings as a whole, at what the model was loaded with.
+    # A setting that came after the file was written was at the default of the constructor, or,
+    # where that takes settings as a whole, at what the model was loaded with.
     settings = metadata.get("model")
     if metadata.get("kind", model.kind) != model.kind or not isinstance(settings, dict):
         return False
