@@ -209,6 +209,11 @@ class TestStop:
         text = model.sample(500, seed=1, stop="ü")
         assert text.endswith("ü") and text.count("ü") == 1
 
+    def test_the_letter_that_is_never_written_is_named(self) -> None:
+        for vocabulary in (Vocabulary(b"ab"), Vocabulary("ab"), TextWords("a b")):
+            with pytest.raises(ValueError, match="got 'aü' with 'ü'"):
+                LanguageNetwork(vocabulary, hidden_size=3, seed=0).sample(3, stop="aü")
+
     @pytest.mark.parametrize(
         ("stop", "kind", "match"),
         [

@@ -493,5 +493,16 @@ def test_a_language_model_takes_the_options_and_its_file_keeps_them(tmp_path: Pa
     np.testing.assert_allclose(rnncore.functions.softmax(found), right, rtol=1e-4)
     model = rnncore.LanguageModel(hidden_size=8, zoneout=0.1, batch_size=4, epochs=1, seed=0)
     assert model.fit(text.read_text()).network_.rnn.zoneout == 0.1
+    two = ["--zoneout", "0.05,0.5", "--hidden-size", "8", "--steps", "3", "--batch-size", "4"]
+    more = ["--samples", "0", "--output", str(tmp_path / "two")]
+    for how in (two, ["--resume", str(tmp_path / "two" / "last.safetensors"), "--steps", "4",
+                      "--zoneout", "0.05,0.5"]):  # fmt: skip
+        done = CliRunner().invoke(main, ["train", "text", str(text), *how, *more])
+        assert done.exit_code == 0, done.output
+    again = rnncore.LanguageModel.load(tmp_path / "two" / "last.safetensors")
+    assert again.zoneout == again.network_.rnn.zoneout == (0.05, 0.5)
+    for given in ("0.1,1", "a", "0.1,", "nan", "0.1,0.2,0.3"):
+        wrong = CliRunner().invoke(main, ["train", "text", str(text), "--zoneout", given])
+        assert wrong.exit_code == 2 and "zoneout" in wrong.output, wrong.output
     wrong = CliRunner().invoke(main, ["train", "text", str(text), "--variational"])
     assert wrong.exit_code != 0 and "variational" in wrong.output + str(wrong.exception)

@@ -31,7 +31,13 @@ class _Commands(click.Group):
             if os.environ.get("RNNCORE_DEBUG"):
                 raise
             kind = click.ClickException if isinstance(error, NonFiniteError) else _BadInput
-            raise kind(str(error) or type(error).__name__) from error
+            raise kind(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:  # without the number of the error
+        return f"{os.fspath(error.filename)!r}: {error.strerror}; name another file or folder"
+    return str(error) or type(error).__name__
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -289,7 +289,7 @@ class RecurrentModule(Module):
 
     def _draw_parameters(self, generator: np.random.Generator) -> None:
         # U(-1 / sqrt(H), 1 / sqrt(H)), but for initial states, and vectors of which cells say more.
-        said = {name: ends for name, ends in getattr(self._cell, "own", {}).items() if ends}
+        said = self._said()
         for names in self._names:
             bound, initial = names.hidden_size**-0.5, names.initial_states()
             for name, shape in names.shapes().items():
@@ -298,8 +298,15 @@ class RecurrentModule(Module):
                     self._params[name][...] = generator.uniform(low, high, shape)
 
     def _beginning(self, name: str) -> Beginning:
-        (size,) = {names.hidden_size for names in self._names if name in names.shapes()}
-        return Beginning(self._shapes[name][0] // size, size**-0.5)
+        (names,) = (names for names in self._names if name in names.shapes())
+        size = names.hidden_size
+        otherwise = name.startswith("initial_") or name.removesuffix(names.end) in self._said()
+        return Beginning(self._shapes[name][0] // size, None if otherwise else size**-0.5)
+
+    def _said(self) -> dict[str, tuple[float, float]]:
+        # Between which two numbers a cell has its own vectors begin, where it says so.
+        own = getattr(self._cell, "own", {})
+        return {name: ends for name, ends in own.items() if ends}
 
     def _bind(self, *buffers: Any) -> None:
         super()._bind(*buffers)

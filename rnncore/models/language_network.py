@@ -20,7 +20,7 @@ from rnncore.layers.streaming import stream_of, streams_of
 from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import Writer
 from rnncore.models.model import CellName, Measure, Model, check_sizes, recurrent, with_weights
-from rnncore.settings import Choice, Flag, Share, Whole, setting
+from rnncore.settings import Choice, Flag, Share, Shares, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
@@ -56,9 +56,10 @@ class LanguageSettings:
     recurrent_dropout: float = setting(
         0.0, Share(), "Share of the state that no next step sees.", fixed=True
     )
-    zoneout: float = setting(
-        0.0, Share(), "Share of the state that a step leaves as it was.", fixed=True
-    )
+    zoneout: float | tuple[float, float] = setting(
+        0.0, Shares(), "Share of the state that a step leaves as it was; 0.05,0.5: of h, of c.",
+        fixed=True,
+    )  # fmt: skip
     weight_drop: float = setting(0.0, Share(), "Share of recurrent weights zeroed.", fixed=True)
     state_reset: float = setting(
         0.0, Share(), "Share of the rows of a batch that begin anew.", fixed=True
@@ -140,7 +141,7 @@ class LanguageNetwork(Writer, Model):
         dtype: DTypeLike = _DEFAULT.dtype,
         variational: bool = _DEFAULT.variational,
         recurrent_dropout: float = _DEFAULT.recurrent_dropout,
-        zoneout: float = _DEFAULT.zoneout,
+        zoneout: float | tuple[float, float] = _DEFAULT.zoneout,
         weight_drop: float = _DEFAULT.weight_drop,
         state_reset: float = _DEFAULT.state_reset,
         tied: bool = _DEFAULT.tied,
@@ -164,6 +165,8 @@ class LanguageNetwork(Writer, Model):
             )
         if embedding_size is None and (tied or vocabulary.unit == "words"):
             embedding_size = hidden_size  # one-hot is as a table four times as wide, of an LSTM
+        if isinstance(zoneout, list):  # as in a file
+            zoneout = tuple(zoneout)
         super().__init__(dtype=dtype)
         self.vocabulary = vocabulary
         self.measures = (MEASURES[vocabulary.unit],)

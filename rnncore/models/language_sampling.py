@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rnncore.arguments import check_seed, check_size
 from rnncore.data.text_words import TextWords
-from rnncore.data.vocabulary import Vocabulary
+from rnncore.data.vocabulary import Vocabulary, as_bytes
 from rnncore.models.language_drawing import Drawing
 
 if TYPE_CHECKING:
@@ -312,9 +312,9 @@ def check_stop(stop: Any, vocabulary: Vocabulary | TextWords) -> str | None:
         written = set("".join(vocabulary.words))
         strange = [letter for letter in stop if letter not in written]
     else:
-        codes = stop.encode() if vocabulary.is_bytes else map(ord, stop)
         known = set(vocabulary.symbols.tolist())
-        strange = [chr(code) for code in codes if code not in known]
+        codes = as_bytes if vocabulary.is_bytes else lambda letter: (ord(letter),)
+        strange = [letter for letter in stop if not known.issuperset(codes(letter))]
     if strange:
         raise ValueError(
             f"stop: expected what the model can write, got {stop!r} with {strange[0]!r}, which it "
