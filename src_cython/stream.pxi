@@ -27,7 +27,7 @@ cdef class Stream:
     cdef int layers
     cdef ptrdiff_t chunk
     cdef ptrdiff_t* tokens      # (chunk), where the input is token ids
-    cdef object initial         # (h, c) of each layer
+    cdef object initial         # the states of each layer
     cdef object dtype
     cdef readonly ptrdiff_t vocabulary
     cdef readonly ptrdiff_t input_size
@@ -185,42 +185,39 @@ cdef class Stream:
         return y
 
     def get_state(self):
-        """The state of each layer: h, or (h, c), as lists of arrays (hidden_size,)."""
-        h = [self.part(k, False).copy() for k in range(self.layers)]
-        if not self.work[0].layer.has_c:
-            return h
-        return h, [self.part(k, True).copy() for k in range(self.layers)]
+        """The state of each layer: h, or (h, c), (h, c, ...), as lists of arrays (hidden_size,)."""
+        parts = tuple([[self.part(k, n).copy() for k in range(self.layers)] for n in range(self.count())])
+        return parts if len(parts) > 1 else parts[0]
 
     def set_state(self, state):
         """Take a state as `get_state` gives it."""
         from rnncore.arguments import as_real
-        parts = state if self.work[0].layer.has_c else (state,)
-        if not isinstance(parts, tuple) or len(parts) != 1 + self.work[0].layer.has_c:
-            raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for "
-                            "cells with a cell state")
+        parts = state if self.count() > 1 else (state,)
+        if not isinstance(parts, tuple) or len(parts) != self.count():
+            raise TypeError("state: expected what get_state returns: h, or a tuple of "
+                            f"{self.count()} for cells of so many states, as (h, c)")
         checked = []
-        for c in range(len(parts)):
-            if parts[c] is None:
+        for n in range(len(parts)):
+            if parts[n] is None:
                 raise TypeError("state: expected arrays, as get_state returns them, got None")
-            if len(parts[c]) != self.layers:
+            if len(parts[n]) != self.layers:
                 raise ValueError(f"state: expected one array for each of {self.layers} layers, "
-                                 f"got {len(parts[c])}")
+                                 f"got {len(parts[n])}")
             for k in range(self.layers):
-                place = self.part(k, c == 1)
-                if getattr(parts[c][k], "shape", None) != place.shape:
+                place = self.part(k, n)
+                if getattr(parts[n][k], "shape", None) != place.shape:
                     raise ValueError(f"state: expected arrays of shape {place.shape} in layer {k}, "
-                                     f"got {getattr(parts[c][k], 'shape', parts[c][k])}; of the "
+                                     f"got {getattr(parts[n][k], 'shape', parts[n][k])}; of the "
                                      "state of a batch take one sequence, h[:, 0]")
-                checked.append((place, as_real(f"state: layer {k}", parts[c][k], place.dtype)))
+                checked.append((place, as_real(f"state: layer {k}", parts[n][k], place.dtype)))
         for place, values in checked:
             place[...] = values
 
     def reset(self):
         """Go back to the state that a new stream begins with."""
-        for k, (h, c) in enumerate(self.initial[0]):
-            self.part(k, False)[...] = h
-            if self.work[k].layer.has_c:
-                self.part(k, True)[...] = c
+        for k, states in enumerate(self.initial[0]):
+            for n, values in enumerate(states):
+                self.part(k, n)[...] = values
 
     def __reduce__(self):
         """Refuse to be pickled: `copy` makes another stream."""
@@ -232,9 +229,16 @@ cdef class Stream:
         other.set_state(self.get_state())
         return other
 
-    cdef object part(self, int k, bint c):
+    cdef ptrdiff_t count(self):
+        # of states
+        return 1 + self.work[0].layer.carried
+
+    cdef object part(self, int k, ptrdiff_t n):
+        # The n-th state of layer k.
         cdef cnp.npy_intp size = self.work[k].layer.z.units
-        cdef real* where = self.work[k].states.c if c else self.work[k].states.h
+        cdef real* where = self.work[k].states.h
+        if n > 0:
+            where = self.work[k].states.c + (n - 1) * state_apart(self.work[k])
         cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &size, REAL_TYPE, where)
         cnp.set_array_base(array, self)
         return array

@@ -209,6 +209,7 @@ class Kernels(Protocol):
     most_gates: int
     most_own_vectors: int
     most_places: int
+    most_states: int
     exp_terms: tuple[float, ...]
     expm1_terms: tuple[float, ...]
     elementary: dict[str, float]

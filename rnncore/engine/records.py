@@ -122,8 +122,7 @@ def _describe(stack: Stack, run: Pass, number: int, d: int) -> dict[str, list[Ro
     direction, count = stack.layers[number][d], run.batch.rows
     size, layer = direction.hidden_size, direction.layer
     found = {}
-    for name, states in zip(direction.cell.states, run.states[number][d], strict=False):
-        assert states is not None
+    for name, states in zip(direction.cell.states, run.states[number][d], strict=True):
         rows = run.batch.outputs(states, direction.reverse)
         found[name] = [Rows(rows.reshape(-1), count, 0, rows.shape[1], size)]
     z = run.workspace.array(("z", number, d), (count * layer.z_size,))

@@ -41,7 +41,8 @@ class Stack:
     dtype
         float32 or float64.
     zoneout, recurrent_dropout
-        Rates of zoneout of h and c, and whether training passes have masks on the states.
+        Rates of zoneout of h and of the other states, and whether training passes have masks on
+        the states.
     """
 
     def __init__(
@@ -52,7 +53,6 @@ class Stack:
         self.kernels = kernels(dtype)
         self.cell, self.dtype = cell, dtype
         self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
-        self.has_c = len(cell.states) > 1
         self.layers: Layers = []
         width = input_size
         for size in sizes:
@@ -211,16 +211,16 @@ class Stack:
     def _final(
         self, run: Pass, initial: States, states: list[list[Any]], backward: bool = False
     ) -> States:
-        # The last h and c of each direction of each layer, or going backward the gradients of the
+        # The last states of each direction of each layer, or going backward the gradients of the
         # first, in the caller's order; sequences without a step keep what they began with.
         batch, dense, index = run.batch, run.batch.dense, 0
-        final: States = [[], []] if dense else self.zeros_for_none(initial, batch.batch)
+        final: States = [[] for _ in initial]
+        if not dense:
+            final = self.zeros_for_none(initial, batch.batch)
         for directions, pairs in zip(self.layers, states, strict=True):
             for direction, pair in zip(directions, pairs, strict=True):
                 for k, array in enumerate(pair):
-                    if array is None:
-                        continue
-                    # in slots, but for gradients and for c of inference
+                    # in slots, but for gradients and for all but h of inference
                     slots = not backward and (k == 0 or run.training)
                     at_end = slots and not direction.reverse
                     rows = batch.ends if at_end else slice(0, batch.running)
@@ -232,7 +232,6 @@ class Stack:
                     assert out is not None
                     batch.restore(out, values)
                 index += 1
-        final[1] = final[1] or [None] * index
         return final
 
     def zeros_for_none(self, states: States, size: int) -> States:
@@ -304,7 +303,7 @@ class Stack:
             dx[batch.longest :] = 0
         chunks = self.kernels.backward_chunks(run.tasks[0][0])
         wavefront = run.plan.wavefront and chunks >= 4 * len(self.layers)
-        dstates: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
+        dstates: list[list[tuple[np.ndarray, ...]]] = []
         for number in reversed(range(len(self.layers))):
             directions, tasks, x = self.layers[number], run.tasks[number], run.inputs[number]
             dxs, pairs = [], []

@@ -19,14 +19,14 @@ LONGEST_CHUNK = 64  # steps; a longer block is taken in several
 
 def stream_of(
     stack: Stack,
-    initial: list[tuple[np.ndarray, np.ndarray]],
+    initial: list[tuple[np.ndarray, ...]],
     vocabulary: int,
     embedding: np.ndarray | None,
 ) -> Stream:
     """Return a `Stream` over a copy of the weights of a stack of one direction.
 
-    `initial` holds h and c of each layer. With a vocabulary above zero the first layer reads token
-    ids, one-hot or through an embedding (vocabulary, I).
+    `initial` holds the states of each layer. With a vocabulary above zero the first layer reads
+    token ids, one-hot or through an embedding (vocabulary, I).
     """
     jobs = [(direction.layer.packed_bytes, direction.pack) for direction in stack.directions()]
     packed, table = Packing(Spare(), stack.dtype, jobs).pack(), None
@@ -46,7 +46,7 @@ def _make(
     dtype: np.dtype,
     layers: list[Layer],
     packed: Packed,
-    initial: list[tuple[np.ndarray, np.ndarray]],
+    initial: list[tuple[np.ndarray, ...]],
     vocabulary: int,
     table: np.ndarray | None,
     zoneout: tuple[float, float],
@@ -59,9 +59,9 @@ def _make(
     for number, (layer, size) in enumerate(zip(layers, sizes, strict=True)):
         h = aligned_empty((chunk + 1) * layer.state_size, dtype)
         h[...] = 0
-        c = None
-        if len(layer.cell.states) > 1:
-            c = aligned_empty(layer.state_size, dtype)
+        c, carried = None, len(layer.cell.states) - 1
+        if carried:
+            c = aligned_empty(carried * layer.state_size, dtype)
             c[...] = 0
         task = kernels.Task(layer)
         task.set_weights(packed.weights[number])
@@ -71,7 +71,8 @@ def _make(
         )  # fmt: skip
         if any(zoneout):
             h_now, c_now = (
-                aligned_empty(layer.state_size, dtype) if rate else None for rate in zoneout
+                aligned_empty(many * layer.state_size, dtype) if rate else None
+                for rate, many in zip(zoneout, (1, carried), strict=True)
             )
             task.set_noise(*zoneout, h_now, c_now, None)
         if number:

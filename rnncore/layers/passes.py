@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rnncore.engine.records import BackwardRecord
 
 State = Any
-"""h, or (h, c) for cells with two states: arrays (num_layers * directions, B, H)."""
+"""h, or (h, c), (h, c, ...) of cells with more states: arrays (num_layers * directions, B, H)."""
 
 
 NOTHING = nullcontext()  # may be entered again and again
@@ -98,12 +98,11 @@ class RecurrentPasses(NoisyModule):
 
     def _initial_state(self, state: State, size: int, form: Form) -> States:
         if state is None and self.learn_initial_state:
-            learned: States = [
+            return [
                 [np.tile(self._params[f"initial_{k}{names.end}"], (size, 1))
                  for names in self._names]
                 for k in self._stack.cell.states
             ]  # fmt: skip
-            return learned if self._stack.has_c else [*learned, [None] * len(self._names)]
         return check_state(
             "state", state, self.layer_name, self._stack.sizes, self._stack.cell.states,
             len(self._stack.layers[0]), size, form, self.dtype,
@@ -391,7 +390,7 @@ class RecurrentPasses(NoisyModule):
         # The gradient of a learned initial state, which all sequences share.
         if not (self.learn_initial_state and default_state):
             return dvectors
-        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=False):
+        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=True):
             for names, array in zip(self._names, arrays, strict=True):
                 if array is not None:
                     self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)

@@ -380,11 +380,11 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
         with self._weights_read(True, embedding):
-            h, c = self._initial_state(None, 1, Form("time first"))
+            states = self._initial_state(None, 1, Form("time first"))
             zero = np.zeros(1, self.dtype)
             initial = [
-                (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
-                for h_0, c_0 in zip(h, c, strict=True)
+                tuple(zero if state is None else state[0] for state in of_layer)
+                for of_layer in zip(*states, strict=True)
             ]
             return stream_of(self._stack, initial, vocabulary, vectors)
 
