@@ -157,13 +157,16 @@ cdef class Stream:
             self.run(source, NULL, to, 1)
         return y
 
-    def process(self, block, out=None):
-        """Take T steps: block (T, input_size), or token ids (T,); returns y (T, output_size)."""
+    def process(self, block, out=None, reset=None):
+        """Take T steps: block (T, input_size), or token ids (T,); returns y (T, output_size).
+
+        Where a mask `reset` (T,) is True, the stream is reset before the step.
+        """
         cdef cnp.ndarray y, given
         cdef const real* source = NULL
         cdef const ptrdiff_t* ids = NULL
         cdef real* to
-        cdef ptrdiff_t steps
+        cdef ptrdiff_t steps, done = 0, end
         if self.tokens != NULL:
             from rnncore.arguments import check_tokens
             given = check_tokens("block", block, self.vocabulary)       # a copy
@@ -180,8 +183,16 @@ cdef class Stream:
             given = given.copy()        # steps would be overwritten before they are read
             source = <const real*>cnp.PyArray_DATA(given)
         to = <real*>cnp.PyArray_DATA(y)
+        if reset is not None:
+            from rnncore.arguments import check_mask
+            for end in check_mask("reset", reset, (steps,)).nonzero()[0]:
+                self.run(NULL if source == NULL else source + done * self.input_size,
+                         NULL if ids == NULL else ids + done, to + done * self.output_size, end - done)
+                self.reset()
+                done = end
         with nogil:
-            self.run(source, ids, to, steps)
+            self.run(NULL if source == NULL else source + done * self.input_size,
+                     NULL if ids == NULL else ids + done, to + done * self.output_size, steps - done)
         return y
 
     def get_state(self):

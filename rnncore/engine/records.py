@@ -23,7 +23,8 @@ def read_record(stack: Stack, run: Pass, number: int, d: int) -> dict[str, np.nd
     pieces = _describe(stack, run, number, d) if batch.rows else {}
     record = {}
     for name in names_of_record(stack):
-        whole = batch.empty((batch.steps, batch.batch, direction.hidden_size), stack.dtype)
+        shape = batch.whole.steps, batch.whole.batch, direction.hidden_size
+        whole = batch.empty(shape, stack.dtype)
         _place(run, pieces.get(name, []), whole)
         record[name] = whole
     return record

@@ -115,7 +115,7 @@ class Stack:
         run = Pass(batch, lease, training)
         if isinstance(x, Rows):
             run.inputs.append(x)
-        elif training:  # the caller may change x before backward
+        elif training or batch.is_cut:  # the caller may change x before backward
             rows = run.workspace.array(("x",), (batch.rows, x.shape[2]))
             batch.gather(rows, x)
             run.inputs.append(Rows.of(rows))
@@ -254,11 +254,16 @@ class Stack:
     ) -> tuple[np.ndarray, States]:
         """Do what `forward` does, over any batch; return y (T, B, features), given or new."""
         batch = run.batch
-        shape = (batch.steps, batch.batch, self.output_size)
+        shape = (batch.whole.steps, batch.whole.batch, self.output_size)
         if not batch.rows:
             y = np.empty(shape, self.dtype) if y is None else y
             y[...] = 0
             return y, self.zeros_for_none(initial, batch.batch)
+        if batch.is_cut:
+            y = batch.empty(shape, self.dtype) if y is None else y
+            rows, final = self.forward(run, packed, initial, noise)
+            batch.scatter(y, rows)
+            return y, final
         unpadded = len(self.layers[-1]) == 1 and self.output_stride == self.output_size
         if y is None and unpadded and batch.dense and not run.training:
             # h is the output as it stands, if nobody needs it for backward.
@@ -299,7 +304,8 @@ class Stack:
             if isinstance(dx, np.ndarray):
                 dx[...] = 0
             return self.zeros_for_none(dfinal, batch.batch)
-        if isinstance(dx, np.ndarray):
+        scattered = dx if batch.is_cut and isinstance(dx, np.ndarray) else None
+        if isinstance(dx, np.ndarray) and scattered is None:
             dx[batch.longest :] = 0
         chunks = self.kernels.backward_chunks(run.tasks[0][0])
         wavefront = run.plan.wavefront and chunks >= 4 * len(self.layers)
@@ -319,7 +325,8 @@ class Stack:
                 if x is None:
                     task.set_dtable(sums.dtables[d])
                 elif number or dx is not None:
-                    dxs.append(set_dx(run, task, x, None if number else dx, number, d))
+                    into = dx if number == 0 and scattered is None else None
+                    dxs.append(set_dx(run, task, x, into, number, d))
             dstates.insert(0, pairs)
             if not wavefront:
                 self.kernels.backward(tasks, threads)
@@ -331,6 +338,8 @@ class Stack:
                 dy = x._replace(flat=dxs[0].reshape(-1), first=0)
         if wavefront:
             self.kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
+        if scattered is not None and x is not None:
+            batch.scatter(scattered, x._replace(flat=dxs[0].reshape(-1), first=0))
         if record is not None:
             record.finish(run)
         forget(run, keep_input=False)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnncore.arguments import as_array, as_real, check_tokens
+from rnncore.arguments import as_array, as_real, check_mask, check_tokens
 from rnncore.engine.batch import Batch
 from rnncore.engine.passes import States
 from rnncore.engine.rows import Rows
@@ -237,6 +237,19 @@ def check_lengths(lengths: Any, steps: int, batch: int, kind: str) -> np.ndarray
 
 def _shown(part: Any) -> str:
     return f"{len(part)} of them" if isinstance(part, list | tuple) else type(part).__name__
+
+
+def check_reset(reset: Any, form: Form, batch: Batch) -> np.ndarray:
+    """Return where sequences begin anew, (T, B), in the layout of x without its features."""
+    shape = form.shape(batch.steps, batch.batch, 1)
+    if form.kind != "list":
+        return form.enter(check_mask("reset", reset, shape[:-1]))
+    if not isinstance(reset, list | tuple) or len(reset) != batch.batch:
+        raise ValueError(
+            f"reset: expected a list of {batch.batch} arrays as x is, got {_shown(reset)}"
+        )
+    pairs = zip(reset, shape, strict=True)
+    return form.enter([check_mask("reset", one, of[:1]) for one, of in pairs])
 
 
 def check_state(

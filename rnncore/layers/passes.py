@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import QUIET, Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import Pass, States
@@ -20,20 +21,16 @@ from rnncore.engine.sums import Sums
 from rnncore.engine.tokens import Tokens, Vocabulary
 from rnncore.engine.workspace import Lease, aligned_empty
 from rnncore.layers.embedding import Embedding, check_embedding, owner_of, vectors_of
-from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
+from rnncore.layers.form import Form, check_input, check_reset, check_rows
 from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
 from rnncore.layers.module import Module
-from rnncore.layers.noise import NoisyModule
 from rnncore.layers.parameters import RecurrentModule
+from rnncore.layers.states import State, StatefulModule
 from rnncore.layers.watching import Watcher
 
 if TYPE_CHECKING:
     from rnncore.engine.records import BackwardRecord
-
-State = Any
-"""h, or (h, c), (h, c, ...) of cells with more states: arrays (num_layers * directions, B, H)."""
-
 
 NOTHING = nullcontext()  # may be entered again and again
 
@@ -74,14 +71,17 @@ class RecurrentPass(Kept):
             )
 
 
-class RecurrentPasses(NoisyModule):
+class RecurrentPasses(StatefulModule):
     """A recurrent layer with its passes, in the engine's terms."""
 
     # Arguments and results
 
     def _enter(
-        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | np.ndarray | None
-    ) -> tuple[Any, bool, Form, Batch]:
+        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | np.ndarray | None,
+        reset: Any = None, rows: bool = False,
+    ) -> tuple[Any, bool, Form, Batch]:  # fmt: skip
+        if reset is not None and (rows or isinstance(x, Rows)):
+            raise ValueError("reset: expected arrays in and out, got rows; leave one of both")
         vocabulary = self.input_size
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
@@ -94,24 +94,10 @@ class RecurrentPasses(NoisyModule):
             x, lengths, tokens, self.layer_name, self.input_size, vocabulary, self.batch_first,
             self.dtype,
         )  # fmt: skip
-        return x, tokens, form, Batch.of(x.shape[0], x.shape[1], form.lengths)
-
-    def _initial_state(self, state: State, size: int, form: Form) -> States:
-        if state is None and self.learn_initial_state:
-            return [
-                [np.tile(self._params[f"initial_{k}{names.end}"], (size, 1))
-                 for names in self._names]
-                for k in self._stack.cell.states
-            ]  # fmt: skip
-        return check_state(
-            "state", state, self.layer_name, self._stack.sizes, self._stack.cell.states,
-            len(self._stack.layers[0]), size, form, self.dtype,
-        )  # fmt: skip
-
-    def _leave_state(self, states: States, form: Form) -> State:
-        cell, directions = self._stack.cell, len(self._stack.layers[0])
-        mixed = len(set(self._layer_sizes)) > 1
-        return leave_state(states, cell.states, directions, mixed, form)
+        batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
+        if reset is not None:
+            batch = CutBatch.of_mask(batch, check_reset(reset, form, batch))
+        return x, tokens, form, batch
 
     # Forward
 
@@ -131,11 +117,11 @@ class RecurrentPasses(NoisyModule):
         # weights.
         if not tokens:
             with self._guard.weights if self.learn_initial_state else NOTHING:
-                initial = self._initial_state(state, batch.batch, form)
+                initial = self._initial_state(state, batch, form)
                 packed = self._packed_for("forward", weight_keys, lease)
             return self._stack.begin(batch, x, lease, training), packed, None, initial
         with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch.batch, form)
+            initial = self._initial_state(state, batch, form)
             packed, found, tables = self._project_tokens(
                 batch, x, embedding, lease, training, weight_keys
             )
@@ -144,10 +130,10 @@ class RecurrentPasses(NoisyModule):
 
     def _take(
         self, x: Any, state: State, lengths: Any, tokens: bool,
-        embedding: Embedding | np.ndarray | None, rows: bool,
+        embedding: Embedding | np.ndarray | None, rows: bool, reset: Any = None,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
+        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding, reset, rows)
         run, packed, _, initial = self._begin_pass(
             batch, x, tokens, embedding, False, self._pool.lease(), state, form
         )
@@ -158,9 +144,9 @@ class RecurrentPasses(NoisyModule):
     ) -> tuple[Any, State]:
         if rows:
             out, final = self._run_rows(run, packed, initial)
-            return out, self._leave_state(final, form)
+            return out, self._leave_state(final, form, run.batch)
         y, final = self._stack.run(run, packed, initial)
-        return form.leave(y), self._leave_state(final, form)
+        return form.leave(y), self._leave_state(final, form, run.batch)
 
     def _project_tokens(
         self, batch: Batch, ids: np.ndarray, embedding: Embedding | np.ndarray | None,
@@ -253,7 +239,7 @@ class RecurrentPasses(NoisyModule):
             y, final = self._stack.run(run, packed, initial, noise)
             y = kept.form.leave(y)
         kept.run = run
-        return y, self._leave_state(final, kept.form), kept
+        return y, self._leave_state(final, kept.form, kept.batch), kept
 
     def _begin_segments(
         self,
@@ -271,7 +257,7 @@ class RecurrentPasses(NoisyModule):
         kept.x, kept.lease, tables = x, self._pool.lease(), None
         kept.weight_keys = keys = self._weight_keys()
         with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch.batch, form)
+            initial = self._initial_state(state, batch, form)
             if tokens:
                 packed, kept.tokens, tables = self._project_tokens(
                     batch, x, embedding, kept.lease, True, keys
@@ -294,7 +280,7 @@ class RecurrentPasses(NoisyModule):
         rows = [segments.part(number)[1].rows for number in range(len(segments))]
         kept.noise = self._noise_of_segments(kept.batch, rows, kept.lease.workspace)
         y, final = segments.forward(kept.x, tables, packed, initial, kept.noise, kept.lease)
-        return kept.form.leave(y), self._leave_state(final, kept.form), kept
+        return kept.form.leave(y), self._leave_state(final, kept.form, kept.batch), kept
 
     # Backward
 
@@ -319,16 +305,20 @@ class RecurrentPasses(NoisyModule):
                 dx = run.workspace.array(("dx", 0, 0), (batch.rows, x.stride))
                 dx = x.like(dx, run.lease)
             else:
-                shape = (batch.steps, batch.batch, self.input_size)
+                shape = (batch.whole.steps, batch.whole.batch, self.input_size)
                 dx = aligned_empty(prod(shape), self.dtype).reshape(shape)
+                if batch.is_cut:
+                    dx[...] = 0
         if isinstance(dy, np.ndarray):
-            dy = Rows.of(dy, len(self._stack.layers[-1]), not batch.dense)
+            dy = batch.rows_of(dy, len(self._stack.layers[-1]))
         sums = self._begin_sums(kept, run.workspace, accumulate)
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
-        state_gradient = state_gradient or (self.learn_initial_state and default_state)
+        state_gradient = state_gradient or (
+            self.learn_initial_state and (default_state or batch.is_cut)
+        )
         dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient, record)
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back)
+        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back, batch)
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_segments(
@@ -342,19 +332,22 @@ class RecurrentPasses(NoisyModule):
         record: BackwardRecord | None,
     ) -> tuple[Any, States]:
         segments, x, lease, noise = kept.segments, kept.x, kept.lease, kept.noise
+        batch = kept.batch
         assert segments is not None and x is not None and lease is not None and noise is not None
         dx = tables = None
         if kept.tokens is not None:
             tables = self._stack.make_tables(kept.tokens, packed[0], lease)
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
+            if batch.is_cut:
+                dx[...] = 0
         sums = self._begin_sums(kept, lease.workspace, accumulate)
         embedding, default_state = kept.embedding, kept.default_state
         kept.use_up()
         dinitial = segments.backward(
             x, tables, packed, noise, lease, sums, dy, dfinal, dx, record
         )
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
+        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1], batch)
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_record(
@@ -364,7 +357,8 @@ class RecurrentPasses(NoisyModule):
             return None
         from rnncore.engine.records import BackwardRecord
 
-        return BackwardRecord(self._stack, batch.steps, batch.batch, watcher is not None)
+        whole = batch.whole
+        return BackwardRecord(self._stack, whole.steps, whole.batch, watcher is not None)
 
     def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
         if not adds and not kept.batch.rows:
@@ -381,17 +375,12 @@ class RecurrentPasses(NoisyModule):
 
     def _finish_sums(
         self, sums: Sums, embedding: Embedding | np.ndarray | None, default_state: bool,
-        dinitial: States, back: Packed,
+        dinitial: States, back: Packed, batch: Batch,
     ) -> np.ndarray | None:  # fmt: skip
         # Returns the gradient of vectors that are no module's.
         dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
         owner = owner_of(embedding)
         sums.finish(dvectors if owner is None else owner._grads["weight"], back.weights)
-        # The gradient of a learned initial state, which all sequences share.
-        if not (self.learn_initial_state and default_state):
-            return dvectors
-        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=True):
-            for names, array in zip(self._names, arrays, strict=True):
-                if array is not None:
-                    self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
+        if self.learn_initial_state and (default_state or batch.is_cut):
+            self._add_learned(dinitial, batch, default_state)
         return dvectors

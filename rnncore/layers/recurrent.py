@@ -9,10 +9,11 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from rnncore.arguments import check_flag, check_size
+from rnncore.engine.batch import Batch
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import plan_segments
 from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
-from rnncore.layers.form import Form, check_gradient, check_state
+from rnncore.layers.form import Form, check_gradient
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
 from rnncore.layers.recording import record_recurrent
@@ -49,15 +50,16 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         tokens: bool = False,
         embedding: Embedding | Any | None = None,
         rows: bool = False,
+        reset: Any = None,
     ) -> tuple[Any, State]:
-        """Run the layer; see the class for shapes.
+        """Run the layer; see the class for shapes, `forward` for `reset`.
 
         Nothing is kept for backward, unless a `Tape` is open: then it is a training pass.
         """
         tape = recording()
         if tape is not None:
-            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows)
-        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows))
+            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows, reset)
+        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows, reset))
 
     def ready(
         self,
@@ -86,13 +88,13 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
         embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
-        keep: Literal[False] = ...,
+        reset: Any = ..., keep: Literal[False] = ...,
     ) -> tuple[Any, State]: ...  # fmt: skip
     @overload
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
         embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
-        keep: Literal[True],
+        reset: Any = ..., keep: Literal[True],
     ) -> tuple[Any, State, RecurrentPass]: ...  # fmt: skip
     def forward(
         self,
@@ -104,6 +106,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         embedding: Embedding | Any | None = None,
         memory: int | None = None,
         rows: bool = False,
+        reset: Any = None,
         keep: bool = False,
     ) -> Any:
         """Run the layer, with dropout between its layers, and keep what backward needs.
@@ -120,6 +123,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             pass, to the bit. x must not change before backward. None keeps everything.
         rows
             Whether y shall be `Rows`, as another module takes them, in place of an array.
+        reset
+            Where sequences begin anew, as packed documents and episodes do: True and False in the
+            layout of x, (T, B). True at (t, b) cuts sequence b between the steps t - 1 and t. The
+            pieces are to each other as separate sequences are: each begins as one of which no state
+            is given, at zeros or the learned initial state, in its own noise, and no gradient
+            passes between them. In a reverse direction the cut is in the same place, so that it
+            begins anew at step t - 1. `state` is what a sequence's first piece begins with (unless
+            there is a reset at step 0), in a reverse direction its last; the state that is returned
+            is that of the last piece, in a reverse direction of the first.
         keep
             Whether to return the pass as a third value, for `backward(..., kept=...)`: so a layer
             may run several times before its backward passes. Else the layer keeps it as its last,
@@ -140,7 +152,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> _, dh1 = layer.backward(np.ones_like(y2), kept=second)
         >>> _, dh0 = layer.backward(None, dh1, kept=first)
         """
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
+        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding, reset, rows)
         segments = None
         if memory is not None:
             memory = check_size("memory", memory)
@@ -245,16 +257,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         with self._gradients(kept.embedding):
             kept.check()
             form, batch = kept.form, kept.batch
-            dfinal = check_state(
-                "dstate", dstate, self.layer_name, self._stack.sizes, self._stack.cell.states,
-                len(self._stack.layers[0]), batch.batch, form, self.dtype,
-            )  # fmt: skip
+            dfinal = self._enter_gradient(dstate, batch, form)
             given = None
             if dy is not None:
                 directions = len(self._stack.layers[-1])
                 given = check_gradient(
-                    dy, form, batch, self.output_size, directions, self.dtype
+                    dy, form, batch.whole, self.output_size, directions, self.dtype
                 )
+                if isinstance(given, Rows) and batch.is_cut:
+                    given = given.unpack()
             x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
             parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
             packed, lease = None, kept.lease
@@ -268,7 +279,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             watcher = watching()
             found = self._backward_record(batch, record, watcher)
             if watcher is not None and watcher.last_alone and given is not None:
-                given = last_alone(given, batch, len(self._stack.layers[-1]))
+                given = last_alone(given, batch.whole, len(self._stack.layers[-1]))
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
                     kept, back, given, dfinal, input_gradient, state_gradient, accumulate, found
@@ -280,9 +291,9 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
                 )
         if isinstance(dx, np.ndarray) and not vectors:
             dx = form.leave(dx)
-        dstate = self._leave_state(dinitial, form) if state_gradient else None
+        dstate = self._leave_state(dinitial, form, batch, False) if state_gradient else None
         if watcher is not None and found is not None:
-            watcher.seen.append(Seen(self, batch.lengths, found.states, found.gradients))
+            watcher.seen.append(Seen(self, batch.whole.lengths, found.states, found.gradients))
         if not record or found is None:
             return dx, dstate
         return dx, dstate, [
@@ -298,6 +309,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         *,
         tokens: bool = False,
         embedding: Embedding | Any | None = None,
+        reset: Any = None,
     ) -> tuple[Any, State, list[dict[str, Any]]]:
         """Run the layer and return every state of every step as well, at the speed of `forward`.
 
@@ -319,7 +331,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         """
         from rnncore.engine.records import read_record
 
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
+        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding, reset)
         lease = self._pool.lease()
         run, packed, _, initial = self._begin_pass(
             batch, x, tokens, embedding, True, lease, state, form
@@ -330,7 +342,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             for d in range(len(directions)):
                 found = read_record(self._stack, run, number, d)
                 records.append({name: form.leave(array) for name, array in found.items()})
-        return form.leave(y), self._leave_state(final, form), records
+        return form.leave(y), self._leave_state(final, form, batch), records
 
     def stream(
         self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None
@@ -380,7 +392,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
         with self._weights_read(True, embedding):
-            states = self._initial_state(None, 1, Form("time first"))
+            states = self._initial_state(None, Batch.of(1, 1, None), Form("time first"))
             zero = np.zeros(1, self.dtype)
             initial = [
                 tuple(zero if state is None else state[0] for state in of_layer)
