@@ -180,6 +180,7 @@ include "task.pxi"
 include "tokens.pxi"
 include "regions.pxi"
 include "stream.pxi"
+include "streams.pxi"
 include "largest.pxi"
 include "losses.pxi"
 include "ctc.pxi"
@@ -192,6 +193,7 @@ tile_rows = TILE_ROWS
 chunk_rows = CHUNK_ROWS
 vector_bytes = LANES * sizeof(real)
 most_layers = MOST_LAYERS
+most_heads = MOST_HEADS
 most_gates = MOST_GATES
 most_own_vectors = MOST_OWN
 most_states = MOST_STATES

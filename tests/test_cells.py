@@ -15,7 +15,20 @@ from finite_differences import assert_gradients_close, of_module
 
 import rnncore
 from rnncore import cells, engine
-from rnncore.cells import exp, library, log, log1p, sigmoid, softplus, softsign, sqrt, tanh, where
+from rnncore.cells import (
+    exp,
+    hard_tanh,
+    library,
+    log,
+    log1p,
+    relu,
+    sigmoid,
+    softplus,
+    softsign,
+    sqrt,
+    tanh,
+    where,
+)
 from rnncore.cells.library import rg_lru
 
 pytest.importorskip("llvmlite")
@@ -165,6 +178,29 @@ def test_functions_at_the_ends(cell, dtype) -> None:
     with np.errstate(all="ignore"):
         right = RIGHT[cell](numbers)
     np.testing.assert_array_equal(found, right)
+
+
+@rnncore.cell(gates="a")
+def of_relu(x):
+    return relu(x.a)
+
+
+@rnncore.cell(gates="a")
+def of_hard_tanh(x):
+    return hard_tanh(x.a)
+
+
+@pytest.mark.parametrize(
+    ("cell", "a", "slope"),
+    [("rnn_relu", 0.0, 0.0), (of_relu, 0.0, 0.0), (of_relu, -0.0, 0.0), (of_relu, 1e-30, 1.0),
+     (of_hard_tanh, 1.0, 0.0), (of_hard_tanh, -1.0, 0.0), (of_softplus, 0.0, 0.5)],
+)  # fmt: skip
+def test_slopes_where_there_is_a_corner(cell, a, slope) -> None:
+    layer = rnncore.Recurrent(cell, 1, 1, bias=False, seed=0)
+    with layer.writable_params() as params:
+        params["weight_ih_l0"][...] = 1
+    layer.forward(np.full((1, 1, 1), a))
+    assert layer.backward(np.ones((1, 1, 1)))[0] == slope
 
 
 # The library against plain NumPy
@@ -402,6 +438,23 @@ def test_noise_on_a_product_that_is_none(option) -> None:
     y, _ = layer.forward(np.ones((6, 2, 3)))
     layer.backward(np.ones_like(y))
     assert np.isfinite(layer.flat_grads).all() and (layer.flat_grads != 0).any()
+
+
+@rnncore.cell(gates="a", own={"weight_hh_own": (1.0, 2.0), "bias_ih_own": 1.0, "initial_own": 2.0})
+def named_alike(z, prev, own):
+    return tanh(own.weight_hh_own * z.a + own.bias_ih_own) + 0.1 * own.initial_own * prev.h
+
+
+def test_own_vectors_may_be_called_almost_like_others() -> None:
+    layer = rnncore.Recurrent(named_alike, 3, 5, learn_initial_state=True, seed=0)
+    assert (layer.params["initial_own_l0"] == 2).all() and not layer.params["initial_h_l0"].any()
+    found = []
+    for before in (0.0, np.nan):
+        layer.flat_grads[...] = before
+        y, _ = layer.forward(np.ones((4, 2, 3)))
+        layer.backward(y, accumulate=False)
+        found.append(layer.flat_grads.copy())
+    assert np.array_equal(*found) and found[0].all()
 
 
 def test_own_vectors_begin_where_the_cell_says() -> None:

@@ -402,7 +402,7 @@ def test_what_makes_no_sense_is_refused(kind: str, options: dict[str, Any], word
         CELLS[kind](3, 5, 2, **options)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 2**-24, 1 - 2**-24, 1 - 1e-12])
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 1e-60, 2**-24, 1 - 2**-24, 1 - 1e-12])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_masks_are_those_that_numpy_would_draw(p: float, dtype: Any) -> None:
     for n in (0, 1, 2, 3, 7, 8, 9, 17, 1000, 100_001):
@@ -423,6 +423,30 @@ def test_masks_are_those_that_numpy_would_draw(p: float, dtype: Any) -> None:
     mask = mask_of(kernels(dtype), other, p, np.full((3, 5), np.nan, dtype))
     kept = np.random.Generator(np.random.MT19937(0)).random((3, 5), np.float32) >= p
     assert np.array_equal(mask, kept * dtype(1 / (1 - p)))
+
+
+def test_masks_of_segments_are_the_same_again_while_others_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # y is linear in x here, so <dy, y> = <dx, x>, if the masks are the same.
+    layer = rnncore.RNN(
+        4, 8, 3, bias=False, nonlinearity="identity", dropout=0.3, dtype=np.float64, seed=0
+    )
+    x = np.random.default_rng(0).standard_normal((600, 6, 4))
+    with pytest.raises(ValueError, match="memory: expected at least") as error:
+        layer.forward(x, memory=1)
+    y, _, kept = layer.forward(x, memory=int(str(error.value).split()[4]), keep=True)
+    draws = []
+
+    def drawn_beside_another(kernels: Any, generator: Any, p: float, out: Any) -> Any:
+        draws.append(layer._dropout.generator.random())  # another thread's pass
+        return mask_of(kernels, generator, p, out)
+
+    monkeypatch.setattr(rnncore.layers.noise, "mask_of", drawn_beside_another)
+    dy = np.cos(y)
+    dx, _ = layer.backward(dy, kept=kept)
+    assert len(draws) > 2
+    np.testing.assert_allclose(np.vdot(dy, y), np.vdot(dx, x), rtol=1e-12)
 
 
 def test_dropout_gives_its_buffers_back() -> None:

@@ -269,6 +269,8 @@ def cell(
             "states: expected h first, which is the output and what W_hh multiplies, got "
             f"{states!r}"
         )
+    if not isinstance(own, str | Mapping) or not all(isinstance(name, str) for name in own):
+        raise CellError(f"own: expected names in a text, or a dictionary of them, got {own!r}")
     vectors = dict.fromkeys(own.split()) if isinstance(own, str) else dict(own)
     check_names("own", list(vectors))
     taken = [*TAKEN, *(f"initial_{state}" for state in states)]

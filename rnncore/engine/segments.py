@@ -5,6 +5,7 @@ Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost (201
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: The noise of the segment of this number.
 Noises = Callable[[int], Noise]
+#: Draws the mask of so many rows of a layer.
+Draw = Callable[["np.random.Generator", int, int], np.ndarray]  # naming it imports numpy.random
 
 
 def pass_bytes(stack: Stack, steps: int, batch: int, tokens: bool, dropout: bool) -> int:
@@ -212,31 +215,31 @@ def plan_segments(
     return Segments(stack, batch, lengths, best * chunk)
 
 
-def draw_again(generator: np.random.Generator, draw: Any, layers: int, rows: list[int]) -> Any:
+def draw_again(
+    generator: np.random.Generator, draw: Draw, layers: int, rows: list[int]
+) -> Callable[[int], list[np.ndarray]]:
     """Return a function that gives the masks of a segment, forward and again backward.
 
     The numbers are those of one pass over all rows, which draws all of a layer before the next
-    layer's. `draw(layer, rows)` draws a mask from the generator. So the generator passes once over
-    everything and its state at each border is kept.
+    layer's. So a copy of the generator passes once over everything, and its state at each border is
+    kept. The masks are drawn by the copy: another thread may draw from the generator meanwhile.
     """
     states: list[list[Any]] = []
-    for layer in range(layers):
-        states.append([])
-        for count in rows:
-            states[-1].append(generator.bit_generator.state)
-            draw(layer, count)
-    after = generator.bit_generator.state
+    source, own = generator.bit_generator, copy.deepcopy(generator)
+    with source.lock:
+        own.bit_generator.state = source.state
+        for layer in range(layers):
+            states.append([])
+            for count in rows:
+                states[-1].append(own.bit_generator.state)
+                draw(own, layer, count)
+        source.state = own.bit_generator.state
 
     def masks(number: int) -> list[np.ndarray]:
         drawn = []
-        before = generator.bit_generator.state
-        try:
-            for layer in range(layers):
-                generator.bit_generator.state = states[layer][number]
-                drawn.append(draw(layer, rows[number]))
-        finally:
-            generator.bit_generator.state = before
+        for layer in range(layers):
+            own.bit_generator.state = states[layer][number]
+            drawn.append(draw(own, layer, rows[number]))
         return drawn
 
-    generator.bit_generator.state = after
     return masks

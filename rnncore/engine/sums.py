@@ -82,8 +82,8 @@ class Sums:
         db, down = self.apart.get((number, d), (None, None))
         return grads.W_hx, W_hh, grads.bias if db is None else db, down
 
-    def finish(self, dembedding: np.ndarray | None, packed_back: Sequence[WeightsBack]) -> None:
-        """Add what is not in the gradients yet; that of the embedding to `dembedding`."""
+    def finish(self) -> None:
+        """Add what is not in the gradients yet, but for what comes of tables."""
         if self.drops is not None:
             for k, ((number, d), dW_hh) in enumerate(self.dW_hh.items()):
                 into = self.layers[number][d].grads.W_hh
@@ -103,6 +103,11 @@ class Sums:
                 for array, sums in zip(grads.own, down.reshape(len(grads.own), -1), strict=True):
                     if array is not None:
                         array += sums
+
+    def finish_tokens(
+        self, dembedding: np.ndarray | None, packed_back: Sequence[WeightsBack]
+    ) -> None:
+        """Add what tables of tokens come to: to W_hx, and to `dembedding`, if that is wanted."""
         if self.tokens is not None:
             for d, dtable in enumerate(self.dtables):
                 self._finish_table(self.tokens, d, dtable, dembedding, packed_back[d])

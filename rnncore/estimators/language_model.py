@@ -39,7 +39,7 @@ class LanguageModel(Estimator, Writer):
 
     A text is a str, or bytes; an `os.PathLike` such as `pathlib.Path`, or a list of them, is read:
     files, folders and patterns, see `rnncore.data.read_text`. A `stream` is fed the numbers of
-    `vocabulary_`, see `LanguageStream`.
+    `vocabulary_`, see `LanguageNetwork.stream`.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class LanguageModel(Estimator, Writer):
     vocabulary_size, least_count
         Of words: how many are known, and how often each has to be in the text; None: 10000, and 2.
     hidden_size, num_layers, cell, embedding_size, tied, dropout, variational, \
-recurrent_dropout, zoneout, weight_drop, dtype
+recurrent_dropout, zoneout, weight_drop, state_reset, dtype
         See `rnncore.models.LanguageNetwork`.
     batch_size, sequence_length
         Parallel streams of text, and the steps through which gradients flow.
@@ -95,6 +95,7 @@ recurrent_dropout, zoneout, weight_drop, dtype
     recurrent_dropout: float = 0.0
     zoneout: float = 0.0
     weight_drop: float = 0.0
+    state_reset: float = 0.0
     dtype: str = "float32"
     sequence_length: int = 50
     batch_size: int = 50

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
-from rnncore.engine.noise import QUIET, Noise, draw_keys, drop, sequence_masks
+from rnncore.engine.noise import QUIET, Noise, draw_keys, drop, mask_of, sequence_masks
 from rnncore.engine.packed import Packed
 from rnncore.engine.segments import draw_again
 from rnncore.engine.workspace import Lease, Workspace
@@ -45,9 +45,11 @@ class NoisyModule(RecurrentModule):
         directions = self._stack.layers[layer]
         return len(directions) * directions[0].state_size
 
-    def _draw_mask(self, workspace: Workspace, layer: int, rows: int) -> np.ndarray:
-        shape = rows, self._mask_width(layer)
-        return self._dropout.mask(shape, workspace.array(("mask", layer), shape))
+    def _draw_mask(
+        self, workspace: Workspace, generator: np.random.Generator, layer: int, rows: int
+    ) -> np.ndarray:
+        out = workspace.array(("mask", layer), (rows, self._mask_width(layer)))
+        return mask_of(self._stack.kernels, generator, self.dropout, out)
 
     def _draw_keys(self, count: int) -> list[int]:
         return draw_keys(self._dropout.generator, count)
@@ -95,8 +97,8 @@ class NoisyModule(RecurrentModule):
         noise = self._noise(batch)
         masks = range(self._masks_of_rows() if batch.rows else 0)
         if masks:
-            drawn = [self._draw_mask(workspace, layer, batch.rows) for layer in masks]
-            noise = noise._replace(outputs=drawn)
+            draw = partial(self._draw_mask, workspace, self._dropout.generator)
+            noise = noise._replace(outputs=[draw(layer, batch.rows) for layer in masks])
         return noise
 
     def _noise_of_segments(

@@ -85,9 +85,18 @@ class Names:
         for name, gate in self.cell_own:
             if self._has(gate):
                 shapes[name + self.end] = (self.hidden_size,)
-        for letter in self.states:
-            shapes[f"initial_{letter}{self.end}"] = (self.hidden_size,)
+        for name in self.initial_states():
+            shapes[name] = (self.hidden_size,)
         return shapes
+
+    def initial_states(self) -> list[str]:
+        """Return the names of learned initial states."""
+        return [f"initial_{letter}{self.end}" for letter in self.states]
+
+    def written(self) -> list[str]:
+        """Return the names of what the engine writes the gradients of itself."""
+        kinds = ["weight_ih", "weight_hh"] if self.two else ["weight_ih", "weight_hh", "bias_ih"]
+        return [kind + self.end for kind in kinds]
 
     def pick(self, arrays: Mapping[str, np.ndarray]) -> Parameters:
         """Return what the engine needs of the layer's parameters or gradients: views."""
@@ -283,9 +292,9 @@ class RecurrentModule(Module):
         # U(-1 / sqrt(H), 1 / sqrt(H)), but for initial states, and vectors of which cells say more.
         said = {name: ends for name, ends in getattr(self._cell, "own", {}).items() if ends}
         for names in self._names:
-            bound = names.hidden_size**-0.5
+            bound, initial = names.hidden_size**-0.5, names.initial_states()
             for name, shape in names.shapes().items():
-                if not name.startswith("initial_"):
+                if name not in initial:
                     low, high = said.get(name.removesuffix(names.end), (-bound, bound))
                     self._params[name][...] = generator.uniform(low, high, shape)
 
@@ -299,10 +308,8 @@ class RecurrentModule(Module):
             direction.params, direction.grads = names.pick(self._params), names.pick(self._grads)
         self._apart = summed_apart(self._stack.layers)
         # Gradients that the engine does not write itself, but for W_hx of tokens.
-        written = ("weight_ih", "weight_hh", *["bias_ih"] * (self.bias is True))
-        self._summed_apart = [
-            array for name, array in self._grads.items() if not name.startswith(written)
-        ]
+        written = {name for names in self._names for name in names.written()}
+        self._summed_apart = [array for name, array in self._grads.items() if name not in written]
 
     def _own_state(self) -> dict[str, np.ndarray]:
         state: dict[str, np.ndarray] = {}

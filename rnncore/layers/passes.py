@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,12 +35,31 @@ if TYPE_CHECKING:
 NOTHING = nullcontext()  # may be entered again and again
 
 
+class Given(NamedTuple):
+    """What a caller gave, checked.
+
+    Attributes
+    ----------
+    x
+        Features (T, B, I), token ids (T, B), or rows.
+    tokens
+        Whether these are token ids.
+    form, batch, embedding
+    state
+        The initial states; None: those that the layer learns.
+    """
+
+    x: Any
+    tokens: bool
+    form: Form
+    batch: Batch
+    embedding: Embedding | np.ndarray | None
+    state: States | None
+
+
 class RecurrentPass(Kept):
     """What a recurrent layer keeps: the pass, or what it takes to run it again."""
 
-    form: Form
-    batch: Batch
-    embedding: Embedding | np.ndarray | None = None
     tokens: Tokens | None = None
     run: Pass | None = None
     segments: Segments | None = None
@@ -49,13 +68,14 @@ class RecurrentPass(Kept):
     noise: Callable[[int], Noise] | None = None  # of a segment
     weight_keys: Sequence[int] = ()  # of what is dropped of each W_hh
 
-    def __init__(
-        self, layer: RecurrentModule, embedding: Embedding | np.ndarray | None,
-        default_state: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, layer: RecurrentModule, given: Given) -> None:
         super().__init__(layer)
-        self.embedding, self.default_state = embedding, default_state
-        self.owner = owner_of(embedding)
+        self.form, self.batch, self.embedding = given.form, given.batch, given.embedding
+        self.state_given = given.state is not None
+        self.learns_state = not self.state_given or (
+            layer.learn_initial_state and given.batch.is_cut
+        )
+        self.owner = owner_of(given.embedding)
         self.owner_version = -1 if self.owner is None else self.owner._version
 
     def check(self) -> None:
@@ -77,9 +97,10 @@ class RecurrentPasses(StatefulModule):
     # Arguments and results
 
     def _enter(
-        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | np.ndarray | None,
-        reset: Any = None, rows: bool = False,
-    ) -> tuple[Any, bool, Form, Batch]:  # fmt: skip
+        self, x: Any, state: State, lengths: Any, tokens: bool,
+        embedding: Embedding | np.ndarray | None, reset: Any = None, rows: bool = False,
+    ) -> Given:  # fmt: skip
+        # All that can be wrong with a caller's arguments shows here, before anything changes.
         if reset is not None and (rows or isinstance(x, Rows)):
             raise ValueError("reset: expected arrays in and out, got rows; leave one of both")
         vocabulary = self.input_size
@@ -89,7 +110,8 @@ class RecurrentPasses(StatefulModule):
         if isinstance(x, Rows):
             form = check_rows(x, lengths, tokens, self.layer_name, self.input_size, self.dtype)
             assert x.batch is not None
-            return x, False, form, x.batch
+            initial = self._given_state(state, x.batch, form)
+            return Given(x, False, form, x.batch, None, initial)
         x, form = check_input(
             x, lengths, tokens, self.layer_name, self.input_size, vocabulary, self.batch_first,
             self.dtype,
@@ -97,34 +119,24 @@ class RecurrentPasses(StatefulModule):
         batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
         if reset is not None:
             batch = CutBatch.of_mask(batch, check_reset(reset, form, batch))
-        return x, tokens, form, batch
+        initial = self._given_state(state, batch, form)
+        return Given(x, tokens, form, batch, embedding, initial)
 
     # Forward
 
     def _begin_pass(
-        self,
-        batch: Batch,
-        x: Any,
-        tokens: bool,
-        embedding: Embedding | np.ndarray | None,
-        training: bool,
-        lease: Lease,
-        state: State,
-        form: Form,
-        weight_keys: Sequence[int] = (),
+        self, given: Given, training: bool, lease: Lease, weight_keys: Sequence[int] = ()
     ) -> tuple[Pass, Packed, Tokens | None, States]:
-        # Over features (T, B, I), rows, or token ids (T, B); the initial states are those of the
-        # weights.
-        if not tokens:
-            with self._guard.weights if self.learn_initial_state else NOTHING:
-                initial = self._initial_state(state, batch, form)
-                packed = self._packed_for("forward", weight_keys, lease)
-            return self._stack.begin(batch, x, lease, training), packed, None, initial
-        with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch, form)
-            packed, found, tables = self._project_tokens(
-                batch, x, embedding, lease, training, weight_keys
-            )
+        # The initial states are those of the weights.
+        batch = given.batch
+        with self._weights_read(given.tokens, given.embedding):
+            initial = self._initial_state(given.state, batch)
+            if given.tokens:
+                packed, found, tables = self._project_tokens(given, lease, training, weight_keys)
+            else:
+                packed, found = self._packed_for("forward", weight_keys, lease), None
+        if found is None:
+            return self._stack.begin(batch, given.x, lease, training), packed, None, initial
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found, initial
 
@@ -133,11 +145,9 @@ class RecurrentPasses(StatefulModule):
         embedding: Embedding | np.ndarray | None, rows: bool, reset: Any = None,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding, reset, rows)
-        run, packed, _, initial = self._begin_pass(
-            batch, x, tokens, embedding, False, self._pool.lease(), state, form
-        )
-        return run, packed, initial, form, rows or form.kind == "rows"
+        given = self._enter(x, state, lengths, tokens, embedding, reset, rows)
+        run, packed, _, initial = self._begin_pass(given, False, self._pool.lease())
+        return run, packed, initial, given.form, rows or given.form.kind == "rows"
 
     def _finish(
         self, run: Pass, packed: Packed, initial: States, form: Form, rows: bool
@@ -149,9 +159,9 @@ class RecurrentPasses(StatefulModule):
         return form.leave(y), self._leave_state(final, form, run.batch)
 
     def _project_tokens(
-        self, batch: Batch, ids: np.ndarray, embedding: Embedding | np.ndarray | None,
-        lease: Lease, training: bool, weight_keys: Sequence[int],
-    ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
+        self, given: Given, lease: Lease, training: bool, weight_keys: Sequence[int]
+    ) -> tuple[Packed, Tokens, list[np.ndarray]]:
+        ids, batch, embedding = given.x, given.batch, given.embedding
         packed = self._packed_for("forward", weight_keys, lease)
         owner, weight = owner_of(embedding), vectors_of(embedding)
         if not training and not isinstance(embedding, np.ndarray):
@@ -211,22 +221,15 @@ class RecurrentPasses(StatefulModule):
         return nothing, stack.zeros_for_none(initial, batch.batch)
 
     def _begin_forward(
-        self,
-        x: Any,
-        tokens: bool,
-        form: Form,
-        batch: Batch,
-        state: State,
-        embedding: Embedding | np.ndarray | None,
-        rows: bool,
+        self, given: Given, rows: bool
     ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
         # Takes the weights; `_forward_run` does the rest.
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch, kept.weight_keys = form, batch, self._weight_keys()
+        kept = RecurrentPass(self, given)
+        kept.weight_keys = self._weight_keys()
         run, packed, kept.tokens, initial = self._begin_pass(
-            batch, x, tokens, embedding, True, self._pool.lease(), state, form, kept.weight_keys
+            given, True, self._pool.lease(), kept.weight_keys
         )
-        return kept, run, packed, initial, rows or form.kind == "rows"
+        return kept, run, packed, initial, rows or given.form.kind == "rows"
 
     def _forward_run(
         self, kept: RecurrentPass, run: Pass, packed: Packed, initial: States, rows: bool
@@ -242,26 +245,16 @@ class RecurrentPasses(StatefulModule):
         return y, self._leave_state(final, kept.form, kept.batch), kept
 
     def _begin_segments(
-        self,
-        x: np.ndarray,
-        tokens: bool,
-        form: Form,
-        batch: Batch,
-        state: State,
-        embedding: Embedding | np.ndarray | None,
-        segments: Segments,
+        self, given: Given, segments: Segments
     ) -> tuple[RecurrentPass, Segments, list[np.ndarray] | None, Packed, States]:
         # The same for `_forward_segments`.
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch, kept.segments = form, batch, segments
-        kept.x, kept.lease, tables = x, self._pool.lease(), None
+        kept, tables = RecurrentPass(self, given), None
+        kept.segments, kept.x, kept.lease = segments, given.x, self._pool.lease()
         kept.weight_keys = keys = self._weight_keys()
-        with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch, form)
-            if tokens:
-                packed, kept.tokens, tables = self._project_tokens(
-                    batch, x, embedding, kept.lease, True, keys
-                )
+        with self._weights_read(given.tokens, given.embedding):
+            initial = self._initial_state(given.state, given.batch)
+            if given.tokens:
+                packed, kept.tokens, tables = self._project_tokens(given, kept.lease, True, keys)
                 # A copy: ids that were checked shall not change.
                 kept.x = kept.tokens.places.copy()
             else:
@@ -312,13 +305,15 @@ class RecurrentPasses(StatefulModule):
         if isinstance(dy, np.ndarray):
             dy = batch.rows_of(dy, len(self._stack.layers[-1]))
         sums = self._begin_sums(kept, run.workspace, accumulate)
-        embedding, default_state = kept.embedding, kept.default_state
+        embedding, learns_state, given = kept.embedding, kept.learns_state, kept.state_given
         kept.use_up()
-        state_gradient = state_gradient or (
-            self.learn_initial_state and (default_state or batch.is_cut)
+        dinitial = self._stack.backward(
+            run, back, sums, dy, dfinal, dx, state_gradient or learns_state, record
         )
-        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient, record)
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back, batch)
+        sums.finish()
+        if learns_state:
+            self._add_learned(dinitial, batch, given)
+        dvectors = self._finish_tokens(sums, embedding, input_gradient, back)
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_segments(
@@ -342,12 +337,15 @@ class RecurrentPasses(StatefulModule):
             if batch.is_cut:
                 dx[...] = 0
         sums = self._begin_sums(kept, lease.workspace, accumulate)
-        embedding, default_state = kept.embedding, kept.default_state
+        embedding, learns_state, given = kept.embedding, kept.learns_state, kept.state_given
         kept.use_up()
         dinitial = segments.backward(
             x, tables, packed, noise, lease, sums, dy, dfinal, dx, record
         )
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1], batch)
+        sums.finish()
+        if learns_state:
+            self._add_learned(dinitial, batch, given)
+        dvectors = self._finish_tokens(sums, embedding, input_gradient, packed[1])
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_record(
@@ -373,14 +371,12 @@ class RecurrentPasses(StatefulModule):
         adds = adds or not kept.batch.rows
         return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds, drops)
 
-    def _finish_sums(
-        self, sums: Sums, embedding: Embedding | np.ndarray | None, default_state: bool,
-        dinitial: States, back: Packed, batch: Batch,
-    ) -> np.ndarray | None:  # fmt: skip
-        # Returns the gradient of vectors that are no module's.
-        dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
-        owner = owner_of(embedding)
-        sums.finish(dvectors if owner is None else owner._grads["weight"], back.weights)
-        if self.learn_initial_state and (default_state or batch.is_cut):
-            self._add_learned(dinitial, batch, default_state)
+    def _finish_tokens(
+        self, sums: Sums, embedding: Embedding | np.ndarray | None, wanted: bool, back: Packed
+    ) -> np.ndarray | None:
+        # Returns the gradient of vectors that are no module's, if it is wanted.
+        owner, dvectors = owner_of(embedding), None
+        if owner is None and embedding is not None and wanted:
+            dvectors = np.zeros_like(embedding)
+        sums.finish_tokens(dvectors if owner is None else owner._grads["weight"], back.weights)
         return dvectors

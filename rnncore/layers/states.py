@@ -19,40 +19,39 @@ State = Any
 class StatefulModule(NoisyModule):
     """A recurrent layer with the states that it takes and gives."""
 
-    def _initial_state(self, state: State, batch: Batch, form: Form) -> States:
-        size = batch.batch
-        if isinstance(batch, CutBatch):
-            return self._states_of_pieces(state, batch, form)
-        if state is None and self.learn_initial_state:
-            return [
-                [np.tile(self._params[f"initial_{k}{names.end}"], (size, 1))
-                 for names in self._names]
-                for k in self._stack.cell.states
-            ]  # fmt: skip
-        return self._check_state("state", state, size, form)
-
     def _check_state(self, name: str, state: State, size: int, form: Form) -> States:
+        stack = self._stack
         return check_state(
-            name, state, self.layer_name, self._stack.sizes, self._stack.cell.states,
-            len(self._stack.layers[0]), size, form, self.dtype,
+            name, state, self.layer_name, stack.sizes, stack.cell.states, len(stack.layers[0]),
+            size, form, self.dtype,
         )  # fmt: skip
 
-    def _states_of_pieces(self, state: State, batch: CutBatch, form: Form) -> States:
-        # A piece begins as a sequence does of which no state is given, but where one is.
-        given = self._check_state("state", state, batch.whole.batch, form)
-        new: Any = [[None] * len(self._names)] * len(given)
+    def _given_state(self, state: State, batch: Batch, form: Form) -> States | None:
+        # None: it is learned.
+        if state is None and self.learn_initial_state:
+            return None
+        return self._check_state("state", state, batch.whole.batch, form)
+
+    def _initial_state(self, given: States | None, batch: Batch) -> States:
+        cut = batch if isinstance(batch, CutBatch) else None
+        if given is not None and cut is None:
+            return given
+        learned: Any = [[None] * len(self._names)] * len(self._stack.cell.states)
         if self.learn_initial_state:
-            new = [
-                [self._params[f"initial_{k}{names.end}"] for names in self._names]
-                for k in self._stack.cell.states
-            ]
-        directions = self._stack.directions()
+            by_direction = [names.initial_states() for names in self._names]
+            learned = [[self._params[name] for name in same]
+                       for same in zip(*by_direction, strict=True)]  # fmt: skip
+        if cut is None:
+            return [[np.tile(array, (batch.batch, 1)) for array in arrays] for arrays in learned]
+        # A piece begins as a sequence does of which no state is given, but where one is.
+        if given is None:
+            given = [[None] * len(self._names)] * len(learned)
         return [
             [
-                batch.spread(array, direction.reverse, False, begins)
-                for array, begins, direction in zip(*of_state, directions, strict=True)
+                cut.spread(array, direction.reverse, False, new)
+                for array, new, direction in zip(*of_state, self._stack.directions(), strict=True)
             ]
-            for of_state in zip(given, new, strict=True)
+            for of_state in zip(given, learned, strict=True)
         ]
 
     def _enter_gradient(self, dstate: State, batch: Batch, form: Form) -> States:
@@ -79,13 +78,14 @@ class StatefulModule(NoisyModule):
         mixed = len(set(self._layer_sizes)) > 1
         return leave_state(states, cell.states, count, mixed, form)
 
-    def _add_learned(self, dinitial: States, batch: Batch, default_state: bool) -> None:
+    def _add_learned(self, dinitial: States, batch: Batch, given: bool) -> None:
         # The gradient of a learned initial state, which all share that no other was given for.
-        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=True):
+        for k, arrays in enumerate(dinitial):
             pairs = zip(self._names, self._stack.directions(), arrays, strict=True)
             for names, direction, array in pairs:
-                assert array is not None
-                if isinstance(batch, CutBatch) and not default_state:
-                    given, _ = batch.pieces(direction.reverse, False)
-                    array = np.delete(array, given, axis=0)
-                self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
+                if array is None:
+                    continue
+                if isinstance(batch, CutBatch) and given:
+                    others, _ = batch.pieces(direction.reverse, False)
+                    array = np.delete(array, others, axis=0)
+                self._grads[names.initial_states()[k]] += array.sum(axis=0)

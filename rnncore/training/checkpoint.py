@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,19 @@ def contents(trainer: Trainer) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         training["average"] = {"updates": trainer.average.updates}
         tensors["average.raw"] = trainer.average.raw
     return tensors, {**model.metadata(), "training": training}
+
+
+def describes(metadata: dict[str, Any], model: Any) -> bool:
+    """Return whether a file has the kind and the settings of a model.
+
+    A setting that came after the file was written was at its default.
+    """
+    settings = metadata.get("model")
+    if metadata.get("kind", model.kind) != model.kind or not isinstance(settings, dict):
+        return False
+    now, parameters = model.describe(), inspect.signature(type(model)).parameters
+    later = [name for name in now if name not in settings and name in parameters]
+    return bool(now == settings | {name: parameters[name].default for name in later})
 
 
 def take(

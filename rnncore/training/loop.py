@@ -407,8 +407,7 @@ class Trainer:
                 f"checkpoint: expected a training checkpoint, but {name!r} is a model alone; "
                 "resume from last.safetensors or best.safetensors of a training folder"
             )
-        kind = metadata.get("kind", self.model.kind)
-        if (kind, metadata.get("model")) != (self.model.kind, self.model.describe()):
+        if not checkpoint.describes(metadata, self.model):
             raise files.FileError(f"checkpoint: {name!r} holds a model of other settings")
         try:
             checkpoint.take(self, metadata["training"], tensors, name)
