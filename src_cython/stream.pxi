@@ -8,32 +8,33 @@ cdef inline bint overlap(cnp.ndarray a, cnp.ndarray b):
     return (first < second + cnp.PyArray_NBYTES(b) and second < first + cnp.PyArray_NBYTES(a))
 
 
-cdef object state_given(list h, list c):
-    # Copies of the states of all layers: h, or (h, c); in c None stands for a layer without.
-    copies = [[None if part is None else part.copy() for part in parts] for parts in (h, c)]
-    return copies[0] if all(part is None for part in c) else tuple(copies)
+cdef object state_given(list parts):
+    # Copies of the states of all layers: h, or (h, c), (h, c, ...); None stands for a layer without.
+    copies = tuple([[None if one is None else one.copy() for one in part] for part in parts])
+    return copies if len(copies) > 1 else copies[0]
 
 
-cdef object state_taken(object state, list h, list c):
+cdef object state_taken(object state, list places):
     # Writes a state as `state_given` returns it to its places; another one is refused first.
     from rnncore.arguments import as_real
-    has_c = any(part is not None for part in c)
-    parts = state if has_c else (state,)
-    if not isinstance(parts, tuple) or len(parts) != 1 + has_c:
+    parts = state if len(places) > 1 else (state,)
+    if not isinstance(parts, tuple) or len(parts) != len(places):
+        here = "h" if len(places) == 1 else f"a tuple of {len(places)}"
         raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for "
-                        "cells with a cell state")
+                        f"cells with a cell state; here {here}")
     checked = []
-    for given, places in zip(parts, (h, c)):
+    for n, (given, places_of) in enumerate(zip(parts, places)):
         if given is None:
             raise TypeError("state: expected arrays, as get_state returns them, got None")
-        if len(given) != len(places):
-            raise ValueError(f"state: expected one array for each of {len(places)} layers, "
+        if len(given) != len(places_of):
+            raise ValueError(f"state: expected one array for each of {len(places_of)} layers, "
                              f"got {len(given)}")
-        for k, (one, place) in enumerate(zip(given, places)):
+        for k, (one, place) in enumerate(zip(given, places_of)):
             if place is None:
                 if one is not None:
-                    raise ValueError(f"state: expected no c of layer {k}, whose cell has none; give "
-                                     "None there")
+                    name = "c" if n == 1 else f"state {n}"
+                    raise ValueError(f"state: expected no {name} of layer {k}, whose cell has none; "
+                                     "give None there")
                 continue
             if getattr(one, "shape", None) != place.shape:
                 raise ValueError(f"state: expected arrays of shape {place.shape} in layer {k}, "
@@ -135,6 +136,10 @@ cdef class Chain:
         for k in range(steps * rows):
             memcpy(y + k * depth, source + k * stride, depth * sizeof(real))
 
+    cdef ptrdiff_t most_states(self):
+        # That a layer has.
+        return max([1 + self.work[k].layer.carried for k in range(self.layers)])
+
     cdef int threads_of(self, bint many) except -1:
         # Threads that may share the work of one step or of many.
         if many or self.shares:
@@ -215,7 +220,7 @@ cdef class Stream(Chain):
 
     cdef object make_another
     cdef ptrdiff_t chunk
-    cdef object initial         # (h, c) of each layer
+    cdef object initial         # the states of each layer
 
     def __init__(self, list tasks, list heads, list outputs, ptrdiff_t chunk, tokens,
                  ptrdiff_t vocabulary, initial, dtype, make_another):
@@ -269,13 +274,16 @@ cdef class Stream(Chain):
             self.run(source, NULL, to, 1, threads)
         return y
 
-    def process(self, block, out=None):
-        """Take T steps: block (T, input_size), or token ids (T,); returns y (T, output_size)."""
+    def process(self, block, out=None, reset=None):
+        """Take T steps: block (T, input_size), or token ids (T,); returns y (T, output_size).
+
+        Where a mask `reset` (T,) is True, the stream is reset before the step.
+        """
         cdef cnp.ndarray y, given
         cdef const real* source = NULL
         cdef const ptrdiff_t* ids = NULL
         cdef real* to
-        cdef ptrdiff_t steps
+        cdef ptrdiff_t steps, done = 0, end
         cdef int threads = self.threads_of(True)
         if self.tokens != NULL:
             given = self.token_ids(block, "block", "T")
@@ -289,29 +297,36 @@ cdef class Stream(Chain):
             given = given.copy()        # steps would be overwritten before they are read
             source = <const real*>cnp.PyArray_DATA(given)
         to = <real*>cnp.PyArray_DATA(y)
+        if reset is not None:
+            from rnncore.arguments import check_mask
+            for end in check_mask("reset", reset, (steps,)).nonzero()[0]:
+                self.run(NULL if source == NULL else source + done * self.input_size,
+                         NULL if ids == NULL else ids + done, to + done * self.output_size, end - done,
+                         threads)
+                self.reset()
+                done = end
         with nogil:
-            self.run(source, ids, to, steps, threads)
+            self.run(NULL if source == NULL else source + done * self.input_size,
+                     NULL if ids == NULL else ids + done, to + done * self.output_size, steps - done,
+                     threads)
         return y
 
     def get_state(self):
-        """The state of each layer: h, or (h, c), as lists of arrays (hidden_size,).
+        """The state of each layer: h, or (h, c), (h, c, ...), as lists of arrays (hidden_size,).
 
-        In c a layer that has none has None.
+        In these a layer that has none has None.
         """
-        return state_given([self.part(k, False) for k in range(self.layers)],
-                           [self.part(k, True) for k in range(self.layers)])
+        return state_given(self.parts())
 
     def set_state(self, state):
         """Take a state as `get_state` gives it."""
-        state_taken(state, [self.part(k, False) for k in range(self.layers)],
-                    [self.part(k, True) for k in range(self.layers)])
+        state_taken(state, self.parts())
 
     def reset(self):
         """Go back to the state that a new stream begins with."""
-        for k, (h, c) in enumerate(self.initial):
-            self.part(k, False)[...] = h
-            if self.work[k].layer.has_c:
-                self.part(k, True)[...] = c
+        for k, states in enumerate(self.initial):
+            for n, values in enumerate(states):
+                self.part(k, n)[...] = values
 
     def __reduce__(self):
         """Refuse to be pickled: `copy` makes another stream."""
@@ -323,12 +338,17 @@ cdef class Stream(Chain):
         other.set_state(self.get_state())
         return other
 
-    cdef object part(self, int k, bint c):
-        # h or c of a layer, as a view; None where the cell has no c.
-        if c and not self.work[k].layer.has_c:
+    cdef list parts(self):
+        return [[self.part(k, n) for k in range(self.layers)] for n in range(self.most_states())]
+
+    cdef object part(self, int k, ptrdiff_t n):
+        # The n-th state of a layer, as a view; None where the cell has none.
+        if n > self.work[k].layer.carried:
             return None
         cdef cnp.npy_intp size = self.work[k].layer.z.units
-        cdef real* where = self.work[k].states.c if c else self.work[k].states.h
+        cdef real* where = self.work[k].states.h
+        if n > 0:
+            where = self.work[k].states.c + (n - 1) * state_apart(self.work[k])
         cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &size, REAL_TYPE, where)
         cnp.set_array_base(array, self)
         return array

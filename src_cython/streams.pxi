@@ -13,8 +13,10 @@ cdef class Streams(Chain):
     cdef ptrdiff_t* offset      # (2): where the one step of a pass begins and ends
     cdef ptrdiff_t[::1] chosen  # the numbers of the streams of this call
     cdef char[::1] state_of     # of each place: 0 free, 1 taken, 2 taken and chosen in this call
-    cdef list bank_h, bank_c    # of each layer (places, state_stride); c None where the cell has none
-    cdef object initial         # (h, c) of each layer
+    # Of each layer (places, state_stride) and, of all states beside h, (places, carried * state_stride);
+    # None where the cell has none.
+    cdef list bank_h, bank_c
+    cdef object initial         # the states of each layer
 
     def __init__(self, list tasks, list heads, list outputs, offset, ptrdiff_t most, int threads,
                  tokens, ptrdiff_t vocabulary, initial, dtype, holds):
@@ -29,7 +31,8 @@ cdef class Streams(Chain):
         for k in range(self.layers):
             empty = numpy.zeros((0, self.work[k].layer.state_stride), dtype)
             self.bank_h.append(empty)
-            self.bank_c.append(empty if self.work[k].layer.has_c else None)
+            carried = self.work[k].layer.carried
+            self.bank_c.append(numpy.tile(empty, carried) if carried else None)
 
     def __len__(self):
         """How many streams there are."""
@@ -72,25 +75,30 @@ cdef class Streams(Chain):
     def reset(self, number):
         """Let a stream begin anew."""
         number = self.checked("number", number)
-        for k, (h, c) in enumerate(self.initial):
-            self.bank_h[k][number, :self.work[k].layer.z.units] = h
-            if self.bank_c[k] is not None:
-                self.bank_c[k][number, :self.work[k].layer.z.units] = c
+        for k, states in enumerate(self.initial):
+            for n, values in enumerate(states):
+                self.place(k, n, number)[...] = values
 
     def get_state(self, number):
         """The state of a stream, as `Stream.get_state` gives it."""
         number = self.checked("number", number)
-        return state_given([self.place(self.bank_h[k], k, number) for k in range(self.layers)],
-                           [self.place(self.bank_c[k], k, number) for k in range(self.layers)])
+        return state_given(self.parts(number))
 
     def set_state(self, number, state):
         """Give a stream a state that `get_state` returned, of this or another one."""
         number = self.checked("number", number)
-        state_taken(state, [self.place(self.bank_h[k], k, number) for k in range(self.layers)],
-                    [self.place(self.bank_c[k], k, number) for k in range(self.layers)])
+        state_taken(state, self.parts(number))
 
-    cdef object place(self, object bank, int k, ptrdiff_t number):
-        return None if bank is None else bank[number, :self.work[k].layer.z.units]
+    cdef list parts(self, ptrdiff_t number):
+        return [[self.place(k, n, number) for k in range(self.layers)] for n in range(self.most_states())]
+
+    cdef object place(self, int k, ptrdiff_t n, ptrdiff_t number):
+        # The n-th state of a layer, as a view; None where the cell has none.
+        cdef ptrdiff_t first = max(n - 1, 0) * self.work[k].layer.state_stride
+        if n > self.work[k].layer.carried:
+            return None
+        bank = self.bank_c[k] if n > 0 else self.bank_h[k]
+        return bank[number, first:first + self.work[k].layer.z.units]
 
     cdef ptrdiff_t checked(self, str name, object number) except -1:
         # The number of a stream that there is.
@@ -180,7 +188,7 @@ cdef class Streams(Chain):
 
     cdef void move(self, const ptrdiff_t* places, ptrdiff_t rows, bint back):
         # The states of some streams to the rows of a pass, or back.
-        cdef ptrdiff_t size, k
+        cdef ptrdiff_t size, k, n, here, there
         cdef int layer
         cdef Work* work
         cdef real* bank
@@ -194,14 +202,17 @@ cdef class Streams(Chain):
                            size * sizeof(real))
                 else:
                     memcpy(work.states.h + k * size, bank + places[k] * size, size * sizeof(real))
-            if not work.layer.has_c:
+            if work.layer.carried == 0:
                 continue
             bank = <real*>cnp.PyArray_DATA(<cnp.ndarray>self.bank_c[layer])
-            for k in range(rows):
-                if back:
-                    memcpy(bank + places[k] * size, work.states.c + k * size, size * sizeof(real))
-                else:
-                    memcpy(work.states.c + k * size, bank + places[k] * size, size * sizeof(real))
+            for n in range(work.layer.carried):
+                for k in range(rows):
+                    here = (n * rows + k) * size        # see state_apart
+                    there = (places[k] * work.layer.carried + n) * size
+                    if back:
+                        memcpy(bank + there, work.states.c + here, size * sizeof(real))
+                    else:
+                        memcpy(work.states.c + here, bank + there, size * sizeof(real))
 
     cdef void run(self, const real* x, const ptrdiff_t* ids, real* y, ptrdiff_t rows,
                   int threads) noexcept nogil:

@@ -234,6 +234,16 @@ def step_hard(x, h, s, own):
     return o * np.minimum(np.maximum(c, -1), 1), c
 
 
+def step_s_lstm(x, h, s, own):
+    # Equations 8 to 17 of the paper: scaled by e^-m, which cancels out of h = o c / n.
+    i, f, z, o = split(x + h, 4)
+    log_f = -np.logaddexp(0, -f)
+    m = np.where(s[2] == 0, i, np.maximum(log_f + s[3], i))
+    i, f = np.exp(i - m), np.exp(log_f + s[3] - m)
+    c, n = f * s[1] + i * np.tanh(z), f * s[2] + i
+    return logistic(o) * (c / n), c, n, m
+
+
 def step_minimal(x, h, s, own):
     (x_f, x_n), (h_f, h_n) = split(x, 2), split(h, 2)
     f = logistic(x_f + h_f)
@@ -268,8 +278,9 @@ def step_rg_lru(x, h, s, own):
 
 STEPS = {
     "peephole_lstm": step_peephole, "coupled_lstm": step_coupled, "hard_lstm": step_hard,
-    "minimal_gated": step_minimal, "ind_rnn": step_ind, "leaky_rnn": step_leaky,
-    "min_gru": step_min_gru, "min_lstm": step_min_lstm, "rg_lru": step_rg_lru,
+    "s_lstm": step_s_lstm, "minimal_gated": step_minimal, "ind_rnn": step_ind,
+    "leaky_rnn": step_leaky, "min_gru": step_min_gru, "min_lstm": step_min_lstm,
+    "rg_lru": step_rg_lru,
 }  # fmt: skip
 
 
@@ -294,14 +305,22 @@ def plain(layer, cell, end, x, states, lengths, reverse):
     return y, last
 
 
+def states_of(cell, rng, shape):
+    """Return states to begin with; what is divided by is positive."""
+    states = [rng.standard_normal(shape) for _ in cell.states]
+    if cell is library.s_lstm:
+        states[2] = 0.5 + np.abs(states[2])
+    return tuple(states)
+
+
 @pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.parametrize(("H", "lengths"), [(1, [6]), (5, [6, 0, 3]), (33, [6, 5, 6, 2, 1, 6, 4])])
 def test_the_library_against_numpy(name, H, lengths, nan_buffers) -> None:
     cell, rng, B = LIBRARY[name], np.random.default_rng(1), len(lengths)
     layer = rnncore.Recurrent(cell, 4, H, bidirectional=True, dtype=np.float64, seed=2)
     x = rng.standard_normal((6, B, 4))
-    states = [rng.standard_normal((2, B, H)) for _ in cell.states]
-    y, final = layer(x, tuple(states) if len(states) > 1 else states[0], lengths)
+    states = states_of(cell, rng, (2, B, H))
+    y, final = layer(x, states if len(states) > 1 else states[0], lengths)
     for d, end in enumerate(("_l0", "_l0_reverse")):
         right, last = plain(layer, cell, end, x, [s[d] for s in states], lengths, d == 1)
         np.testing.assert_allclose(y[..., d * H : (d + 1) * H], right, rtol=1e-12, atol=1e-13)
@@ -322,8 +341,8 @@ def test_every_gradient(name, T, B, H, layers, bidirectional, lengths, bias, nan
     )
     rng, count = np.random.default_rng(1), layers * (1 + bidirectional)
     x, dy = rng.standard_normal((T, B, 2)), rng.standard_normal((T, B, layer.output_size))
-    shape = (len(cell.states), count, B, H)
-    state, dstate = (tuple(rng.standard_normal(shape)) for _ in range(2))
+    state = states_of(cell, rng, (count, B, H))
+    dstate = tuple(rng.standard_normal((len(cell.states), count, B, H)))
     whole = len(cell.states) > 1
 
     def loss() -> float:

@@ -48,7 +48,8 @@ class Direction:
         self.input_size, self.hidden_size = input_size, hidden_size
         self.layer = kernels.Layer(cell, input_size, hidden_size, reverse)
         self.gates = len(cell.gates)
-        self.has_c = len(cell.states) > 1
+        #: States beside h.
+        self.carried = len(cell.states) - 1
         #: Numbers of a row of h in memory, padded to whole blocks.
         self.state_size: int = self.layer.state_size
 

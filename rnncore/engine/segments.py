@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import (
@@ -23,7 +24,6 @@ from rnncore.engine.passes import (
     count_bytes,
     output_stride,
 )
-from rnncore.engine.rows import Rows
 from rnncore.engine.stack import Stack
 from rnncore.engine.sums import Sums
 from rnncore.engine.threads import team_size
@@ -73,6 +73,7 @@ class Segments:
     def __init__(self, stack: Stack, batch: Batch, lengths: np.ndarray | None, length: int) -> None:
         self.stack, self.lengths, self.length = stack, lengths, length
         self.steps, self.sequences, self.order = batch.steps, batch.batch, batch.order
+        self._cut = batch if isinstance(batch, CutBatch) else None
         self.chunk = stack.chunk(batch)
         self._states: list[np.ndarray] = []
         self._shapes: list[list[tuple[int, ...]]] = []
@@ -81,9 +82,11 @@ class Segments:
         return -(-self.steps // self.length)
 
     def part(self, number: int) -> tuple[slice, Batch]:
-        """Return the steps of a segment, and its batch."""
+        """Return the steps of a segment in the caller's arrays, and its batch."""
         begin = number * self.length
         end = min(begin + self.length, self.steps)
+        if self._cut is not None:  # each piece has these steps elsewhere
+            return slice(None), self._cut.part(begin, end)
         lengths = None if self.lengths is None else np.clip(self.lengths - begin, 0, end - begin)
         batch = Batch(end - begin, self.sequences, lengths, self.order, self.chunk)
         return slice(begin, end), batch
@@ -129,7 +132,9 @@ class Segments:
         """
         shape = (*x.shape[:2], self.stack.output_size)
         y = aligned_empty(prod(shape), self.stack.dtype).reshape(shape)
-        final = self.stack.zeros_for_none(initial, x.shape[1])
+        if self._cut is not None:
+            y[...] = 0
+        final = self.stack.zeros_for_none(initial, self.sequences)
         for number in range(len(self)):
             self._keep(final)
             part, run = self._begin(x, tables, number, lease, False)
@@ -159,12 +164,12 @@ class Segments:
                 self.stack.forward(run, packed[0], self._kept(number), noise(number))
             given = None
             if dy is not None:
-                given = Rows.of(dy[part], len(self.stack.layers[-1]), not run.batch.dense)
+                given = run.batch.rows_of(dy[part], len(self.stack.layers[-1]))
             dfinal = self.stack.backward(
                 run, packed[1], sums, given, dfinal, None if dx is None else dx[part],
                 record=None if record is None else record.part(part),
             )
-        return dfinal if len(self) else self.stack.zeros_for_none(dfinal, x.shape[1])
+        return dfinal if len(self) else self.stack.zeros_for_none(dfinal, self.sequences)
 
 
 def plan_segments(

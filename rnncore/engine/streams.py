@@ -25,11 +25,11 @@ class Parts(NamedTuple):
     Parameters
     ----------
     layers
-        All recurrent layers, each with the rates of its zoneout of h and c.
+        All recurrent layers, each with the rates of its zoneout of h and of the other states.
     weights, heads
         What they are packed to, and the packed linear layers behind them.
     initial
-        h and c of each layer.
+        The states of each layer.
     vocabulary, table
         Above zero the first layer reads token ids: rows of a projected table.
     packed
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
     layers: list[tuple[Layer, tuple[float, float]]]
     weights: list
     heads: list[LinearWeights]
-    initial: list[tuple[np.ndarray, np.ndarray]]
+    initial: list[tuple[np.ndarray, ...]]
     vocabulary: int
     table: np.ndarray | None
     packed: Packed
@@ -50,7 +50,7 @@ class Parts(NamedTuple):
 def parts_of(
     stacks: Sequence[Stack],
     heads: Sequence[Job],
-    initial: list[tuple[np.ndarray, np.ndarray]],
+    initial: list[tuple[np.ndarray, ...]],
     vocabulary: int,
     embedding: np.ndarray | None,
 ) -> Parts:
@@ -114,9 +114,9 @@ def _buffers(
         states = batch * layer.state_size
         h = aligned_empty(rows * layer.state_size + states, dtype)
         h[...] = 0
-        c = None
-        if len(layer.cell.states) > 1:
-            c = aligned_empty(states, dtype)
+        c, carried = None, len(layer.cell.states) - 1
+        if carried:
+            c = aligned_empty(carried * states, dtype)
             c[...] = 0
         size = layer.forward_sizes(len(offset) - 1, batch, threads)
         z = aligned_empty(max(rows, size["rows"]) * layer.z_size, dtype)
@@ -127,7 +127,10 @@ def _buffers(
             kernels.backward_chunk(rows, rows),
         )  # fmt: skip
         if any(zoneout):
-            h_now, c_now = (aligned_empty(states, dtype) if rate else None for rate in zoneout)
+            h_now, c_now = (
+                aligned_empty(many * states, dtype) if rate else None
+                for rate, many in zip(zoneout, (1, carried), strict=True)
+            )
             task.set_noise(*zoneout, h_now, c_now, None)
         if number:
             below = parts.layers[number - 1][0].state_size

@@ -158,12 +158,13 @@ class Names:
 def check_zoneout(
     zoneout: float | tuple[float, float], states: str, layer_name: str
 ) -> tuple[float, float]:
-    """Return the rates of h and c, from one number for all states or from two."""
+    """Return the rates of h and of the other states, from one number for all or from two."""
+    others = " and ".join(states[1:])
     if not isinstance(zoneout, tuple | list):
         rate = check_probability("zoneout", zoneout)
-        return rate, rate if "c" in states else 0.0
-    if len(zoneout) != 2 or "c" not in states:
-        expected = "a number, or two: of h and of c" if "c" in states else "a number"
+        return rate, rate if others else 0.0
+    if len(zoneout) != 2 or not others:
+        expected = f"a number, or two: of h and of {others}" if others else "a number"
         raise ValueError(
             f"zoneout: expected {expected}, got {zoneout!r}; the states of {layer_name} are "
             f"{' and '.join(states)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import QUIET, Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import Pass, States
@@ -20,20 +21,16 @@ from rnncore.engine.sums import Sums
 from rnncore.engine.tokens import Tokens, Vocabulary
 from rnncore.engine.workspace import Lease, aligned_empty
 from rnncore.layers.embedding import Embedding, check_embedding, owner_of, vectors_of
-from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
+from rnncore.layers.form import Form, check_input, check_reset, check_rows
 from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
 from rnncore.layers.module import Module
-from rnncore.layers.noise import NoisyModule
 from rnncore.layers.parameters import RecurrentModule
+from rnncore.layers.states import State, StatefulModule
 from rnncore.layers.watching import Watcher
 
 if TYPE_CHECKING:
     from rnncore.engine.records import BackwardRecord
-
-State = Any
-"""h, or (h, c) for cells with two states: arrays (num_layers * directions, B, H)."""
-
 
 NOTHING = nullcontext()  # may be entered again and again
 
@@ -74,7 +71,10 @@ class RecurrentPass(Kept):
     def __init__(self, layer: RecurrentModule, given: Given) -> None:
         super().__init__(layer)
         self.form, self.batch, self.embedding = given.form, given.batch, given.embedding
-        self.learns_state = given.state is None
+        self.state_given = given.state is not None
+        self.learns_state = not self.state_given or (
+            layer.learn_initial_state and given.batch.is_cut
+        )
         self.owner = owner_of(given.embedding)
         self.owner_version = -1 if self.owner is None else self.owner._version
 
@@ -91,16 +91,18 @@ class RecurrentPass(Kept):
             )
 
 
-class RecurrentPasses(NoisyModule):
+class RecurrentPasses(StatefulModule):
     """A recurrent layer with its passes, in the engine's terms."""
 
     # Arguments and results
 
     def _enter(
         self, x: Any, state: State, lengths: Any, tokens: bool,
-        embedding: Embedding | np.ndarray | None,
+        embedding: Embedding | np.ndarray | None, reset: Any = None, rows: bool = False,
     ) -> Given:  # fmt: skip
         # All that can be wrong with a caller's arguments shows here, before anything changes.
+        if reset is not None and (rows or isinstance(x, Rows)):
+            raise ValueError("reset: expected arrays in and out, got rows; leave one of both")
         vocabulary = self.input_size
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
@@ -108,41 +110,17 @@ class RecurrentPasses(NoisyModule):
         if isinstance(x, Rows):
             form = check_rows(x, lengths, tokens, self.layer_name, self.input_size, self.dtype)
             assert x.batch is not None
-            initial = self._given_state(state, x.batch.batch, form)
+            initial = self._given_state(state, x.batch, form)
             return Given(x, False, form, x.batch, None, initial)
         x, form = check_input(
             x, lengths, tokens, self.layer_name, self.input_size, vocabulary, self.batch_first,
             self.dtype,
         )  # fmt: skip
         batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
-        initial = self._given_state(state, batch.batch, form)
+        if reset is not None:
+            batch = CutBatch.of_mask(batch, check_reset(reset, form, batch))
+        initial = self._given_state(state, batch, form)
         return Given(x, tokens, form, batch, embedding, initial)
-
-    def _given_state(self, state: State, size: int, form: Form) -> States | None:
-        if state is None and self.learn_initial_state:
-            return None
-        return self._check_state("state", state, size, form)
-
-    def _check_state(self, name: str, state: State, size: int, form: Form) -> States:
-        stack = self._stack
-        return check_state(
-            name, state, self.layer_name, stack.sizes, stack.cell.states, len(stack.layers[0]),
-            size, form, self.dtype,
-        )  # fmt: skip
-
-    def _initial_state(self, given: States | None, size: int) -> States:
-        if given is not None:
-            return given
-        learned: States = [
-            [np.tile(self._params[name], (size, 1)) for name in same]
-            for same in zip(*(names.initial_states() for names in self._names), strict=True)
-        ]
-        return learned if self._stack.has_c else [*learned, [None] * len(self._names)]
-
-    def _leave_state(self, states: States, form: Form) -> State:
-        cell, directions = self._stack.cell, len(self._stack.layers[0])
-        mixed = len(set(self._layer_sizes)) > 1
-        return leave_state(states, cell.states, directions, mixed, form)
 
     # Forward
 
@@ -152,7 +130,7 @@ class RecurrentPasses(NoisyModule):
         # The initial states are those of the weights.
         batch = given.batch
         with self._weights_read(given.tokens, given.embedding):
-            initial = self._initial_state(given.state, batch.batch)
+            initial = self._initial_state(given.state, batch)
             if given.tokens:
                 packed, found, tables = self._project_tokens(given, lease, training, weight_keys)
             else:
@@ -164,10 +142,10 @@ class RecurrentPasses(NoisyModule):
 
     def _take(
         self, x: Any, state: State, lengths: Any, tokens: bool,
-        embedding: Embedding | np.ndarray | None, rows: bool,
+        embedding: Embedding | np.ndarray | None, rows: bool, reset: Any = None,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
-        given = self._enter(x, state, lengths, tokens, embedding)
+        given = self._enter(x, state, lengths, tokens, embedding, reset, rows)
         run, packed, _, initial = self._begin_pass(given, False, self._pool.lease())
         return run, packed, initial, given.form, rows or given.form.kind == "rows"
 
@@ -176,9 +154,9 @@ class RecurrentPasses(NoisyModule):
     ) -> tuple[Any, State]:
         if rows:
             out, final = self._run_rows(run, packed, initial)
-            return out, self._leave_state(final, form)
+            return out, self._leave_state(final, form, run.batch)
         y, final = self._stack.run(run, packed, initial)
-        return form.leave(y), self._leave_state(final, form)
+        return form.leave(y), self._leave_state(final, form, run.batch)
 
     def _project_tokens(
         self, given: Given, lease: Lease, training: bool, weight_keys: Sequence[int]
@@ -264,7 +242,7 @@ class RecurrentPasses(NoisyModule):
             y, final = self._stack.run(run, packed, initial, noise)
             y = kept.form.leave(y)
         kept.run = run
-        return y, self._leave_state(final, kept.form), kept
+        return y, self._leave_state(final, kept.form, kept.batch), kept
 
     def _begin_segments(
         self, given: Given, segments: Segments
@@ -274,7 +252,7 @@ class RecurrentPasses(NoisyModule):
         kept.segments, kept.x, kept.lease = segments, given.x, self._pool.lease()
         kept.weight_keys = keys = self._weight_keys()
         with self._weights_read(given.tokens, given.embedding):
-            initial = self._initial_state(given.state, given.batch.batch)
+            initial = self._initial_state(given.state, given.batch)
             if given.tokens:
                 packed, kept.tokens, tables = self._project_tokens(given, kept.lease, True, keys)
                 # A copy: ids that were checked shall not change.
@@ -295,7 +273,7 @@ class RecurrentPasses(NoisyModule):
         rows = [segments.part(number)[1].rows for number in range(len(segments))]
         kept.noise = self._noise_of_segments(kept.batch, rows, kept.lease.workspace)
         y, final = segments.forward(kept.x, tables, packed, initial, kept.noise, kept.lease)
-        return kept.form.leave(y), self._leave_state(final, kept.form), kept
+        return kept.form.leave(y), self._leave_state(final, kept.form, kept.batch), kept
 
     # Backward
 
@@ -320,17 +298,21 @@ class RecurrentPasses(NoisyModule):
                 dx = run.workspace.array(("dx", 0, 0), (batch.rows, x.stride))
                 dx = x.like(dx, run.lease)
             else:
-                shape = (batch.steps, batch.batch, self.input_size)
+                shape = (batch.whole.steps, batch.whole.batch, self.input_size)
                 dx = aligned_empty(prod(shape), self.dtype).reshape(shape)
+                if batch.is_cut:
+                    dx[...] = 0
         if isinstance(dy, np.ndarray):
-            dy = Rows.of(dy, len(self._stack.layers[-1]), not batch.dense)
+            dy = batch.rows_of(dy, len(self._stack.layers[-1]))
         sums = self._begin_sums(kept, run.workspace, accumulate)
-        embedding, learns_state = kept.embedding, kept.learns_state
+        embedding, learns_state, given = kept.embedding, kept.learns_state, kept.state_given
         kept.use_up()
         dinitial = self._stack.backward(
             run, back, sums, dy, dfinal, dx, state_gradient or learns_state, record
         )
-        self._finish_sums(sums, learns_state, dinitial)
+        sums.finish()
+        if learns_state:
+            self._add_learned(dinitial, batch, given)
         dvectors = self._finish_tokens(sums, embedding, input_gradient, back)
         return dx if dvectors is None else dvectors, dinitial
 
@@ -345,19 +327,24 @@ class RecurrentPasses(NoisyModule):
         record: BackwardRecord | None,
     ) -> tuple[Any, States]:
         segments, x, lease, noise = kept.segments, kept.x, kept.lease, kept.noise
+        batch = kept.batch
         assert segments is not None and x is not None and lease is not None and noise is not None
         dx = tables = None
         if kept.tokens is not None:
             tables = self._stack.make_tables(kept.tokens, packed[0], lease)
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
+            if batch.is_cut:
+                dx[...] = 0
         sums = self._begin_sums(kept, lease.workspace, accumulate)
-        embedding, learns_state = kept.embedding, kept.learns_state
+        embedding, learns_state, given = kept.embedding, kept.learns_state, kept.state_given
         kept.use_up()
         dinitial = segments.backward(
             x, tables, packed, noise, lease, sums, dy, dfinal, dx, record
         )
-        self._finish_sums(sums, learns_state, dinitial)
+        sums.finish()
+        if learns_state:
+            self._add_learned(dinitial, batch, given)
         dvectors = self._finish_tokens(sums, embedding, input_gradient, packed[1])
         return dx if dvectors is None else dvectors, dinitial
 
@@ -368,7 +355,8 @@ class RecurrentPasses(NoisyModule):
             return None
         from rnncore.engine.records import BackwardRecord
 
-        return BackwardRecord(self._stack, batch.steps, batch.batch, watcher is not None)
+        whole = batch.whole
+        return BackwardRecord(self._stack, whole.steps, whole.batch, watcher is not None)
 
     def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
         if not adds and not kept.batch.rows:
@@ -382,14 +370,6 @@ class RecurrentPasses(NoisyModule):
         drops = partial(self._drop, kept.weight_keys) if kept.weight_keys else None
         adds = adds or not kept.batch.rows
         return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds, drops)
-
-    def _finish_sums(self, sums: Sums, learns_state: bool, dinitial: States) -> None:
-        sums.finish()
-        if learns_state:  # which all sequences share
-            for k, arrays in enumerate(dinitial[: len(self._stack.cell.states)]):
-                for names, array in zip(self._names, arrays, strict=True):
-                    if array is not None:
-                        self._grads[names.initial_states()[k]] += array.sum(axis=0)
 
     def _finish_tokens(
         self, sums: Sums, embedding: Embedding | np.ndarray | None, wanted: bool, back: Packed

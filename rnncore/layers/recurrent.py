@@ -50,15 +50,16 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         tokens: bool = False,
         embedding: Embedding | Any | None = None,
         rows: bool = False,
+        reset: Any = None,
     ) -> tuple[Any, State]:
-        """Run the layer; see the class for shapes.
+        """Run the layer; see the class for shapes, `forward` for `reset`.
 
         Nothing is kept for backward, unless a `Tape` is open: then it is a training pass.
         """
         tape = recording()
         if tape is not None:
-            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows)
-        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows))
+            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows, reset)
+        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows, reset))
 
     def ready(
         self,
@@ -86,13 +87,13 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
         embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
-        keep: Literal[False] = ...,
+        reset: Any = ..., keep: Literal[False] = ...,
     ) -> tuple[Any, State]: ...  # fmt: skip
     @overload
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
         embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
-        keep: Literal[True],
+        reset: Any = ..., keep: Literal[True],
     ) -> tuple[Any, State, RecurrentPass]: ...  # fmt: skip
     def forward(
         self,
@@ -104,6 +105,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         embedding: Embedding | Any | None = None,
         memory: int | None = None,
         rows: bool = False,
+        reset: Any = None,
         keep: bool = False,
     ) -> Any:
         """Run the layer, with dropout between its layers, and keep what backward needs.
@@ -120,6 +122,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             pass, to the bit. x must not change before backward. None keeps everything.
         rows
             Whether y shall be `Rows`, as another module takes them, in place of an array.
+        reset
+            Where sequences begin anew, as packed documents and episodes do: True and False in the
+            layout of x, (T, B). True at (t, b) cuts sequence b between the steps t - 1 and t. The
+            pieces are to each other as separate sequences are: each begins as one of which no state
+            is given, at zeros or the learned initial state, in its own noise, and no gradient
+            passes between them. In a reverse direction the cut is in the same place, so that it
+            begins anew at step t - 1. `state` is what a sequence's first piece begins with (unless
+            there is a reset at step 0), in a reverse direction its last; the state that is returned
+            is that of the last piece, in a reverse direction of the first.
         keep
             Whether to return the pass as a third value, for `backward(..., kept=...)`: so a layer
             may run several times before its backward passes. Else the layer keeps it as its last,
@@ -140,7 +151,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> _, dh1 = layer.backward(np.ones_like(y2), kept=second)
         >>> _, dh0 = layer.backward(None, dh1, kept=first)
         """
-        given, segments = self._enter(x, state, lengths, tokens, embedding), None
+        given = self._enter(x, state, lengths, tokens, embedding, reset, rows)
+        segments = None
         if memory is not None:
             memory = check_size("memory", memory)
             if isinstance(given.x, Rows) or rows:
@@ -244,12 +256,14 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         with self._gradients(kept.embedding):
             kept.check()
             form, batch = kept.form, kept.batch
-            dfinal, given = self._check_state("dstate", dstate, batch.batch, form), None
+            dfinal, given = self._enter_gradient(dstate, batch, form), None
             if dy is not None:
                 directions = len(self._stack.layers[-1])
                 given = check_gradient(
-                    dy, form, batch, self.output_size, directions, self.dtype
+                    dy, form, batch.whole, self.output_size, directions, self.dtype
                 )
+                if isinstance(given, Rows) and batch.is_cut:
+                    given = given.unpack()
             x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
             parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
             packed, lease = None, kept.lease
@@ -263,7 +277,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             watcher = watching()
             found = self._backward_record(batch, record, watcher)
             if watcher is not None and watcher.last_alone and given is not None:
-                given = last_alone(given, batch, len(self._stack.layers[-1]))
+                given = last_alone(given, batch.whole, len(self._stack.layers[-1]))
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
                     kept, back, given, dfinal, input_gradient, state_gradient, accumulate, found
@@ -275,9 +289,9 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
                 )
         if isinstance(dx, np.ndarray) and not vectors:
             dx = form.leave(dx)
-        dstate = self._leave_state(dinitial, form) if state_gradient else None
+        dstate = self._leave_state(dinitial, form, batch, False) if state_gradient else None
         if watcher is not None and found is not None:
-            watcher.seen.append(Seen(self, batch.lengths, found.states, found.gradients))
+            watcher.seen.append(Seen(self, batch.whole.lengths, found.states, found.gradients))
         if not record or found is None:
             return dx, dstate
         return dx, dstate, [
@@ -293,6 +307,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         *,
         tokens: bool = False,
         embedding: Embedding | Any | None = None,
+        reset: Any = None,
     ) -> tuple[Any, State, list[dict[str, Any]]]:
         """Run the layer and return every state of every step as well, at the speed of `forward`.
 
@@ -314,7 +329,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         """
         from rnncore.engine.records import read_record
 
-        given = self._enter(x, state, lengths, tokens, embedding)
+        given = self._enter(x, state, lengths, tokens, embedding, reset)
         run, packed, _, initial = self._begin_pass(given, True, self._pool.lease())
         y, final = self._stack.run(run, packed, initial)
         records = []
@@ -322,7 +337,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             for d in range(len(directions)):
                 found = read_record(self._stack, run, number, d)
                 records.append({name: given.form.leave(a) for name, a in found.items()})
-        return given.form.leave(y), self._leave_state(final, given.form), records
+        last = self._leave_state(final, given.form, given.batch)
+        return given.form.leave(y), last, records
 
     def stream(
         self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnncore.engine.batch import Batch
 from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
 from rnncore.layers.form import FORMS
 from rnncore.layers.linear import Linear
@@ -84,7 +85,7 @@ def parts_of(
     if embedding is not None:
         vocabulary = check_embedding(embedding, first.input_size, dtype)
     with first._of_both("weights", embedding):
-        initial = [pair for layer in layers for pair in _initial(layer)]
+        initial = [states for layer in layers for states in _initial(layer)]
         jobs = [head._job("forward") for head in heads]
         vectors = None if embedding is None else np.ascontiguousarray(vectors_of(embedding))
         return streams.parts_of(
@@ -92,11 +93,12 @@ def parts_of(
         )
 
 
-def _initial(layer: Recurrent) -> list[tuple[np.ndarray, np.ndarray]]:
-    # h and c of each layer that a stream begins with.
-    h, c = layer._initial_state(layer._given_state(None, 1, FORMS["time first"]), 1)
+def _initial(layer: Recurrent) -> list[tuple[np.ndarray, ...]]:
+    # The states of each layer that a stream begins with.
+    one = Batch.of(1, 1, None)
+    states = layer._initial_state(layer._given_state(None, one, FORMS["time first"]), one)
     zero = np.zeros(1, layer.dtype)
     return [
-        (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
-        for h_0, c_0 in zip(h, c, strict=True)
+        tuple(zero if state is None else state[0] for state in of_layer)
+        for of_layer in zip(*states, strict=True)
     ]
