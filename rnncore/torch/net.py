@@ -172,10 +172,11 @@ class Net:
 
     def _states(self, h: np.ndarray | None, c: np.ndarray | None) -> States:
         nothing: list[np.ndarray | None] = [None] * len(self.directions)
-        return [nothing if array is None else list(array) for array in (h, c)]
+        given = (h, c)[: len(self.stack.cell.states)]
+        return [nothing if array is None else list(array) for array in given]
 
     def _together(self, states: States) -> tuple[np.ndarray, np.ndarray | None]:
-        return np.array(states[0]), np.array(states[1]) if self.stack.has_c else None
+        return np.array(states[0]), np.array(states[1]) if len(states) > 1 else None
 
     def _noise(self, masks: Arrays, workspace: Workspace) -> Noise:
         # Masks as the outputs of layers stand in memory: each direction padded to whole blocks.
