@@ -19,9 +19,8 @@ cdef object state_taken(object state, list places):
     from rnncore.arguments import as_real
     parts = state if len(places) > 1 else (state,)
     if not isinstance(parts, tuple) or len(parts) != len(places):
-        here = "h" if len(places) == 1 else f"a tuple of {len(places)}"
-        raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for "
-                        f"cells with a cell state; here {here}")
+        raise TypeError("state: expected what get_state returns: h, or a tuple (h, c) for cells with a "
+                        f"cell state; here {'h' if len(places) == 1 else f'a tuple of {len(places)}'}")
     checked = []
     for n, (given, places_of) in enumerate(zip(parts, places)):
         if given is None:
@@ -276,7 +275,6 @@ cdef class Stream(Chain):
 
     def process(self, block, out=None, reset=None):
         """Take T steps: block (T, input_size), or token ids (T,); returns y (T, output_size).
-
         Where a mask `reset` (T,) is True, the stream is reset before the step.
         """
         cdef cnp.ndarray y, given
@@ -300,15 +298,13 @@ cdef class Stream(Chain):
         if reset is not None:
             from rnncore.arguments import check_mask
             for end in check_mask("reset", reset, (steps,)).nonzero()[0]:
-                self.run(NULL if source == NULL else source + done * self.input_size,
-                         NULL if ids == NULL else ids + done, to + done * self.output_size, end - done,
-                         threads)
+                self.run(source, ids, to, end - done, threads)
                 self.reset()
-                done = end
+                source = NULL if source == NULL else source + (end - done) * self.input_size
+                ids = NULL if ids == NULL else ids + (end - done)
+                to, done = to + (end - done) * self.output_size, end
         with nogil:
-            self.run(NULL if source == NULL else source + done * self.input_size,
-                     NULL if ids == NULL else ids + done, to + done * self.output_size, steps - done,
-                     threads)
+            self.run(source, ids, to, steps - done, threads)
         return y
 
     def get_state(self):
