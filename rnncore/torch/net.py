@@ -167,7 +167,7 @@ class Net:
         initial = stack.backward(
             run, packed_back, sums, given, self._states(dh, dc), into, state_gradient
         )
-        sums.finish(None, packed_back.weights)
+        sums.finish()
         return self._together(initial)
 
     def _states(self, h: np.ndarray | None, c: np.ndarray | None) -> States:
