@@ -58,8 +58,9 @@ class Direction:
         H = self.hidden_size
         return [slice(gate * H, (gate + 1) * H) for gate in self.cell.starts if gate >= 0]
 
-    def bias(self, params: Parameters) -> np.ndarray | None:
-        """Return what is added to W_hx x: one bias, or the sum of two."""
+    def bias(self, params: Parameters | None = None) -> np.ndarray | None:
+        """Return what is added to W_hx x: one bias, or the sum of two; of these, or its own."""
+        params = self.params if params is None else params
         bias, second = params.bias, params.second_bias
         if bias is None or second is None:
             return bias
@@ -70,11 +71,10 @@ class Direction:
 
     def pack(self, buffer: np.ndarray, params: Parameters | None = None) -> Weights:
         """Pack the weights for the forward pass: these, or its own."""
-        params = self.params if params is None else params
+        W_hx, W_hh, _, _, own = self.params if params is None else params
         return self.kernels.Weights(
-            self.layer, buffer, params.W_hx, params.W_hh, self.bias(params), params.own,
-            team_size(),
-        )  # fmt: skip
+            self.layer, buffer, W_hx, W_hh, self.bias(params), own, team_size()
+        )
 
     def pack_back(
         self, buffer: np.ndarray, params: Parameters | None = None, *, parts: int, part_stride: int
