@@ -27,6 +27,7 @@ from rnncore.models.sequence_regressor import SequenceRegressorNetwork
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler"
 )
+RUN_WASM = Path(__file__).parent / "fixtures/run_wasm.mjs"
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
 
@@ -132,7 +133,7 @@ def self_test(path: Path, *compiler: str, emulator: str = "") -> str:
     """Compile as strictly as can be, run, and return what it says."""
     program = path.with_suffix(".out")
     run(*compiler, *STRICT, f"-D{path.stem.upper()}_SELF_TEST", "-o", str(program), str(path))
-    return run(*[emulator] * bool(emulator), str(program))
+    return run(*emulator.split(), str(program))
 
 
 @needs_compiler
@@ -169,6 +170,7 @@ COMPILERS = {
     "32-bit ARM": ("arm-linux-gnueabihf-gcc -std=c99 -static", "qemu-arm"),
     "sanitizers": ("gcc -std=c99 -g -fsanitize=address,undefined -fno-sanitize-recover=all", ""),
     "native": ("gcc -O3 -march=native", ""),
+    "WebAssembly": ("clang --target=wasm32-wasi --sysroot=/usr -msimd128", f"node {RUN_WASM}"),
 }
 
 
@@ -176,8 +178,11 @@ COMPILERS = {
 @pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
 def test_compilers(which: str, weights: str, tmp_path: Path) -> None:
     compiler, emulator = COMPILERS[which]
-    if shutil.which(compiler.split()[0]) is None or (emulator and not shutil.which(emulator)):
-        pytest.skip(f"needs {compiler.split()[0]} {emulator}")
+    for needed in (compiler, emulator or compiler):
+        if shutil.which(needed.split()[0]) is None:
+            pytest.skip(f"needs {needed.split()[0]}")
+    if which == "WebAssembly" and not Path("/usr/include/wasm32-wasi").exists():
+        pytest.skip("needs wasi-libc")
     path = tmp_path / "model.c"
     for name in ("lstm-odd", "gru-odd", "net", "language-one-hot", "classifier-mean",
                  "regressor-max", "amplifier"):  # fmt: skip

@@ -144,7 +144,7 @@ def _recurrent(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) 
             if module.learn_initial_state
         }
         layer = Layer(
-            direction.cell.name, given.W_hx, given.W_hh, direction.bias(), given.own,
+            direction.cell.name, given.W_hx, given.W_hh, direction.bias(given), given.own,
             tokens and number == 0, stack.zoneout, begin,
         )  # fmt: skip
         kind = layer.cell.split("_")[0]
