@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from cases import assert_tokens_agree
 from cells_again import AGAIN
+from conftest import BUILDS
 from finite_differences import assert_gradients_close, of_module
 
 import rnncore
-from conftest import BUILDS
 from rnncore import cells, engine
 from rnncore.cells import (
     exp,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import BUILDS
 from finite_differences import assert_gradients_close, of_module
 
 import rnncore
-from conftest import BUILDS
 from rnncore.cli.main import main
 from rnncore.engine import kernels
 from rnncore.engine.noise import drop, mask_of
