@@ -112,6 +112,14 @@ def torch_cells() -> dict[str, Callable[..., Any]]:
         c = F.hardsigmoid(f) * s[1] + F.hardsigmoid(i) * F.hardtanh(g)
         return F.hardsigmoid(o) * F.hardtanh(c), c
 
+    def s_lstm(x: Any, h: Any, s: Any, p: Any) -> Any:
+        i, f, z, o = (x + h).chunk(4, -1)
+        kept = s[3] + F.logsigmoid(f)
+        m = torch.where(s[2] == 0, i, torch.maximum(kept, i))
+        i, f = torch.exp(i - m), torch.exp(kept - m)
+        c, n = f * s[1] + i * tanh(z), f * s[2] + i
+        return sigmoid(o) * c / n, c, n, m
+
     def minimal_gated(x: Any, h: Any, s: Any, p: Any) -> Any:
         (x_f, x_n), (h_f, h_n) = x.chunk(2, -1), h.chunk(2, -1)
         f = sigmoid(x_f + h_f)

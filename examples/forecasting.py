@@ -3,17 +3,19 @@
     python examples/forecasting.py shared/data/series [PICTURES]
 
 The last fifth of each series is the test; nothing of it is fitted on. With a folder for pictures
-the last forecasts are drawn into it.
+the last forecasts are drawn into it. With `pip install 'rnncore[forecast]'` AutoETS is a baseline
+too, and for the sunspots AutoARIMA.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from rnncore import Forecaster
 from rnncore.data.series import read_series
-from rnncore.estimators.backtest import backtest
+from rnncore.estimators.backtest import BASELINES, backtest
 from rnncore.estimators.plot_forecast import plot_forecasts
 
 SEEDS = (0, 1, 2)
@@ -23,18 +25,22 @@ SUNSPOTS = Forecaster(look_back=11, horizon=11, segment=11, hidden_size=32, epoc
                       batch_size=32, learning_rate=5e-3, transform="sqrt",
                       validation_fraction=0.4, refit=True)  # fmt: skip
 TASKS = {
-    "co2-weekly.csv": (CO2, (1, 12, 52), 52),
-    "sunspots-yearly.csv": (SUNSPOTS, (1, 5, 11), 11),
+    "co2-weekly.csv": (CO2, (1, 12, 52), 52, ("AutoETS",)),
+    "sunspots-yearly.csv": (SUNSPOTS, (1, 5, 11), 11, ("AutoETS", "AutoARIMA")),
 }
 
 
 def main(folder: Path, pictures: Path | None = None) -> None:
     """Print a table for each file and seed."""
-    for name, (forecaster, steps, season) in TASKS.items():
+    for name, (forecaster, steps, season, further) in TASKS.items():
+        beside = (*BASELINES, *(further if find_spec("statsforecast") else ()))
         series = read_series(folder / name)
         test = len(series[0].values) // 5
         for seed in SEEDS:
-            found = backtest(forecaster.set_params(seed=seed), series, test, steps, season=season)
+            found = backtest(
+                forecaster.set_params(seed=seed), series, test, steps, season=season,
+                baselines=beside if seed == SEEDS[0] else (),
+            )  # fmt: skip
             head, line, ours, *others = str(found).splitlines()
             if seed == SEEDS[0]:
                 print("", f"{name}, season {season}:", "", head, line, *others, sep="\n")

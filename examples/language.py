@@ -24,15 +24,15 @@ class Recipe(NamedTuple):
 
 
 SETTINGS = {"embedding_size": 64, "batch_size": 32, "sequence_length": 100, "learning_rate": 0.008,
-            "weight_decay": 0.01, "average": 0.998, "epochs": None}  # fmt: skip
+            "weight_decay": 0.01, "average": 0.998}  # fmt: skip
 RECIPES = {
     "shakespeare": Recipe("tinyshakespeare.txt", 1200, "ROMEO:\n", {
-        "hidden_size": 384, "num_layers": 2, "dropout": 0.4, "sequence_length": 64,
+        "hidden_size": 384, "num_layers": 2, "dropout": 0.4, "sequence_length": 64, "epochs": 18,
         "validation_fraction": 0.1}),
     "linux": Recipe("linux-kernel.c.txt", 1800, "static int ", {
-        "hidden_size": 512, "num_layers": 1}),
+        "hidden_size": 512, "num_layers": 1, "dropout": 0.2, "state_reset": 0.02, "epochs": 6}),
     "latex": Recipe("stacks-project.tex.txt", 1800, "\\begin{lemma}\n", {
-        "hidden_size": 512, "num_layers": 1}),
+        "hidden_size": 512, "num_layers": 1, "dropout": 0.2, "state_reset": 0.02, "epochs": 5}),
 }  # fmt: skip
 
 

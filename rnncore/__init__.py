@@ -19,7 +19,8 @@ Models
     series, `Translator` writes another text to a text, with scikit-learn's habits;
     `rnncore.models` has the networks themselves, `rnncore.data` vocabularies and readers.
 Files
-    `load` reads a model of whatever kind; `FileError` says why a file is none.
+    `load` reads a model of whatever kind; `FileError` says why a file is none. `export_c` writes a
+    model as C.
 Looking inside
     `rnncore.diagnostics`: states, gradients, gates and recurrent weights of any model on any batch.
 Settings
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         WordTranscriber,
         load,
     )
+    from rnncore.export import export_c
     from rnncore.files import FileError
     from rnncore.gradients import GradientError, check_gradients
     from rnncore.losses import (
@@ -84,7 +86,7 @@ __all__ = [
     "RMSprop", "Recurrent", "Rows", "SequenceClassifier", "SequenceRegressor", "Sequential",
     "Tagger", "Tape", "Translator", "Value", "WordTranscriber", "__version__",
     "binary_cross_entropy_with_logits", "cell", "check_gradients", "clip_grad_norm", "count_stalls",
-    "cross_entropy", "ctc_loss", "functions",
+    "cross_entropy", "ctc_loss", "export_c", "functions",
     "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
     "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
 ]  # fmt: skip
@@ -95,6 +97,7 @@ _LATER = {
         "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Tagger",
         "Translator", "WordTranscriber", "load",
     ),
+    "rnncore.export": ("export_c",),
     "rnncore.files": ("FileError",),
     "rnncore.gradients": ("GradientError", "check_gradients"),
     "rnncore.losses": (

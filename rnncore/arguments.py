@@ -44,6 +44,18 @@ def check_flag(name: str, value: object) -> bool:
     return bool(value)
 
 
+def check_mask(name: str, mask: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of True and False of this shape."""
+    array = as_array(name, mask)
+    if array.dtype != np.bool_ and array.size:
+        raise TypeError(
+            f"{name}: expected True and False, got dtype {array.dtype}; compare, as in {name} > 0"
+        )
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array.astype(np.bool_, copy=False)
+
+
 def check_seed(seed: Any) -> np.random.Generator:
     """Return the generator itself, or one that begins at `seed`; None: anywhere."""
     try:

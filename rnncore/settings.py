@@ -54,6 +54,16 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shares:
+    """A number of at least 0 and below 1, or a pair of them."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse anything else."""
+        for one in value if isinstance(value, tuple | list) else (value,):
+            Share().check(name, one)
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """One of some names."""
 
@@ -75,13 +85,34 @@ class Flag:
 
 
 S = TypeVar("S")
-Rule = Whole | Positive | AtLeastZero | Share | Choice | Flag
+Rule = Whole | Positive | AtLeastZero | Share | Shares | Choice | Flag
 
 
-def setting(default: Any, rule: Rule, help: str = "", fixed: bool = False) -> Any:
-    """Return a dataclass field; `fixed` settings cannot change when a training is resumed."""
-    about = {"rule": rule, "help": help, "fixed": fixed}
+def setting(
+    default: Any, rule: Rule, help: str = "", fixed: bool = False, **then: Any
+) -> Any:
+    """Return a dataclass field; `fixed` settings cannot change when a training is resumed.
+
+    ``then=value`` is what it was, unsaid, in files from before there was such a setting.
+    """
+    about = {"rule": rule, "help": help, "fixed": fixed, **then}
     return dataclasses.field(default=default, metadata=about)
+
+
+def kept_values(kind: type, kept: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of these settings that a file keeps, an older one included.
+
+    Raises
+    ------
+    KeyError
+        If one is missing that there has always been.
+    """
+    return {
+        field.name: kept[field.name]
+        if field.name in kept or "then" not in field.metadata
+        else field.metadata["then"]
+        for field in dataclasses.fields(kind)
+    }
 
 
 def chosen(kind: type[S], settings: S | None, values: dict[str, Any]) -> S:

@@ -62,6 +62,8 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
     cdef ptrdiff_t at, i, row, rows, k, r, unit
     cdef Block block
     block.units = layout.block
+    block.c_prev_apart, block.dc_apart = state_apart(work), gradient_apart(work)
+    block.c_apart = now_apart(work) if work.noise.c.rate > 0 else block.c_prev_apart
     if work.grads.dh_steps != NULL:
         keep_gradients(work, t, dy, dy_stride, split)
     if work.noise.active:

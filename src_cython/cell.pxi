@@ -2,7 +2,7 @@
 
 block_fields = (
     "rows", "units", "saved_stride", "recurrent_stride", "state_stride", "own_stride", "dy_stride",
-    "saved", "recurrent", "own", "h", "c", "h_prev", "c_prev", "dh", "dc", "dy")    # in the order of Block
+    "c_apart", "c_prev_apart", "dc_apart", "saved", "recurrent", "own", "h", "c", "h_prev", "c_prev", "dh", "dc", "dy")    # in the order of Block
 
 if sizeof(Block) != len(block_fields) * sizeof(void*):
     raise ImportError("block_fields does not name the fields of Block")
@@ -18,7 +18,7 @@ cdef class Cell:
     places
         What `saved` holds after forward, a letter a place; a space where it has no name.
     states
-        "h", or "hc" with a cell state.
+        A letter a state, h first: "h", "hc" with a cell state, or more.
     own
         Names of the vectors (units,) of the cell's own.
     starts
@@ -91,8 +91,10 @@ cdef class CustomCell(Cell):
             raise ValueError(f"places: expected {len(gates)} to {2 * MOST_GATES}, got {len(places)}")
         if not sorted(x_gates) == sorted(h_gates) == list(range(len(gates))):
             raise ValueError(f"x_gates, h_gates: expected each gate once, got {x_gates}, {h_gates}")
-        if states not in ("h", "hc") or not (gates + places).isascii():
-            raise ValueError(f"states, gates: expected h or hc, ASCII, got {states!r}, {gates!r}")
+        if not states.startswith("h") or not len(set(states)) == len(states) <= MOST_STATES:
+            raise ValueError(f"states: expected h and up to {MOST_STATES - 1} letters, got {states!r}")
+        if not (gates + places + states).isascii():
+            raise ValueError(f"gates, places, states: expected ASCII, got {gates}, {places}, {states}")
         if not all(0 <= place < MOST_PLACES for place in gradients):
             raise ValueError(f"gradients: expected places below {MOST_PLACES}, got {gradients}")
         if not 0 <= further <= MOST_PLACES - len(places):

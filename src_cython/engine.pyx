@@ -124,9 +124,11 @@ cdef extern from "cells/cells.h" nogil:
     enum: MOST_GATES
     enum: MOST_PLACES
     enum: MOST_OWN
+    enum: MOST_STATES
     ctypedef struct Block:
         ptrdiff_t rows, units
         ptrdiff_t saved_stride, recurrent_stride, state_stride, own_stride, dy_stride
+        ptrdiff_t c_apart, c_prev_apart, dc_apart
         real* saved
         const real* recurrent
         const real* own
@@ -178,6 +180,7 @@ include "task.pxi"
 include "tokens.pxi"
 include "regions.pxi"
 include "stream.pxi"
+include "streams.pxi"
 include "largest.pxi"
 include "losses.pxi"
 include "ctc.pxi"
@@ -190,8 +193,10 @@ tile_rows = TILE_ROWS
 chunk_rows = CHUNK_ROWS
 vector_bytes = LANES * sizeof(real)
 most_layers = MOST_LAYERS
+most_heads = MOST_HEADS
 most_gates = MOST_GATES
 most_own_vectors = MOST_OWN
+most_states = MOST_STATES
 most_places = MOST_PLACES
 most_threads = MOST_THREADS
 has_pcg64 = bool(HAS_PCG64)

@@ -39,6 +39,7 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
     cdef const real* start = NULL
     cdef Block block
     block.units = block.state_stride = layout.block
+    block.c_apart, block.c_prev_apart = step.c_apart, step.c_prev_apart
     block.saved_stride, block.recurrent_stride = places, width
     block.own_stride = work.layer.handed * layout.block
     for n in range(split.groups):
@@ -68,6 +69,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
     cdef const real* start = NULL
     cdef Block block
     block.units, block.recurrent, block.recurrent_stride = layout.block, recurrent, width
+    block.c_apart, block.c_prev_apart = step.c_apart, step.c_prev_apart
     block.saved_stride, block.state_stride, block.own_stride = step.z_apart, step.apart, 0
     for n in range(blocks):
         at = split.last_block - 1 - n if t & 1 else split.block + n
@@ -104,6 +106,7 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     step.h_prev = step.multiplied = work.states.h + slot_before(work, t) * stride + first
     step.h = work.states.h + slot_after(work, t) * stride + first
     step.c_prev = step.c = work.states.c + first
+    step.c_apart = step.c_prev_apart = state_apart(work)
     if work.batch.training and work.states.c != NULL:
         step.c_prev = work.states.c + slot_before(work, t) * stride + first
         step.c = work.states.c + slot_after(work, t) * stride + first

@@ -8,6 +8,7 @@ cdef enum:
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3                # so few are bound by reading weights, not by arithmetic
     MOST_LAYERS = 64            # of a wavefront, and of a stream
+    MOST_HEADS = 8              # linear layers behind a stream
     # Multiply-adds that take some tens of microseconds: less stays on the caller's thread. What else
     # kernels do is counted in these: a number moved, added or converted costs a few, as it comes
     # from memory; one that goes through exp some more.

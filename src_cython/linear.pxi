@@ -122,6 +122,7 @@ cdef class LinearWeights:
 
     cdef Product product
     cdef ptrdiff_t in_features
+    cdef readonly ptrdiff_t row_size
     cdef object buffer
 
     def __init__(self, Linear linear not None, buffer, W, b, int threads):
@@ -129,6 +130,7 @@ cdef class LinearWeights:
         cdef Product* p = &self.product
         memset(p, 0, sizeof(Product))
         self.buffer, self.in_features = buffer, linear.in_features
+        self.row_size = linear.row_size
         p.layout = linear.layout
         p.W = panels_of(&p.layout, <real*>at, linear.in_features)
         cdef Packing packing = Packing(

@@ -26,6 +26,7 @@ cdef void turn_aside(const Work* work, ptrdiff_t t, Step* step, const Split* spl
         step.h = work.noise.h.now + first_now(work, t) + first
     if work.noise.c.rate > 0:
         step.c = work.noise.c.now + first_now(work, t) + first
+        step.c_apart = now_apart(work)
     if work.noise.mask != NULL:
         step.multiplied = work.noise.masked + slot_before(work, t) * stride + first
 
@@ -35,12 +36,14 @@ cdef void settle(const Work* work, ptrdiff_t t, const Step* step, real* h, real*
     # h and c of this thread's rows of step t, and what of h enters the next step.
     cdef const StateNoise* noise = &work.noise
     cdef Piece piece = piece_of(work, t, split)
-    cdef ptrdiff_t unit = split.block * work.layer.z.block
+    cdef ptrdiff_t unit = split.block * work.layer.z.block, k
     cdef ptrdiff_t first = split.row_thread * work.layer.state_stride + unit
     if noise.h.rate > 0:
         settle_zone(&noise.h, noise.draws, piece, h + unit, step.h + unit, step.h_prev + unit)
     if noise.c.rate > 0:
-        settle_zone(&noise.c, noise.draws, piece, c + unit, step.c + unit, step.c_prev + unit)
+        for k in range(work.layer.carried):
+            settle_zone(&noise.c, noise.draws, piece, c + k * step.c_prev_apart + unit,
+                        step.c + k * step.c_apart + unit, step.c_prev + k * step.c_prev_apart + unit)
     if noise.mask != NULL:
         multiply(piece, noise.masked + slot_after(work, t) * work.layer.state_stride + first, h + unit,
                  noise.mask + first)
@@ -60,7 +63,7 @@ cdef void part_gradients(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_
                          const Split* split) noexcept nogil:
     # dy is row 0 of the step; after this it is in dh, if there is zoneout of h.
     cdef Piece piece = piece_of(work, t, split)
-    cdef ptrdiff_t unit = split.block * work.layer.z.block
+    cdef ptrdiff_t unit = split.block * work.layer.z.block, k
     cdef ptrdiff_t first = split.row_thread * work.layer.state_stride + unit
     if dy != NULL:
         dy = dy + split.row_thread * dy_stride + unit
@@ -68,16 +71,21 @@ cdef void part_gradients(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_
         part_some(piece, work.grads.dh + first, work.noise.h.aside + first, dy,
                   dy_stride * split.row_threads, work.noise.h.noise)
     if work.noise.c.rate > 0:
-        part_some(piece, work.grads.dc + first, work.noise.c.aside + first, NULL, 0, work.noise.c.noise)
+        for k in range(work.layer.carried):
+            part_some(piece, work.grads.dc + k * gradient_apart(work) + first,
+                      work.noise.c.aside + k * gradient_apart(work) + first, NULL, 0, work.noise.c.noise)
 
 
 cdef void join_gradients(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
     cdef Piece piece = piece_of(work, t, split)
     cdef ptrdiff_t first = split.row_thread * work.layer.state_stride + split.block * work.layer.z.block
+    cdef ptrdiff_t k
     if work.noise.h.rate > 0:
         add_numbers(piece, work.grads.dh + first, work.noise.h.aside + first)
     if work.noise.c.rate > 0:
-        add_numbers(piece, work.grads.dc + first, work.noise.c.aside + first)
+        for k in range(work.layer.carried):
+            add_numbers(piece, work.grads.dc + k * gradient_apart(work) + first,
+                        work.noise.c.aside + k * gradient_apart(work) + first)
 
 
 cdef void join_masked(const Work* work, const Split* split) noexcept nogil:

@@ -4,10 +4,11 @@
 # sequences still running at step t are the first ones. A dense batch is the case where every step
 # has the same number.
 #
-# States h and c stand in slots, one more than there are steps. Slot t begins at row slot(t); a
+# States stand in slots, one more than there are steps. Slot t begins at row slot(t); a
 # forward direction reads its previous state from slot t and writes slot t + 1, a reverse direction
 # the other way round. Slot 0 has room for the whole batch, slot t + 1 for the sequences of step t:
-# where a sequence ends, a reverse direction finds its initial state in place.
+# where a sequence ends, a reverse direction finds its initial state in place. The states beside h,
+# c and others, stand one after another in one array.
 
 cdef struct Description:
     # What a layer is.
@@ -18,7 +19,7 @@ cdef struct Description:
     ptrdiff_t recurrent_place   # the first of the places that W_hh h has in z after backward
     ptrdiff_t handed            # own vectors that the cell's functions get
     ptrdiff_t depth             # of W_hh: the hidden units, or 0 for a cell that has none
-    bint has_c
+    ptrdiff_t carried           # states beside h
     bint reverse
 
 
@@ -63,7 +64,7 @@ cdef struct States:
     real* z                     # (rows, blocks, places, block); inference keeps a chunk, in which
                                 # threads that share rows have a place each
     real* h                     # (slots, state_stride)
-    real* c                     # the same; inference keeps (batch, state_stride)
+    real* c                     # (carried, slots, state_stride); inference keeps (carried, batch, ...)
     real* scratch               # (threads, scratch_size)
     bint from_zero              # the initial h is zero: W_hh h of the first step is not computed
     Target y                    # OUT h_t; data NULL: nobody wants it elsewhere
@@ -76,7 +77,7 @@ cdef struct Gradients:
     real* dy_rows               # SCRATCH (rows of a chunk, state_stride); NULL: dy stands in rows,
                                 # zeros beyond the hidden size
     real* dh                    # INOUT (batch, state_stride): dL/dh_last, then dL/dh_0
-    real* dc                    # the same for c
+    real* dc                    # the same for c: (carried, batch, state_stride)
     real* dh_steps              # OUT (rows, state_stride): dL/dh_t of every step; NULL: nobody wants it
     real* dc_steps              # OUT the same: what dL/dc_t has from step t + 1
     Target dx                   # OUT; data NULL: nobody wants it
@@ -94,11 +95,12 @@ cdef struct Gradients:
 
 
 cdef struct Zone:
-    # Zoneout of h or c.
+    # Zoneout of h, or of all other states: these a unit keeps together.
     double rate                 # how probable it is that a unit keeps its state; 0: no zoneout
     Noise noise                 # which units do, in training
-    real* now                   # what the cell computed: (rows, state_stride); inference (batch, ...)
-    real* aside                 # SCRATCH (batch, state_stride) of the backward pass
+    real* now                   # what the cell computed: (rows, state_stride); inference (batch, ...);
+                                # of c (carried, ...)
+    real* aside                 # SCRATCH (batch, state_stride) of the backward pass; of c likewise
 
 
 cdef struct StateNoise:
@@ -132,6 +134,8 @@ cdef struct Step:
     const real* h_prev
     const real* c_prev
     const real* multiplied      # what W_hh multiplies: h_prev, unless noise has it otherwise
+    ptrdiff_t c_apart           # from c to the next state beside h, and so on
+    ptrdiff_t c_prev_apart
     ptrdiff_t apart             # from one of this thread's rows to the next, in the states
     ptrdiff_t z_apart           # and in z
     ptrdiff_t depth             # of W_hh h_prev, or 0 where h_prev is zero
@@ -158,13 +162,30 @@ cdef inline ptrdiff_t slot_after(const Work* work, ptrdiff_t t) noexcept nogil:
     return slot(work, t) if work.layer.reverse else slot(work, t + 1)
 
 
+cdef inline ptrdiff_t state_apart(const Work* work) noexcept nogil:
+    # From c to the next state beside h, in States.
+    cdef ptrdiff_t rows = work.batch.offset[work.batch.steps] if work.batch.training else 0
+    return (rows + work.batch.running) * work.layer.state_stride
+
+
+cdef inline ptrdiff_t now_apart(const Work* work) noexcept nogil:
+    # The same in Zone.now.
+    return (work.batch.offset[work.batch.steps] if work.batch.training else work.batch.running
+            ) * work.layer.state_stride
+
+
+cdef inline ptrdiff_t gradient_apart(const Work* work) noexcept nogil:
+    # The same in Gradients.dc and Zone.aside.
+    return work.batch.running * work.layer.state_stride
+
+
 cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptrdiff_t units, bint reverse) noexcept:
     cdef Description layer
     cdef ptrdiff_t gates = strlen(cell.gates), places = strlen(cell.places), k
     layer.cell = cell
     layer.input_size = input_size
     layer.reverse = reverse
-    layer.has_c = strlen(cell.states) > 1
+    layer.carried = strlen(cell.states) - 1
     layer.recurrent_place = places - gates
     layer.depth = 0 if cell.elementwise else units
     places += cell.further

@@ -466,7 +466,7 @@ def test_record_of_nothing(shape: tuple[int, int, int]) -> None:
 
 def test_an_error_loses_nothing() -> None:
     # A wrong call leaves the layer, and a pass that waits for backward, as they were.
-    layer, same = lstm(), lstm()
+    layer, same = lstm(weight_drop=0.5), lstm(weight_drop=0.5)
     dy = np.ones((T, B, H))
     same.forward(X)
     expected, _ = same.backward(dy)
@@ -476,12 +476,16 @@ def test_an_error_loses_nothing() -> None:
         lambda: layer.backward(dy, STATE),
         lambda: layer(X[..., :2]),
         lambda: layer.forward(X, lengths=[9, 9, 9]),
+        lambda: layer.forward(X, STATE),
+        lambda: layer.forward(X, (STATE, STATE[:1]), memory=10**9),
+        lambda: layer.backward(dy, input_gradient="no"),
     ):
         with pytest.raises((ValueError, TypeError)):
             wrong()
     assert not layer.flat_grads.any()
     assert np.array_equal(layer.backward(dy)[0], expected)
     assert np.array_equal(layer.flat_grads, same.flat_grads)
+    assert np.array_equal(layer.forward(X)[0], same.forward(X)[0])  # nor has noise been drawn
 
 
 def test_what_is_empty_is_valid() -> None:

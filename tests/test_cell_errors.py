@@ -165,10 +165,18 @@ def test_a_slope_that_is_none() -> None:
         ({"gates": "abcdefghi"}, ("gates", "1 to 8 letters")),
         ({"gates": ""}, ("gates", "''")),
         ({"gates": "nn"}, ("gates", "different")),
-        ({"gates": "n", "states": "hcm"}, ("states", "hcm")),
+        ({"gates": "n", "states": "ch"}, ("states", "h first", "'ch'")),
+        ({"gates": "n", "states": ""}, ("states", "1 to 8 letters")),
+        ({"gates": "n", "states": "hcdefgijk"}, ("states", "1 to 8 letters")),
+        ({"gates": "n", "states": "hcc"}, ("states", "different")),
+        ({"gates": "n", "states": "hcm"}, ("h, c, m, the states after", "got 1 number")),
+        ({"gates": "n", "states": "hm", "own": "initial_m"}, ("own", "initial_m")),
         ({"gates": "n", "own": "weight_ih"}, ("own", "weight_ih")),
         ({"gates": "n", "own": "a a-b"}, ("own", "a-b")),
         ({"gates": "n", "own": {"a": (2, 1)}}, ("own", "the smaller first")),
+        ({"gates": "n", "own": ["a"]}, ("own", "names in a text", "['a']")),
+        ({"gates": "n", "own": {1: 2.0}}, ("own", "names in a text", "{1: 2.0}")),
+        ({"gates": "n", "own": None}, ("own", "names in a text", "None")),
         ({"gates": "nm"}, ("gate m is declared", "remove it")),
     ],
 )
@@ -188,6 +196,11 @@ def test_names_of_arguments_and_kinds_of_functions() -> None:
     def defaults(z, prev=None):
         return tanh(z.n)
 
+    async def later(z):
+        return tanh(z.n)
+
+    with pytest.raises(rnncore.CellError, match="later: expected a plain def, got an async one"):
+        rnncore.cell(gates="n")(later)
     with pytest.raises(rnncore.CellError, match=r"among z, x, h, prev, own .* got state"):
         rnncore.cell(gates="n")(arguments)
     with pytest.raises(rnncore.CellError, match="defaults or a star"):

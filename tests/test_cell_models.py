@@ -42,7 +42,7 @@ def test_the_names_of_the_library() -> None:
     assert made == set(names.LIBRARY)
 
 
-@pytest.mark.parametrize("cell", ["half", "min_gru", "peephole_lstm"])
+@pytest.mark.parametrize("cell", ["half", "min_gru", "peephole_lstm", "s_lstm"])
 @pytest.mark.parametrize("embedding_size", [None, 5])
 def test_a_language_model(half_cell, cell, embedding_size, tmp_path: Path) -> None:
     model = rnncore.LanguageModel(
@@ -68,7 +68,7 @@ def test_sequences_of_both_directions(half_cell, cell, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict_proba(x), model.predict_proba(x))
 
 
-@pytest.mark.parametrize("cell", ["half", "coupled_lstm", "min_lstm"])
+@pytest.mark.parametrize("cell", ["half", "coupled_lstm", "min_lstm", "s_lstm"])
 def test_a_tagger_and_a_translator(half_cell, cell, tmp_path: Path) -> None:
     sentences = [["the", "dog", "barks"], ["a", "cat", "sleeps"]] * 4
     tagger = rnncore.Tagger(cell=cell, hidden_size=8, epochs=1, batch_size=4)

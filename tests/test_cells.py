@@ -15,7 +15,20 @@ from finite_differences import assert_gradients_close, of_module
 
 import rnncore
 from rnncore import cells, engine
-from rnncore.cells import exp, library, log, log1p, sigmoid, softplus, softsign, sqrt, tanh, where
+from rnncore.cells import (
+    exp,
+    hard_tanh,
+    library,
+    log,
+    log1p,
+    relu,
+    sigmoid,
+    softplus,
+    softsign,
+    sqrt,
+    tanh,
+    where,
+)
 from rnncore.cells.library import rg_lru
 
 pytest.importorskip("llvmlite")
@@ -167,6 +180,29 @@ def test_functions_at_the_ends(cell, dtype) -> None:
     np.testing.assert_array_equal(found, right)
 
 
+@rnncore.cell(gates="a")
+def of_relu(x):
+    return relu(x.a)
+
+
+@rnncore.cell(gates="a")
+def of_hard_tanh(x):
+    return hard_tanh(x.a)
+
+
+@pytest.mark.parametrize(
+    ("cell", "a", "slope"),
+    [("rnn_relu", 0.0, 0.0), (of_relu, 0.0, 0.0), (of_relu, -0.0, 0.0), (of_relu, 1e-30, 1.0),
+     (of_hard_tanh, 1.0, 0.0), (of_hard_tanh, -1.0, 0.0), (of_softplus, 0.0, 0.5)],
+)  # fmt: skip
+def test_slopes_where_there_is_a_corner(cell, a, slope) -> None:
+    layer = rnncore.Recurrent(cell, 1, 1, bias=False, seed=0)
+    with layer.writable_params() as params:
+        params["weight_ih_l0"][...] = 1
+    layer.forward(np.full((1, 1, 1), a))
+    assert layer.backward(np.ones((1, 1, 1)))[0] == slope
+
+
 # The library against plain NumPy
 
 
@@ -196,6 +232,16 @@ def step_hard(x, h, s, own):
     i, f, o = (np.minimum(np.maximum(0, a + 3), 6) / 6 for a in (i, f, o))
     c = f * s[1] + i * np.minimum(np.maximum(g, -1), 1)
     return o * np.minimum(np.maximum(c, -1), 1), c
+
+
+def step_s_lstm(x, h, s, own):
+    # Equations 8 to 17 of the paper: scaled by e^-m, which cancels out of h = o c / n.
+    i, f, z, o = split(x + h, 4)
+    log_f = -np.logaddexp(0, -f)
+    m = np.where(s[2] == 0, i, np.maximum(log_f + s[3], i))
+    i, f = np.exp(i - m), np.exp(log_f + s[3] - m)
+    c, n = f * s[1] + i * np.tanh(z), f * s[2] + i
+    return logistic(o) * (c / n), c, n, m
 
 
 def step_minimal(x, h, s, own):
@@ -232,8 +278,9 @@ def step_rg_lru(x, h, s, own):
 
 STEPS = {
     "peephole_lstm": step_peephole, "coupled_lstm": step_coupled, "hard_lstm": step_hard,
-    "minimal_gated": step_minimal, "ind_rnn": step_ind, "leaky_rnn": step_leaky,
-    "min_gru": step_min_gru, "min_lstm": step_min_lstm, "rg_lru": step_rg_lru,
+    "s_lstm": step_s_lstm, "minimal_gated": step_minimal, "ind_rnn": step_ind,
+    "leaky_rnn": step_leaky, "min_gru": step_min_gru, "min_lstm": step_min_lstm,
+    "rg_lru": step_rg_lru,
 }  # fmt: skip
 
 
@@ -258,14 +305,22 @@ def plain(layer, cell, end, x, states, lengths, reverse):
     return y, last
 
 
+def states_of(cell, rng, shape):
+    """Return states to begin with; what is divided by is positive."""
+    states = [rng.standard_normal(shape) for _ in cell.states]
+    if cell is library.s_lstm:
+        states[2] = 0.5 + np.abs(states[2])
+    return tuple(states)
+
+
 @pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.parametrize(("H", "lengths"), [(1, [6]), (5, [6, 0, 3]), (33, [6, 5, 6, 2, 1, 6, 4])])
 def test_the_library_against_numpy(name, H, lengths, nan_buffers) -> None:
     cell, rng, B = LIBRARY[name], np.random.default_rng(1), len(lengths)
     layer = rnncore.Recurrent(cell, 4, H, bidirectional=True, dtype=np.float64, seed=2)
     x = rng.standard_normal((6, B, 4))
-    states = [rng.standard_normal((2, B, H)) for _ in cell.states]
-    y, final = layer(x, tuple(states) if len(states) > 1 else states[0], lengths)
+    states = states_of(cell, rng, (2, B, H))
+    y, final = layer(x, states if len(states) > 1 else states[0], lengths)
     for d, end in enumerate(("_l0", "_l0_reverse")):
         right, last = plain(layer, cell, end, x, [s[d] for s in states], lengths, d == 1)
         np.testing.assert_allclose(y[..., d * H : (d + 1) * H], right, rtol=1e-12, atol=1e-13)
@@ -286,8 +341,8 @@ def test_every_gradient(name, T, B, H, layers, bidirectional, lengths, bias, nan
     )
     rng, count = np.random.default_rng(1), layers * (1 + bidirectional)
     x, dy = rng.standard_normal((T, B, 2)), rng.standard_normal((T, B, layer.output_size))
-    shape = (len(cell.states), count, B, H)
-    state, dstate = (tuple(rng.standard_normal(shape)) for _ in range(2))
+    state = states_of(cell, rng, (count, B, H))
+    dstate = tuple(rng.standard_normal((len(cell.states), count, B, H)))
     whole = len(cell.states) > 1
 
     def loss() -> float:
@@ -383,6 +438,23 @@ def test_noise_on_a_product_that_is_none(option) -> None:
     y, _ = layer.forward(np.ones((6, 2, 3)))
     layer.backward(np.ones_like(y))
     assert np.isfinite(layer.flat_grads).all() and (layer.flat_grads != 0).any()
+
+
+@rnncore.cell(gates="a", own={"weight_hh_own": (1.0, 2.0), "bias_ih_own": 1.0, "initial_own": 2.0})
+def named_alike(z, prev, own):
+    return tanh(own.weight_hh_own * z.a + own.bias_ih_own) + 0.1 * own.initial_own * prev.h
+
+
+def test_own_vectors_may_be_called_almost_like_others() -> None:
+    layer = rnncore.Recurrent(named_alike, 3, 5, learn_initial_state=True, seed=0)
+    assert (layer.params["initial_own_l0"] == 2).all() and not layer.params["initial_h_l0"].any()
+    found = []
+    for before in (0.0, np.nan):
+        layer.flat_grads[...] = before
+        y, _ = layer.forward(np.ones((4, 2, 3)))
+        layer.backward(y, accumulate=False)
+        found.append(layer.flat_grads.copy())
+    assert np.array_equal(*found) and found[0].all()
 
 
 def test_own_vectors_begin_where_the_cell_says() -> None:

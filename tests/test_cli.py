@@ -91,6 +91,9 @@ def test_sample_options(folder: Path) -> None:
         assert f"--- seed {seed} ---\n{alone}" in many
     assert many.count("--- seed ") == 3
     assert run(*arguments, "--samples", 2).stdout.count("--- seed ") == 2
+    written = run(*arguments, "--length", 1, "--seed", 7, "--samples", 300).stdout
+    seeds = [int(seed) for seed in re.findall(r"--- seed (\d+) ---", written)]
+    assert seeds == list(range(7, 307))  # more than are written at once
     refuse(*arguments, "--temperature", 0, "--top-k", 5, match="top_k: expected none with temp")
     refuse(*arguments, "--repetition-window", 5, match="repetition_window: expected none without")
     refuse(*arguments, "--stop", "", match="stop: expected a text, got an empty one")
@@ -122,6 +125,9 @@ def test_evaluate(folder: Path, text_file: Path, tmp_path: Path) -> None:
     refuse("evaluate", best, text_file, "--each", "--last", 0.1, match="--last: expected none")
     refuse("evaluate", best, text_file, "--last", 1, match="--last")
     refuse("evaluate", best, text_file, "--encoding", "utf-9", match="encoding: .*'utf-9'")
+    refuse("evaluate", best, text_file, "--encoding", "bytes", match="encoding: .* 'bytes'")
+    refuse("evaluate", best, "", match="TEXT: expected files, folders or patterns")
+    refuse("evaluate", best, "", "--each", match="text source: .* got an empty name")
 
 
 def test_the_printed_command_samples(text_file: Path, tmp_path: Path) -> None:

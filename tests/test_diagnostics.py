@@ -11,6 +11,7 @@ from test_cli import refuse, run
 
 import rnncore
 from rnncore import functions as F
+from rnncore.cells import library
 from rnncore.data import Vocabulary
 from rnncore.data.memory_tasks import adding_problem, copy_memory
 from rnncore.diagnostics import (
@@ -226,6 +227,17 @@ def test_one_step_has_no_growth() -> None:
     assert np.isnan(found["l0"].growth) and not found.warnings()
     assert str(found).splitlines()[1].split()[:6] == ["l0", "gru", "1", "-", "-", "-"]
     assert found.to_json()["layers"][0]["gradient_growth"] is None
+
+
+def test_cells_without_recurrent_weights(tmp_path: Path) -> None:
+    layer = rnncore.Recurrent(library.min_gru, 3, 8, num_layers=2, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((9, 2, 3)).astype(np.float32)
+    found = diagnose_loss(layer, lambda: rnncore.mse_loss(layer(x)[0], np.ones((9, 2, 16))))
+    assert [one.name for one in found.layers] == ["l0", "l0_reverse", "l1", "l1_reverse"]
+    assert found["l0"].spectral_radius == found["l0"].singular_value == {}
+    assert 0 < found["l1_reverse"].gradient_growth < 1 and "min_gru" in str(found)
+    plot_diagnosis(tmp_path / "picture.png", found)
+    assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
 def test_picture_table_and_json(tmp_path: Path) -> None:

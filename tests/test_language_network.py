@@ -10,7 +10,6 @@ import pytest
 
 from rnncore.data import Vocabulary
 from rnncore.models import LanguageNetwork
-from rnncore.models.language_network import LanguageStream
 
 TEXT = "a rose is a rose is a rose,\n"
 SETTINGS = [
@@ -145,6 +144,30 @@ def test_two_chunks_with_carried_state_are_one_long_chunk(settings: dict[str, An
         np.testing.assert_allclose(np.asarray(state), np.asarray(last), rtol=1e-12)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_share_of_the_rows_begins_anew_in_training(cell: str) -> None:
+    model, plain = make(cell=cell, state_reset=0.25), make(cell=cell)
+    inputs, targets = chunk(model, T=1, B=400)
+    state = plain.evaluate(inputs, targets)[1]
+    _, after, kept = model.forward(inputs, targets, state, keep=True)
+    parts = zip(as_parts(after), as_parts(plain.forward(inputs, targets, state)[1]),
+                as_parts(plain.forward(inputs, targets)[1]), strict=True)  # fmt: skip
+    anew = []
+    for ours, carried_on, from_zero in parts:
+        began = (ours == from_zero).all((0, 2))
+        assert ((ours == carried_on).all((0, 2)) != began).all()
+        anew.append(began)
+    assert all((one == anew[0]).all() for one in anew) and 60 < anew[0].sum() < 140
+    model.backward(kept=kept)
+    assert model.evaluate(inputs, targets, state)[0] == plain.evaluate(inputs, targets, state)[0]
+    with pytest.raises(ValueError, match="state_reset"):
+        make(state_reset=1.0)
+
+
+def as_parts(state: Any) -> tuple[np.ndarray, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
 def test_a_returned_state_is_not_overwritten() -> None:
     model = make()
     for run in (model.forward, model.evaluate):
@@ -233,15 +256,19 @@ class TestSample:
         assert (np.abs(shares - expected) < 4 * np.sqrt(expected * (1 - expected) / n)).all()
 
     def test_each_character_costs_one_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        steps = []
-        step = LanguageStream.step
+        steps, model = [], make()
 
-        def count(self: LanguageStream, token: int) -> Any:
-            steps.append(token)
-            return step(self, token)
+        class Counting:
+            def __init__(self, stream: Any) -> None:
+                self.stream = stream
 
-        monkeypatch.setattr(LanguageStream, "step", count)
-        make().sample(30, prime="a rose")
+            def step(self, token: int) -> Any:
+                steps.append(token)
+                return self.stream.step(token)
+
+        stream = model.stream()
+        monkeypatch.setattr(model, "stream", lambda: Counting(stream))
+        model.sample(30, prime="a rose")
         assert len(steps) == 6 + 29
 
     def test_without_prime_it_starts_as_after_a_line_end(self) -> None:

@@ -170,8 +170,8 @@ def test_many_samples_have_the_weights_of_one_moment() -> None:
     streams = model.streams()
     with model.changing_weights() as flat:
         flat[...] = np.nan
-    streams.step(np.zeros((2, 1), int))
-    assert np.isfinite(streams.step(np.zeros((1, 1), int))).all()
+    one = streams.join()
+    assert np.isfinite(streams.step([0], [one])).all()
     with pytest.raises(ValueError, match="model: expected finite weights"):
         model.sample(3, samples=2)
     assert expected
@@ -208,6 +208,11 @@ class TestStop:
         model = LanguageNetwork(Vocabulary("ü".encode()), hidden_size=4, seed=0)
         text = model.sample(500, seed=1, stop="ü")
         assert text.endswith("ü") and text.count("ü") == 1
+
+    def test_the_letter_that_is_never_written_is_named(self) -> None:
+        for vocabulary in (Vocabulary(b"ab"), Vocabulary("ab"), TextWords("a b")):
+            with pytest.raises(ValueError, match="got 'aü' with 'ü'"):
+                LanguageNetwork(vocabulary, hidden_size=3, seed=0).sample(3, stop="aü")
 
     @pytest.mark.parametrize(
         ("stop", "kind", "match"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rnncore.data import TextSource, TextWords, Vocabulary
+from rnncore.data.reading import TextFiles
 from rnncore.data.text_words import pieces_of
 from rnncore.estimators import LanguageModel, text_scores
 from rnncore.models import LanguageNetwork
@@ -157,6 +158,38 @@ def test_what_is_said() -> None:
     assert "perplexity" in said["words"] and "how they are spelled not counted" in said["words"]
     assert "unknown" not in make("characters").evaluate(TEXT).describe()
     assert "1 unknown character counted" in make("characters").evaluate("Ω").describe()
+    assert make("characters").evaluate("Ω").describe().endswith("20.1 bits each")
+
+
+@pytest.mark.parametrize("unit", ["characters", "bytes"])
+def test_without_the_unknown_counts_those_that_are_known(unit: str) -> None:
+    model = make(unit)
+    scores = model.score_text(OTHER).log_probabilities
+    known = scores > -math.log(256 if unit == "bytes" else 0x110000)
+    bits = -scores[known].mean() / math.log(2)
+    assert f"without {bits:.4f} bits per {unit[:-1]}" in model.evaluate(OTHER).describe()
+
+
+@pytest.mark.parametrize("unit", ["characters", "bytes"])
+def test_lines_of_files_are_not_joined(unit: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\n\ntwo")  # without a last line end
+    (tmp_path / "b").write_text("three\n")
+    files = TextFiles([tmp_path / "a", tmp_path / "b"], "bytes" if unit == "bytes" else "utf-8")
+    lines = ["one", "", "two", "three"]
+    assert list(files.lines()) == ([x.encode() for x in lines] if unit == "bytes" else lines)
+
+
+def test_encodings_that_a_unit_has_not(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(TEXT)
+    with pytest.raises(ValueError, match="encoding: expected the name of one, got 'bytes'"):
+        make("characters").evaluate(tmp_path / "a", encoding="bytes")
+    with pytest.raises(ValueError, match="encoding: expected none for the unit 'bytes'"):
+        make("bytes").evaluate(tmp_path / "a", encoding="latin-1")
+
+
+def test_a_last_part_that_is_nothing() -> None:
+    with pytest.raises(ValueError, match="last: expected a share that is one symbol at least of"):
+        make("characters").evaluate(TEXT, last=1e-9)
 
 
 def test_candidates_are_ranked() -> None:

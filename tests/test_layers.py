@@ -8,6 +8,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -676,15 +677,25 @@ def test_tokens_with_an_array_of_vectors_are_its_rows(kind: str) -> None:
     vectors[...] = np.nan  # what backward needs is its own
     dvectors, _ = layer.backward(given.dy, given.dstate)
     assert np.array_equal(dvectors, table.grads["weight"])
+    layer.forward(given.x, given.state, given.lengths, embedding=np.ones_like(vectors))
+    assert layer.backward(given.dy, given.dstate, input_gradient=False)[0] is None
 
 
 def test_vectors_that_do_not_fit_are_refused() -> None:
     layer, ids = rnncore.GRU(4, 5, seed=0), np.zeros((3, 2), int)
-    for wrong in (np.ones((7, 3), np.float32), np.ones((7, 4)), np.ones(4, np.float32)):
-        with pytest.raises(ValueError, match=r"embedding: expected float32 vectors \(n, 4\), got"):
-            layer(ids, embedding=wrong)
+    vectors = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
+    for wrong in (vectors[:, :3], vectors.astype(float), vectors[0], vectors[:0]):
+        for call in (partial(layer, ids), layer.stream):
+            with pytest.raises(ValueError, match=r"embedding: expected float32 vectors \(n, 4\), "):
+                call(embedding=wrong)
     with pytest.raises(TypeError, match="an array of vectors, got list"):
         layer(ids, embedding=[[1.0] * 4])
+    with pytest.raises(TypeError, match="embedding: expected an array, got a masked one"):
+        layer(ids, embedding=np.ma.masked_array(vectors, vectors > 0))
+    for other in (np.asfortranarray(vectors), np.repeat(vectors, 2, 0)[::2]):
+        right = layer(ids, embedding=vectors)[0]
+        assert np.array_equal(layer(ids, embedding=other)[0], right)
+        assert np.array_equal(layer.stream(embedding=other).process(ids[:, 0]), right[:, 0])
 
 
 @pytest.mark.parametrize("source", ["one-hot", "embedding"])

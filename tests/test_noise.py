@@ -402,7 +402,7 @@ def test_what_makes_no_sense_is_refused(kind: str, options: dict[str, Any], word
         CELLS[kind](3, 5, 2, **options)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 2**-24, 1 - 2**-24, 1 - 1e-12])
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 1e-60, 2**-24, 1 - 2**-24, 1 - 1e-12])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_masks_are_those_that_numpy_would_draw(p: float, dtype: Any) -> None:
     for n in (0, 1, 2, 3, 7, 8, 9, 17, 1000, 100_001):
@@ -423,6 +423,30 @@ def test_masks_are_those_that_numpy_would_draw(p: float, dtype: Any) -> None:
     mask = mask_of(kernels(dtype), other, p, np.full((3, 5), np.nan, dtype))
     kept = np.random.Generator(np.random.MT19937(0)).random((3, 5), np.float32) >= p
     assert np.array_equal(mask, kept * dtype(1 / (1 - p)))
+
+
+def test_masks_of_segments_are_the_same_again_while_others_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # y is linear in x here, so <dy, y> = <dx, x>, if the masks are the same.
+    layer = rnncore.RNN(
+        4, 8, 3, bias=False, nonlinearity="identity", dropout=0.3, dtype=np.float64, seed=0
+    )
+    x = np.random.default_rng(0).standard_normal((600, 6, 4))
+    with pytest.raises(ValueError, match="memory: expected at least") as error:
+        layer.forward(x, memory=1)
+    y, _, kept = layer.forward(x, memory=int(str(error.value).split()[4]), keep=True)
+    draws = []
+
+    def drawn_beside_another(kernels: Any, generator: Any, p: float, out: Any) -> Any:
+        draws.append(layer._dropout.generator.random())  # another thread's pass
+        return mask_of(kernels, generator, p, out)
+
+    monkeypatch.setattr(rnncore.layers.noise, "mask_of", drawn_beside_another)
+    dy = np.cos(y)
+    dx, _ = layer.backward(dy, kept=kept)
+    assert len(draws) > 2
+    np.testing.assert_allclose(np.vdot(dy, y), np.vdot(dx, x), rtol=1e-12)
 
 
 def test_dropout_gives_its_buffers_back() -> None:
@@ -469,5 +493,16 @@ def test_a_language_model_takes_the_options_and_its_file_keeps_them(tmp_path: Pa
     np.testing.assert_allclose(rnncore.functions.softmax(found), right, rtol=1e-4)
     model = rnncore.LanguageModel(hidden_size=8, zoneout=0.1, batch_size=4, epochs=1, seed=0)
     assert model.fit(text.read_text()).network_.rnn.zoneout == 0.1
+    two = ["--zoneout", "0.05,0.5", "--hidden-size", "8", "--steps", "3", "--batch-size", "4"]
+    more = ["--samples", "0", "--output", str(tmp_path / "two")]
+    for how in (two, ["--resume", str(tmp_path / "two" / "last.safetensors"), "--steps", "4",
+                      "--zoneout", "0.05,0.5"]):  # fmt: skip
+        done = CliRunner().invoke(main, ["train", "text", str(text), *how, *more])
+        assert done.exit_code == 0, done.output
+    again = rnncore.LanguageModel.load(tmp_path / "two" / "last.safetensors")
+    assert again.zoneout == again.network_.rnn.zoneout == (0.05, 0.5)
+    for given in ("0.1,1", "a", "0.1,", "nan", "0.1,0.2,0.3"):
+        wrong = CliRunner().invoke(main, ["train", "text", str(text), "--zoneout", given])
+        assert wrong.exit_code == 2 and "zoneout" in wrong.output, wrong.output
     wrong = CliRunner().invoke(main, ["train", "text", str(text), "--variational"])
     assert wrong.exit_code != 0 and "variational" in wrong.output + str(wrong.exception)

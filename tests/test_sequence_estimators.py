@@ -112,6 +112,36 @@ def test_weights_of_classes() -> None:
         SequenceClassifier(**few, class_weight="even").fit(X, y)
 
 
+def test_a_file_keeps_what_weighs_and_what_is_standardised(tmp_path: Path) -> None:
+    X, path = drawn(40), tmp_path / "model"
+    y = np.where(np.arange(40) < 30, 3, 7)
+    few = {**SMALL, "epochs": 1}
+    SequenceClassifier(**few, class_weight={7: 2.5}, standardize=False).fit(X, y).save(path)
+    again = SequenceClassifier.load(path)
+    assert again.class_weight == {3: 1.0, 7: 2.5} and again.standardize is False
+    trained = [one.set_params(**few).fit(X, y).network_.flat_params.copy()
+               for one in (again, SequenceClassifier.load(path))]  # fmt: skip
+    assert np.array_equal(*trained)
+    SequenceRegressor(**few).fit(X, y).save(path)
+    assert SequenceRegressor.load(path).standardize is True
+    SequenceClassifier(**few).fit(X, y).save(path)
+    assert SequenceClassifier.load(path).class_weight is None
+    network = SequenceClassifier.load(path).network_
+    for weights in ([1.0], [1.0, 2.0, 3.0], "balanced"):
+        wrong = {**network.describe(), "class_weights": weights}
+        described = {"kind": network.kind, "model": wrong}
+        rnncore.files.save(path, network.state_dict(), described)
+        with pytest.raises(rnncore.FileError, match="holds something else"):
+            SequenceClassifier.load(path)
+
+
+def test_tables_without_rows() -> None:
+    pandas = pytest.importorskip("pandas")
+    index = pandas.MultiIndex.from_arrays([[], []], names=["sequence", "step"])
+    with pytest.raises(ValueError, match="X: expected one sequence at least, got none"):
+        SequenceClassifier(**SMALL).fit(pandas.DataFrame({"a": []}, index=index), [])
+
+
 # The forms that data comes in
 
 def test_all_forms_of_numbers_are_the_same(tmp_path: Path) -> None:
@@ -394,7 +424,8 @@ def test_a_signal_ends_it_and_keeps_what_was_learned() -> None:
     found = SequenceClassifier(**SMALL)
     with pytest.raises(KeyboardInterrupt):
         found.fit(X, signs(X), callbacks=[Interrupt()])
-    assert found.training_curve_ == [] and found.predict(X).shape == (40,)
+    [(step, *_, loss)] = found.training_curve_  # though it is told every 50 steps
+    assert step == 5 and 0 < loss < 2 and found.predict(X).shape == (40,)
 
 
 def test_the_same_seed_learns_the_same() -> None:

@@ -478,6 +478,20 @@ def test_a_file_holds_it(tmp_path: Path, listening: WordTranscriber) -> None:
         WordTranscriber.load(path)
 
 
+def test_a_file_from_before_steps_of_several_frames(
+    tmp_path: Path, listening: WordTranscriber
+) -> None:
+    path, network = tmp_path / "model", listening.network_
+    described = network.describe()
+    for name in ("frames_per_step", "trim"):
+        del described[name]
+    rnncore.files.save(path, network.state_dict(), {"kind": "transcriber", "model": described})
+    again = WordTranscriber.load(path)
+    assert (again.frames_per_step, again.trim) == (1, 0.0)
+    X = strings(5, 8)[0]
+    assert again.predict(X) == listening.predict(X)
+
+
 @pytest.mark.parametrize(
     "forged",
     [
@@ -595,6 +609,13 @@ def test_train_sounds_in_two_parts(folder: Path, tmp_path: Path) -> None:
     one, two = (rnncore.files.load(f / "last.safetensors").tensors for f in (whole, parts))
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[name], two[name]) for name in one)
+    # A checkpoint of before there were disguises goes on to the same weights.
+    older = rnncore.files.load(parts / "last.safetensors")
+    del older.metadata["training"]["source"]["disguise"]
+    del older.metadata["model"]["trim"]
+    rnncore.files.save(last, *older)
+    done = run(*begin, "--resume", last, "--steps", 7, "--output", tmp_path / "older")
+    assert done.exit_code == 0, done.output
     more = run(*begin, "--init-from", last, "--epochs", 1, "--output", tmp_path / "more")
     assert more.exit_code == 0, more.output
     for words, match in (

@@ -63,6 +63,7 @@ def test_the_command(tmp_path: Path) -> None:
     refuse("story", tmp_path / "out", "--data", tmp_path / "none", match="does not exist")
     (tmp_path / "file").write_text("")
     refuse("story", tmp_path / "file", match="is a file")
+    refuse("story", tmp_path / "file" / "x", "--only", "equations", match="FOLDER: ")
 
 
 def test_a_page_shows_texts_as_they_are(tmp_path: Path) -> None:

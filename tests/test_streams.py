@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_too_many_layers_for_a_stream() -> None:
     layer = rnncore.RNN(1, 1, num_layers=65, seed=0)
-    with pytest.raises(ValueError, match="at most 64 layers, got 65"):
+    with pytest.raises(ValueError, match=r"at most 64 recurrent layers .* got 65"):
         layer.stream()
     assert rnncore.RNN(1, 1, num_layers=64, seed=0).stream().step(np.ones(1, np.float32)).shape == (
         1,
@@ -204,3 +205,145 @@ def test_a_state_that_is_refused_changes_nothing(wrong) -> None:
         stream.set_state([np.ones(5, np.float32), wrong])
     for ours, theirs in zip(stream.get_state(), before, strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def chain(dtype: type = np.float32, embedded: bool = False) -> rnncore.Sequential:
+    layers = [
+        rnncore.GRU(6, 9, seed=0, dtype=dtype, learn_initial_state=True),
+        rnncore.Dropout(0.5, dtype=dtype),
+        rnncore.LSTM(9, 33, num_layers=2, seed=2, dtype=dtype, zoneout=(0.1, 0.2)),
+        rnncore.Linear(33, 5, seed=3, dtype=dtype),
+        rnncore.Linear(5, 2, seed=4, dtype=dtype),
+    ]
+    if embedded:
+        layers.insert(0, rnncore.Embedding(20, 6, seed=1, dtype=dtype))
+    net = rnncore.Sequential(*layers)
+    with net.writable_params() as params:
+        for name, array in params.items():
+            if "initial" in name:
+                array[...] = 0.5
+    return net
+
+
+def inputs(count: int, embedded: bool, dtype: type = np.float32) -> np.ndarray:
+    if embedded:
+        return np.random.default_rng(count).integers(0, 20, count)
+    return features(count, 6, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("embedded", [False, True])
+def test_layers_and_heads_are_one_stream(dtype: type, embedded: bool) -> None:
+    net, x = chain(dtype, embedded), inputs(150, embedded, dtype)
+    whole, stream = net(x), net.stream()
+    assert (stream.input_size, stream.output_size) == (6, 2)
+    steps = [stream.step(int(one) if embedded else one) for one in x]
+    assert np.array_equal(np.stack(steps), whole)
+    stream.reset()
+    assert np.array_equal(stream.process(x[:70]), whole[:70])
+    twin, (h, c) = stream.copy(), stream.get_state()
+    assert [one.size for one in h] == [9, 33, 33] and c[0] is None and c[1].size == 33
+    assert np.array_equal(twin.process(x[70:]), whole[70:])
+    stream.reset()
+    stream.set_state((h, c))
+    assert np.array_equal(stream.process(x[70:]), whole[70:])
+    with pytest.raises(ValueError, match="no c of layer 0"):
+        stream.set_state((h, [h[0], *c[1:]]))
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_streams_that_come_and_go_are_as_if_alone(embedded: bool) -> None:
+    net, rng = chain(embedded=embedded), np.random.default_rng(1)
+    streams, alone = net.streams(), {}
+    for _ in range(300):
+        if len(alone) < 80 and rng.random() < 0.5:
+            number = streams.join()
+            assert number not in alone
+            alone[number] = net.stream()
+        if alone and rng.random() < 0.1:
+            number = int(rng.choice(list(alone)))
+            streams.leave(number)
+            del alone[number]
+        if alone and rng.random() < 0.1:
+            one, other = (int(k) for k in rng.choice(list(alone), 2))
+            streams.set_state(one, streams.get_state(other))
+            alone[one].set_state(alone[other].get_state())
+            streams.reset(other)
+            alone[other].reset()
+        assert streams.numbers == sorted(alone) and len(streams) == len(alone)
+        at = [int(k) for k in rng.permutation(list(alone))[: rng.integers(0, len(alone) + 1)]]
+        at = at if rng.random() < 0.8 else None
+        numbers = sorted(alone) if at is None else at
+        x = inputs(1 + len(numbers), embedded)[1:]
+        y = streams.step(x, at)
+        assert y.shape == (len(numbers), 2)
+        for number, given, said in zip(numbers, x, y, strict=True):
+            assert np.array_equal(alone[number].step(int(given) if embedded else given), said)
+
+
+def test_streams_refuse_what_they_do_not_know() -> None:
+    streams = rnncore.LSTM(3, 5, seed=0).streams()
+    a, b = streams.join(), streams.join()
+    before, x = streams.get_state(b), features(2, 3)
+    for wrong, kind, words in [
+        ([a, a], ValueError, "once, got 0 twice"),
+        ([a, 2], ValueError, "joined and not left, got 2"),
+        ([a, -1], ValueError, "joined and not left, got -1"),
+        ([a, 1.0], TypeError, "as join returns it, got 1.0"),
+        ([a, True], TypeError, "as join returns it, got True"),
+        ([a], ValueError, r"a row for each of 1 streams, got shape \(2, 3\)"),
+    ]:
+        with pytest.raises(kind, match=words):
+            streams.step(x, wrong)
+    with pytest.raises(ValueError, match=r"out: .*\(2, 5\)"):
+        streams.step(x, [a, b], np.empty((3, 5), np.float32))
+    assert all(map(np.array_equal, before, streams.get_state(b)))
+    assert streams.step(x, [b, a]).shape == (2, 5)  # whoever was refused may come again
+    streams.leave(a)
+    for ask in (streams.leave, streams.reset, streams.get_state):
+        with pytest.raises(ValueError, match="number: expected the number of a stream"):
+            ask(a)
+    assert streams.join() == a and not streams.get_state(a)[0][0].any()
+    with pytest.raises(TypeError, match="pickled"):
+        copy.copy(streams)
+
+
+def test_modules_that_are_no_stream_are_refused() -> None:
+    both = rnncore.Sequential(rnncore.LSTM(3, 5, bidirectional=True), rnncore.Linear(10, 2))
+    with pytest.raises(ValueError, match="bidirectional"):
+        both.stream()
+    for wrong in (
+        rnncore.Sequential(rnncore.Linear(3, 5), rnncore.LSTM(5, 5)),
+        rnncore.Sequential(rnncore.LSTM(5, 5), rnncore.Linear(5, 5), rnncore.GRU(5, 5)),
+    ):
+        with pytest.raises(ValueError, match="linear ones behind them, got"):
+            wrong.streams()
+    unlike = rnncore.Sequential(rnncore.LSTM(3, 5), rnncore.Linear(6, 2))
+    with pytest.raises(ValueError, match="expected a layer of 5 inputs of float32"):
+        unlike.stream()
+    many = rnncore.Sequential(rnncore.RNN(1, 1), *(rnncore.Linear(1, 1) for _ in range(9)))
+    with pytest.raises(ValueError, match="8 linear ones"):
+        many.stream()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_large_enough_for_several_threads(kind: str) -> None:
+    rnn = KINDS[kind](64, 256, num_layers=2, seed=0)
+    net, x = rnncore.Sequential(rnn, rnncore.Linear(256, 300, seed=1)), features(210, 64)
+    whole = [net(row[None])[0] for row in x[:70]]
+    before = rnncore.get_num_threads()
+    rnncore.engine.threads.share_always(True)
+    try:
+        for threads in (1, 3):
+            rnncore.set_num_threads(threads)
+            streams = net.streams()
+            numbers = [streams.join() for _ in range(70)]
+            rnncore.set_num_threads(5)  # more than it has room for
+            assert np.array_equal(streams.step(x[:70]), whole)
+            streams.step(x[70:140])
+            y = streams.step(x[140:], numbers)
+            expected = net(np.stack([x[:70], x[70:140], x[140:]]))[-1]
+            assert np.array_equal(y, expected)
+    finally:
+        rnncore.engine.threads.share_always(False)
+        rnncore.set_num_threads(before)

@@ -8,7 +8,7 @@ with its constants.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -235,15 +235,15 @@ class Vectors:
 class Step:
     """The loops over the rows and units of one `Block`, with what is in them."""
 
-    def __init__(self, vectors: Vectors, module: Any, name: str) -> None:
-        self.vectors = vectors
+    def __init__(self, vectors: Vectors, module: Any, name: str, states: Iterable[str]) -> None:
+        self.vectors, self.states = vectors, list(states)
         kind = ir.FunctionType(ir.VoidType(), [POINTER])
         self.function = ir.Function(module, kind, name)
         self.builder = vectors.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.fields: dict[str, Any] = {}
         self.index: dict[str, Any] = {}  # the row and the unit of the loops
         for k, field in enumerate(vectors.kernels.block_fields):
-            whole = field in ("rows", "units") or field.endswith("_stride")
+            whole = field in ("rows", "units") or field.endswith(("_stride", "_apart"))
             at = self.builder.gep(
                 self.function.args[0], [ir.Constant(INDEX, k)], source_etype=INDEX
             )
@@ -270,22 +270,31 @@ class Step:
         builder.cbranch(builder.icmp_signed("<", following, end), block, after)
         builder.position_at_end(after)
 
-    def _at(self, field: str, stride: str, place: int = 0) -> Any:
+    def _at(self, field: str, stride: str, place: int, apart: str) -> Any:
         builder, row, unit = self.builder, self.index["row"], self.index["unit"]
         here = builder.add(builder.mul(row, self.fields[stride]), unit)
         if place:
-            there = builder.mul(ir.Constant(INDEX, place), self.fields["units"])
+            there = builder.mul(ir.Constant(INDEX, place), self.fields[apart])
             here = builder.add(here, there)
         return builder.gep(self.fields[field], [here], source_etype=self.vectors.real)
 
-    def load(self, field: str, stride: str, place: int = 0) -> Any:
-        """Return a vector of a field of the block."""
-        at = self._at(field, stride, place)
+    def load(self, field: str, stride: str, place: int = 0, apart: str = "units") -> Any:
+        """Return a vector of a field of the block; its places are `apart`."""
+        at = self._at(field, stride, place, apart)
         return self.builder.load(at, align=self.vectors.bytes, typ=self.vectors.type)
 
-    def store(self, value: Any, field: str, stride: str, place: int = 0) -> None:
+    def store(
+        self, value: Any, field: str, stride: str, place: int = 0, apart: str = "units"
+    ) -> None:
         """Write a vector there."""
-        self.builder.store(value, self._at(field, stride, place), align=self.vectors.bytes)
+        at = self._at(field, stride, place, apart)
+        self.builder.store(value, at, align=self.vectors.bytes)
+
+    def where_is(self, state: str, form: str = "{}") -> tuple[str, str, int, str]:
+        """Say where a state stands: as it is, "{}_prev" or "d{}"."""
+        k = self.states.index(state)
+        field = form.format("c" if k else "h")
+        return field, "state_stride", max(k - 1, 0), f"{field}_apart"
 
     def load_input(self, name: str, places: Places, own: Sequence[str]) -> Any:
         """Return an input of the graph."""
@@ -297,12 +306,12 @@ class Step:
         if part == "own":
             return self.load("own", "own_stride", own.index(rest))
         if part == "prev":
-            return self.load(f"{rest}_prev", "state_stride")
+            return self.load(*self.where_is(rest, "{}_prev"))
         return self.load_arriving(rest)
 
     def load_arriving(self, state: str) -> Any:
         """Return dL/dh or dL/dc of the step; that of h may come from the layer above as well."""
-        d = self.load(f"d{state}", "state_stride")
+        d = self.load(*self.where_is(state, "d{}"))
         if state != "h":
             return d
         builder = self.builder
@@ -321,7 +330,7 @@ def forward_step(
     vectors: Vectors, module: Any, states: Mapping[str, Node], places: Places, own: Sequence[str]
 ) -> None:
     """Write the forward step."""
-    step = Step(vectors, module, "forward")
+    step = Step(vectors, module, "forward", states)
 
     def body() -> None:
         ends = [*states.values(), *places.saved.values()]
@@ -331,7 +340,7 @@ def forward_step(
         }  # fmt: skip
         vectors.compute(ends, values)
         for state, node in states.items():
-            step.store(values[id(node)], state, "state_stride")
+            step.store(values[id(node)], *step.where_is(state))
         for place, node in places.saved.items():
             if not (node.op == "input" and node.data == f"x.{places.x_gates[place : place + 1]}"):
                 step.store(values[id(node)], "saved", "saved_stride", place)
@@ -348,7 +357,7 @@ def backward_step(
     own: Sequence[str],
 ) -> None:
     """Write the backward step; `before` has the gradient of each state before the step."""
-    step = Step(vectors, module, "backward")
+    step = Step(vectors, module, "backward", states)
 
     def body() -> None:
         ends = [*places.gradients.values(), *before.values()]
@@ -360,7 +369,7 @@ def backward_step(
                 values[id(node)] = step.load("saved", "saved_stride", place)
         for state, node in states.items():
             if id(node) in there and id(node) not in values:
-                values[id(node)] = step.load(state, "state_stride")
+                values[id(node)] = step.load(*step.where_is(state))
         for node in in_order(ends, known):
             if node.op == "input" and id(node) not in values:
                 values[id(node)] = step.load_input(node.data, places, own)
@@ -368,7 +377,7 @@ def backward_step(
         for place, node in places.gradients.items():
             step.store(values[id(node)], "saved", "saved_stride", place)
         for state, node in before.items():
-            step.store(values[id(node)], f"d{state}", "state_stride")
+            step.store(values[id(node)], *step.where_is(state, "d{}"))
 
     step.loops(body)
 

@@ -16,7 +16,7 @@ from rnncore.cells.graph import Graph, Node, derive, in_order, spelled
 from rnncore.cells.places import Places, assign_places
 from rnncore.cells.reading import CellError, Reading, check_names
 
-TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "initial_h", "initial_c")
+TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Cell:
@@ -136,7 +136,7 @@ class Cell:
             *(node for name in ("prev", "own") for node in self._members[name].values()),
         ]
         places = assign_places(
-            self._graph, self.gates, list(self.own), recorded, gradients, at_hand,
+            self._graph, self.gates, self.states, list(self.own), recorded, gradients, at_hand,
             not self.elementwise,
         )  # fmt: skip
         most = engine.kernels(np.float32).most_places
@@ -206,7 +206,7 @@ def cell(
 
     - `z`: the gates, `z.i = W_hx x_t + W_hh h_{t-1} + b_h` for gate i;
     - `x`, `h`: their parts `W_hx x_t + b_h` and `W_hh h_{t-1}`, where a gate needs them apart;
-    - `prev`: the states before the step, `prev.h`, `prev.c`;
+    - `prev`: the states before the step, `prev.h`, `prev.c`; zeros at first, unless given;
     - `own`: trained vectors of the cell's own, a number for each unit.
 
     It returns the states after the step, h first. In between stand assignments, arithmetic,
@@ -223,7 +223,7 @@ def cell(
     gates
         A letter a gate, 8 at most: W_hx is (G * H, I), W_hh is (G * H, H), in this order.
     states
-        "h", or "hc" for a second state beside h.
+        "h"; "hc" for a second state beside h; or more letters, h first, 8 at most.
     own
         Names of vectors (H,), 8 at most, such as "p_i p_f"; or a dictionary of what they begin
         with: a number, two numbers to draw between, or None for what weights are drawn from.
@@ -259,14 +259,25 @@ def cell(
             f"gates: expected 1 to {module.most_gates} letters, one a gate, got {gates!r}"
         )
     check_names("gates", gates)
-    if states not in ("h", "hc"):
-        raise CellError(f'states: expected "h" or "hc", got {states!r}')
+    if not isinstance(states, str) or not 1 <= len(states) <= module.most_states:
+        raise CellError(
+            f"states: expected 1 to {module.most_states} letters, one a state, got {states!r}"
+        )
+    check_names("states", states)
+    if states[0] != "h":
+        raise CellError(
+            "states: expected h first, which is the output and what W_hh multiplies, got "
+            f"{states!r}"
+        )
+    if not isinstance(own, str | Mapping) or not all(isinstance(name, str) for name in own):
+        raise CellError(f"own: expected names in a text, or a dictionary of them, got {own!r}")
     vectors = dict.fromkeys(own.split()) if isinstance(own, str) else dict(own)
     check_names("own", list(vectors))
-    if len(vectors) > module.most_own_vectors or set(vectors) & set(TAKEN):
+    taken = [*TAKEN, *(f"initial_{state}" for state in states)]
+    if len(vectors) > module.most_own_vectors or set(vectors) & set(taken):
         raise CellError(
             f"own: expected at most {module.most_own_vectors} names, and none of "
-            f"{', '.join(TAKEN)}, got {', '.join(vectors)}"
+            f"{', '.join(taken)}, got {', '.join(vectors)}"
         )
     begins = {name: _ends(name, value) for name, value in vectors.items()}
 

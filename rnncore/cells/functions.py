@@ -93,8 +93,11 @@ def _between(graph: Graph, a: Node, low: float) -> Node:
 
 
 def _softplus(graph: Graph, a: Node) -> Node:
+    # At zero the slopes of both parts add up to 1 / 2, where abs has 1 and so has this where.
+    zero = graph.number(0)
+    large = graph.where(graph.compare("<", a, zero), zero, a)
     small = graph.function("exp", graph.neg(graph.function("abs", a)))
-    return graph.add(graph.greater(a, graph.number(0)), graph.function("log1p", small))
+    return graph.add(large, graph.function("log1p", small))
 
 
 def _softsign(graph: Graph, a: Node) -> Node:

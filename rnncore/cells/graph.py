@@ -138,16 +138,19 @@ class Graph:
         return yes if yes is no else self._node("where", condition, yes, no)
 
     def less(self, a: Node, b: Node) -> Node:
-        """Return the smaller of two numbers; a NaN stays where it is the first."""
+        """Return the smaller of two numbers; a NaN stays where it is the first.
+
+        Where they are equal the gradient is a constant's: there is none at the ends of hard_tanh.
+        """
         if a.is_number():
             a, b = b, a
-        return self.where(self.compare(">", a, b), b, a)
+        return self.where(self.compare(">=", a, b), b, a)
 
     def greater(self, a: Node, b: Node) -> Node:
-        """Return the larger of two numbers; a NaN stays where it is the first."""
+        """Return the larger of two numbers, likewise; so relu has no gradient at zero."""
         if a.is_number():
             a, b = b, a
-        return self.where(self.compare("<", a, b), b, a)
+        return self.where(self.compare("<=", a, b), b, a)
 
 
 def _sigmoid(a: Any) -> Any:

@@ -55,6 +55,21 @@ def hard_lstm(z: Any, prev: Any) -> Any:
     return o * hard_tanh(c), c
 
 
+@cell(gates="ifzo", states="hcnm")
+def s_lstm(z: Any, prev: Any) -> Any:
+    """LSTM whose gates are exponential (Beck et al., xLSTM, 2024, section 2.2), f a sigmoid.
+
+    c is what was seen, n its weight, and both stand scaled by e^-m, so that nothing overflows. The
+    first step has nothing to keep: there m is the input gate, as in the authors' code.
+    """
+    kept = prev.m - softplus(-z.f)                  # log(sigmoid(f)) + m
+    m = z.i if prev.n == 0 else max(kept, z.i)
+    i, f, o = exp(z.i - m), exp(kept - m), sigmoid(z.o)
+    z = tanh(z.z)
+    c, n = f * prev.c + i * z, f * prev.n + i
+    return o * c / n, c, n, m
+
+
 @cell(gates="fn")
 def minimal_gated(z: Any, x: Any, h: Any, prev: Any) -> Any:
     """One gate for both of the GRU's (Zhou et al., Minimal gated unit, 2016), reset after W_hh."""

@@ -12,7 +12,7 @@ BUILT_IN = ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_id
 
 #: What rnncore.cells.library has.
 LIBRARY = (
-    "peephole_lstm", "coupled_lstm", "hard_lstm", "minimal_gated", "ind_rnn", "leaky_rnn",
+    "peephole_lstm", "coupled_lstm", "hard_lstm", "s_lstm", "minimal_gated", "ind_rnn", "leaky_rnn",
     "min_gru", "min_lstm", "rg_lru",
 )  # fmt: skip
 

@@ -45,6 +45,7 @@ class Places(NamedTuple):
 def assign_places(
     graph: Graph,
     gates: str,
+    states: str,
     own: Sequence[str],
     recorded: Mapping[str, Node],
     gradients: Mapping[str, Node],
@@ -55,7 +56,7 @@ def assign_places(
 
     Parameters
     ----------
-    gates, own
+    gates, states, own
         The cell's letters, and the names of its vectors.
     recorded
         What each gate's letter stands for in a record.
@@ -81,7 +82,7 @@ def assign_places(
         if gate in recorded:
             names[place], saved[place] = gate, recorded[gate]
     ends = [of(f"{part}.{gate}") for part in "xh" for gate in gates]
-    ends += [of(f"own.{name}") for name in own] + [of("prev.h"), of("prev.c")]
+    ends += [of(f"own.{name}") for name in own] + [of(f"prev.{state}") for state in states]
     for node in needed(ends, [*at_hand, *saved.values()]):
         place = next(place for place in range(len(saved) + 1) if place not in saved)
         for k, gate in enumerate(x_gates):

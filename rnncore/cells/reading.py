@@ -97,7 +97,8 @@ class Reading:
             ) from None
         self._lines = lines
         tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
-        assert isinstance(tree, ast.FunctionDef)
+        if not isinstance(tree, ast.FunctionDef):
+            raise CellError(f"{function.__name__}: expected a plain def, got an async one")
         given = tree.args
         self.arguments = [argument.arg for argument in given.args]
         odd = [*given.posonlyargs, *given.kwonlyargs, given.vararg, given.kwarg, *given.defaults]

@@ -21,6 +21,7 @@ from rnncore.cli.options import (
     with_budget,
 )
 from rnncore.models import Model
+from rnncore.settings import kept_values
 from rnncore.training import Trainer, TrainingSettings
 
 M = TypeVar("M", bound=Model)
@@ -103,7 +104,8 @@ class Beginning:
         try:
             # The first checkpoints have how the data is cut among the settings.
             found = kept.get("source", kept["settings"])
-            values = {name: found[name] for name in names_of(cut)}
+            values = kept_values(cut, found)
+            found.update(values)  # which `restore` compares
             refuse_changes(self._given, values, self._where)
             return cut(**values), resumed_settings(self._given, kept, self._where)
         except (KeyError, AttributeError, TypeError) as error:

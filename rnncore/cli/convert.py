@@ -31,18 +31,22 @@ def convert(source: Path, output: Path | None, no_proof: bool, **given: Any) -> 
     RTNeural or GuitarML (.json), Neural Amp Modeler (.nam) or rnncore. Sizes are
     found in it; what it leaves open is asked for, never guessed.
 
-    OUTPUT says by its end what to write: .safetensors for rnncore, which rnncore.convert.load
-    reads, the others are .onnx, .json for RTNeural, and .pt for PyTorch's state dict. Without it the command says what it found.
+    OUTPUT says by its end what to write: .safetensors for rnncore, which
+    rnncore.convert.load reads, .onnx, .json for RTNeural, .pt for PyTorch's
+    state dict. Without it the command says what it found.
 
     \b
     rnncore convert amp.pt amp.safetensors --prefix rec. --prefix lin.
     rnncore convert amp.safetensors amp.pt
     """
     from rnncore import convert as conversion
+    from rnncore.convert.writing import writer_of
 
     options = {name: value for name, value in given.items() if value not in (None, ())}
     if no_proof:
         options["prove"] = False
+    if output is not None:
+        writer_of(output)
     found = conversion.load(source, **options)
     click.echo(str(found))
     if output is not None:

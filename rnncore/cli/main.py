@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import rnncore
-from rnncore.cli import convert, diagnose, pairs, series, sounds, story, tags, text
+from rnncore.cli import convert, diagnose, export, pairs, series, sounds, story, tags, text
 from rnncore.training import NonFiniteError
 
 
@@ -31,7 +31,13 @@ class _Commands(click.Group):
             if os.environ.get("RNNCORE_DEBUG"):
                 raise
             kind = click.ClickException if isinstance(error, NonFiniteError) else _BadInput
-            raise kind(str(error) or type(error).__name__) from error
+            raise kind(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:  # without the number of the error
+        return f"{os.fspath(error.filename)!r}: {error.strerror}; name another file or folder"
+    return str(error) or type(error).__name__
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,6 +69,7 @@ train.add_command(tags.train_tags)
 train.add_command(sounds.train_sounds)
 main.add_command(convert.convert)
 main.add_command(diagnose.diagnose)
+main.add_command(export.export)
 main.add_command(series.forecast)
 main.add_command(text.evaluate)
 main.add_command(text.sample)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rnncore.settings import AtLeastZero, Choice, Flag, Positive, Rule, Share, Whole
+from rnncore.settings import AtLeastZero, Choice, Flag, Positive, Rule, Share, Shares, Whole
 from rnncore.training.settings import BUDGETS, OF_SCHEDULES, TrainingSettings
 
 Decorator = Callable[[Any], Any]
@@ -41,6 +41,20 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+class _SharesType(click.ParamType):
+    name = "float[,float]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            shares = tuple(float(word) for word in value.split(","))
+            Shares().check(param.name, shares)
+        except ValueError:
+            self.fail(f"{value!r} is no number from 0 to below 1, nor two with a comma between.")
+        return shares if len(shares) > 1 else shares[0]
+
+
 def click_type(rule: Rule) -> click.ParamType:
     """Return click's type of what a rule allows."""
     if isinstance(rule, Whole):
@@ -51,6 +65,8 @@ def click_type(rule: Rule) -> click.ParamType:
         return click.FloatRange(min=0)
     if isinstance(rule, Share):
         return click.FloatRange(min=0, max=1, max_open=True)
+    if isinstance(rule, Shares):
+        return _SharesType()
     if isinstance(rule, Flag):
         return click.BOOL
     assert isinstance(rule, Choice)
@@ -174,14 +190,14 @@ def check_folder(folder: Path, resume: Path | None, overwrite: bool) -> None:
     )
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, if there is none; refuse one that cannot be written to."""
+def make_folder(folder: Path, name: str = "--output") -> None:
+    """Make the folder, if there is none; refuse one, by this name, that cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ValueError(
-            f"--output: expected a folder that can be written to, got {str(folder)!r} "
+            f"{name}: expected a folder that can be written to, got {str(folder)!r} "
             f"({error.strerror}); choose another"
         ) from None

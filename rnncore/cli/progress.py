@@ -85,7 +85,7 @@ def _plot(trainer: Trainer) -> None:
     path = trainer.folder / "loss.png"
     unit = trainer.model.measures[0].unit
     try:
-        plot_curves(path, trainer.training_curve, trainer.validation_curve, unit)
+        plot_curves(path, trainer.curve_so_far(), trainer.validation_curve, unit)
     except ImportError as error:
         click.echo(f"No loss curve: {error}")
         return

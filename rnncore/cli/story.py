@@ -32,7 +32,7 @@ def story(folder: Path, data: Path | None, only: tuple[str, ...]) -> None:
     """
     from rnncore.story.page import write_page
 
-    make_folder(folder)
+    make_folder(folder, "FOLDER")
     drawn = []
     for slide in SLIDES:
         if only and slide.name not in only:

@@ -26,16 +26,16 @@ from rnncore.cli.options import (
 )
 from rnncore.cli.progress import Show, program, run_training
 from rnncore.data import TextSettings, TextSource, UnitSettings, read_tokens
-from rnncore.data.reading import TextFiles
+from rnncore.data.reading import TextFiles, encoding_of
 from rnncore.data.units import TextVocabulary
 from rnncore.estimators.language_model import LanguageModel
-from rnncore.estimators.text_scores import lines_of
 from rnncore.models.language_network import LanguageNetwork, LanguageSettings
 from rnncore.models.language_sampling import fresh_seed
 from rnncore.settings import Positive
 from rnncore.training import Source, Trainer, TrainingSettings
 
 EXISTING = click.Path(path_type=Path)
+AT_ONCE = 256  # texts written in one batch: more are not faster, and would be held in memory
 
 
 @click.command("text")
@@ -127,9 +127,11 @@ def sample(model: Path, length: int, samples: int, seed: int | None, **how: Any)
     loaded = model_of(files.load(model), model, LanguageNetwork, "text")
     if samples > 1:
         first = fresh_seed() if seed is None else seed
-        texts = loaded.sample(length, seed=first, samples=samples, **how)
-        for number, text in enumerate(texts, first):
-            click.echo(f"--- seed {number} ---\n{text}")
+        for begun in range(first, first + samples, AT_ONCE):
+            count = min(AT_ONCE, first + samples - begun)
+            texts = loaded.sample(length, seed=begun, samples=count, **how)
+            for number, text in enumerate(texts, begun):
+                click.echo(f"--- seed {number} ---\n{text}")
         return
     for piece in loaded.sample_pieces(length, seed=seed, **how):
         click.echo(piece, nl=False)
@@ -163,6 +165,8 @@ def evaluate(
             raise ValueError("--last: expected none with --each, which measures every line")
         _print_lines(loaded, sources, encoding)
         return
+    if "" in sources:  # which Path takes for the folder that one is in
+        raise ValueError("TEXT: expected files, folders or patterns, got an empty name")
     found = []
     for source in sources:
         found.append(loaded.evaluate(Path(source), last=last, encoding=encoding))
@@ -173,8 +177,7 @@ def evaluate(
 
 
 def _print_lines(model: LanguageModel, sources: tuple[str, ...], encoding: str) -> None:
-    unit = model.vocabulary_.unit
-    for line in lines_of(TextFiles(sources, "bytes" if unit == "bytes" else encoding).blocks()):
+    for line in TextFiles(sources, encoding_of(model.vocabulary_.unit, encoding)).lines():
         text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
         if not line:
             click.echo("0.00\t0.0000\t0\t")

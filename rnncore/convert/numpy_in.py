@@ -98,8 +98,8 @@ def from_numpy(
         check_order(kind, order)
     if kind == "gru" and reset_after is None:
         raise ConversionError(
-            "reset_after: expected True or False for a GRU, which its weights do not say: True "
-            "where the reset gate comes after the product with h (PyTorch, CuDNN), False where before"
+            "reset_after: expected True or False for a GRU, whose weights do not say it: True "
+            "where the reset gate comes after the product with h (PyTorch, CuDNN), else False"
         )
     if kind == "rnn" and nonlinearity is None:
         raise ConversionError(

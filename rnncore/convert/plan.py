@@ -47,7 +47,7 @@ def swap(dtype: np.dtype) -> Module:
     return Swap(dtype=dtype)
 
 
-def linear(source: str, weight: Any, bias: Any = None) -> Module:
+def linear(source: str, weight: Any, bias: Any = None) -> layers.Linear:
     """Return a `Linear` of a weight (out, in) and a bias (out,)."""
     weight = widened(f"{source}: weight", weight)
     state = {"weight": weight}

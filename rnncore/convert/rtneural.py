@@ -24,6 +24,7 @@ from rnncore.convert.plan import Part
 from rnncore.convert.proof import Converted, Proof
 from rnncore.convert.weights import ORDERS, Direction, in_order, make_layer, reordered
 from rnncore.layers.module import Module
+from rnncore.layers.recurrent import Recurrent
 
 
 def from_rtneural(source: Any) -> Converted:
@@ -52,11 +53,15 @@ def from_rtneural(source: Any) -> Converted:
             kinds.append(str(kind)[:30])
             given = layer.get("weights", [])
             if kind in ("dense", "time-distributed-dense"):
-                parts.append(plan.linear(here, numbers(here, given[0], 2).T,
-                                         numbers(here, given[1], 1)))  # fmt: skip
+                arrays = numbers(here, given[0], 2).T, numbers(here, given[1], 1)
+                parts.append(dense := plan.linear(here, *arrays))
+                takes, gives = dense.in_features, dense.out_features
             elif kind in ("lstm", "gru"):
-                parts.append(_recurrent(here, kind, given))
-            elif kind != "activation":
+                parts.append(rnn := _recurrent(here, kind, given))
+                takes, gives = rnn.input_size, rnn._layer_sizes[0]
+            elif kind == "activation":
+                takes = gives = width
+            else:
                 raise ConversionError(f"{here}: expected dense, gru, lstm, got {kind!r:.50}")
             name = layer.get("activation", "")
             if name and kind not in ("lstm", "gru"):  # RTNeural's own are fixed
@@ -65,12 +70,9 @@ def from_rtneural(source: Any) -> Converted:
                 parts.append(plan.activation(name))
             elif name not in ("", "tanh"):
                 raise ConversionError(f"{here}: expected the activation tanh, got {name!r:.50}")
-            last = parts[-1]
-            if isinstance(last, Module):
-                takes = getattr(last, "input_size", getattr(last, "in_features", None))
-                if takes != width:
-                    raise ConversionError(f"{here}: expected {width} inputs, got {takes}")
-                width = getattr(last, "output_size", getattr(last, "out_features", None))
+            if takes != width:
+                raise ConversionError(f"{here}: expected {width!r:.50} inputs, got {takes}")
+            width = gives
             if layer["shape"][-1] != width:
                 raise ConversionError(
                     f"{here}: expected {layer['shape'][-1]!r:.50} outputs as its shape says, got "
@@ -81,13 +83,14 @@ def from_rtneural(source: Any) -> Converted:
     return Converted(model, f"{what}: {' + '.join(kinds)}", Proof(why=why))
 
 
-def _recurrent(what: str, kind: str, given: list[Any]) -> Module:
+def _recurrent(what: str, kind: str, given: list[Any]) -> Recurrent:
     W, R = (numbers(what, one, 2).T for one in given[:2])
     order = ORDERS["keras"][kind]
     bias = numbers(what, given[2], 2 if kind == "gru" else 1)
     pair = list(bias) if kind == "gru" else [bias]
-    arrays = [reordered(one, order, kind) for one in (W, R, *pair)]
-    return make_layer(what, Equations(kind), [[Direction(*arrays)]])
+    weight, recurrent, first, *second = (reordered(one, order, kind) for one in (W, R, *pair))
+    both = Direction(weight, recurrent, first, second[0] if second else None)
+    return make_layer(what, Equations(kind), [[both]])
 
 
 def to_rtneural(model: Module) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def _layer(kind: str, size: int, arrays: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _write_recurrent(layer: layers.Recurrent) -> list[dict[str, Any]]:
-    kind = {layers.LSTM: "lstm", layers.GRU: "gru"}.get(type(layer))  # type: ignore[call-overload]
+    kind = {layers.LSTM: "lstm", layers.GRU: "gru"}.get(type(layer))
     before = not getattr(layer, "reset_after", True)
     if kind is None or layer.bidirectional or layer.learn_initial_state or before or layer.zoneout:
         raise ConversionError(

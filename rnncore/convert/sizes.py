@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rnncore import layers
 from rnncore.convert.errors import ConversionError
+from rnncore.convert.parts import Swap
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 
@@ -36,5 +37,9 @@ def sizes_of(model: Module) -> tuple[int, int, bool]:
         break
     if not features and not vocabulary:
         raise ConversionError(f"model: expected a layer with weights, got {model!r}")
-    recurrent = next((part for part in first if isinstance(part, Recurrent)), None)
-    return features, vocabulary, recurrent is not None and recurrent.batch_first
+    swapped = False
+    for part in first:
+        swapped ^= isinstance(part, Swap)
+        if isinstance(part, Recurrent):
+            return features, vocabulary, part.batch_first ^ swapped
+    return features, vocabulary, False

@@ -44,9 +44,15 @@ def write(path: str | os.PathLike[str], model: Module) -> None:
     ConversionError
         If no format ends like that, or the format has no such model.
     """
-    path = Path(path)
-    if path.suffix.lower() not in WRITERS:
+    writer_of(path)(Path(path), model)
+
+
+def writer_of(path: str | os.PathLike[str]) -> Callable[[Path, Module], None]:
+    """Return what writes the format that a name ends in."""
+    writer = WRITERS.get(Path(path).suffix.lower())
+    if writer is None:
         raise ConversionError(
-            f"path: expected a name that ends in one of {', '.join(WRITERS)}, got {str(path)!r}"
+            f"path: expected a name that ends in one of {', '.join(WRITERS)}, got "
+            f"{os.fspath(path)!r}"
         )
-    WRITERS[path.suffix.lower()](path, model)
+    return writer

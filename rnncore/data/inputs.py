@@ -49,6 +49,11 @@ class Numbers:
         return cls(*mean_and_scale(steps))
 
     @property
+    def standardize(self) -> bool:
+        """Whether they are read otherwise than as they are."""
+        return bool(self.mean.any() or (self.scale != 1).any())
+
+    @property
     def size(self) -> int:
         """Features."""
         return len(self.mean)

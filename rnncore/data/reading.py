@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,18 +116,7 @@ def read_tokens(
         )
     settings = settings or UnitSettings()
     unit = settings.unit if vocabulary is None else vocabulary.unit
-    if encoding == BYTES:
-        raise ValueError(
-            "encoding: expected the name of one, got 'bytes'; to take the bytes themselves give "
-            "the unit 'bytes' (--unit bytes)"
-        )
-    check_encoding(encoding)
-    if unit == BYTES and encoding != "utf-8":
-        raise ValueError(
-            "encoding: expected none for the unit 'bytes', which is not decoded, got "
-            f"{encoding!r}; leave it out"
-        )
-    files = TextFiles(sources, BYTES if unit == BYTES else encoding)
+    files = TextFiles(sources, encoding_of(unit, encoding))
     length = files.length
     if unit == "words":
         counts = count_pieces(files.blocks())
@@ -231,6 +221,17 @@ class TextFiles:
                 yield before
             yield from read_blocks(path, self.encoding)
 
+    def lines(self) -> Iterator[str | bytes]:
+        """Give the lines of each file, without their ends."""
+        end: Any = b"\n" if self.encoding == BYTES else "\n"
+        for path, _ in self._files:
+            rest: Any = end[:0]
+            for block in read_blocks(path, self.encoding):
+                *whole, rest = (rest + block).split(end)
+                yield from whole
+            if rest:
+                yield rest
+
 
 class _NoTextError(Exception):
     pass
@@ -246,6 +247,24 @@ def check_encoding(encoding: str) -> None:
             f"encoding: expected a name that Python knows, such as 'utf-8', 'latin-1' or "
             f"'cp1252'; got {encoding!r}"
         ) from None
+
+
+def encoding_of(unit: str, encoding: str) -> str:
+    """Return what `TextFiles` takes for symbols of this unit, whose bytes are not decoded."""
+    if encoding == BYTES:
+        raise ValueError(
+            "encoding: expected the name of one, got 'bytes'; to take the bytes themselves give "
+            "the unit 'bytes' (--unit bytes)"
+        )
+    check_encoding(encoding)
+    if unit != BYTES:
+        return encoding
+    if encoding != "utf-8":
+        raise ValueError(
+            "encoding: expected none for the unit 'bytes', which is not decoded, got "
+            f"{encoding!r}; leave it out"
+        )
+    return BYTES
 
 
 def marked_encoding(raw: bytes, encoding: str) -> str:
@@ -344,6 +363,8 @@ def _has_nul(path: Path) -> bool:
 def find_files(source: str | os.PathLike[str]) -> tuple[list[Path], bool]:
     """Return the files that one source stands for, and whether they were searched for."""
     name = os.fspath(source)
+    if not name:  # which Path takes for the folder that one is in
+        raise ValueError("text source: expected a file, a folder or a pattern, got an empty name")
     path = Path(name)
     if not path.exists() and any(mark in name for mark in "*?["):
         import glob

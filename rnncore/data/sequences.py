@@ -60,6 +60,8 @@ def sequences_of(name: str, given: Any) -> list[Any]:
 
 def _groups(name: str, table: Any) -> list[Any]:
     # The first level names the sequence; its rows stand together and in their order.
+    if not len(table):
+        return []
     first = table.index.get_level_values(0)
     changes = np.flatnonzero(np.asarray(first[1:] != first[:-1])) + 1
     parts = [table.iloc[a:b] for a, b in zip([0, *changes], [*changes, len(table)], strict=True)]

@@ -66,10 +66,12 @@ class SoundSettings:
     )
     bands: int = setting(40, Whole(), "Of the mel scale.", fixed=True)
     frames_per_step: int = setting(
-        1, Whole(), "Neighbouring frames that are one step of the network.", fixed=True
+        1, Whole(), "Neighbouring frames that are one step of the network.", fixed=True,
+        then=1,
     )
     trim: float = setting(
-        0.0, Share(), "Words end where sound is softer than this share of the loudest.", fixed=True
+        0.0, Share(), "Words end where sound is softer than this share of the loudest.", fixed=True,
+        then=0.0,
     )
 
     def __post_init__(self) -> None:

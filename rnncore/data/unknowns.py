@@ -22,7 +22,7 @@ def check_least_count(least_count: object, unknown: bool) -> int:
     return count
 
 
-def some_of(strings: Iterable[str]) -> str:
+def some_of(strings: Iterable[str] | Iterable[bytes]) -> str:
     """Return the first few of some strings in order, quoted, and how many more there are."""
     ordered = sorted(strings)
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""

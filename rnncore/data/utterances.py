@@ -73,7 +73,8 @@ class UtteranceSettings:
         0.1, Share(), "How much training changes voices; twice that: tempo.", fixed=True
     )
     disguise: float = setting(
-        0.0, AtLeastZero(), "How much training makes speakers sound like others.", fixed=True
+        0.0, AtLeastZero(), "How much training makes speakers sound like others.", fixed=True,
+        then=0.0,
     )
 
     def __post_init__(self) -> None:

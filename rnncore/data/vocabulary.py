@@ -120,7 +120,7 @@ class Vocabulary:
             message lists them.
         """
         if self.is_bytes and isinstance(text, str):
-            text = text.encode("utf-8")
+            text = as_bytes(text)
         if not isinstance(text, bytes if self.is_bytes else str):
             expected = "str or bytes" if self.is_bytes else "str"
             raise TypeError(f"text: expected {expected}, got {type(text).__name__}")
@@ -142,7 +142,7 @@ class Vocabulary:
         if unknown:
             raise ValueError(
                 f"text: expected only characters of the vocabulary ({len(self)} symbols), got "
-                f"{some_of(map(chr, unknown))}, which the model has never seen; leave them out"
+                f"{some_of(self._named(unknown))}, which the model has never seen; leave them out"
             )
         return place
 
@@ -155,13 +155,16 @@ class Vocabulary:
         array([ 1, -1], dtype=int32)
         """
         if self.is_bytes and isinstance(text, str):
-            text = text.encode("utf-8")
+            text = as_bytes(text)
         parts = [self._look_up(codes) for codes in _codes([text])]
         return np.concatenate([np.empty(0, np.int32), *parts])
 
     def _look_up(self, codes: NDArray[np.integer]) -> NDArray[np.int32]:
         numbers: NDArray[np.int32] = self._numbers[np.minimum(codes, self._numbers.size - 1)]
         return numbers
+
+    def _named(self, codes: Iterable[int]) -> list[str] | list[bytes]:
+        return [bytes((code,)) for code in codes] if self.is_bytes else [chr(c) for c in codes]
 
     def decode(self, tokens: ArrayLike) -> str:
         """Return the characters numbered `tokens`; bytes that are not UTF-8 become U+FFFD.
@@ -199,6 +202,16 @@ class Vocabulary:
         symbols = description["symbols"]
         text = symbols.encode("latin-1") if description["alphabet"] == BYTES else symbols
         return cls(text, unknown=description.get("unknown", False))
+
+
+def as_bytes(text: str) -> bytes:
+    """Return a text in UTF-8; what an argument of a command has that is none, as its own bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text: expected what UTF-8 can write, got {text[error.start]!r}; leave it out"
+        ) from None
 
 
 def code_points_of(blocks: Iterable[str | bytes]) -> NDArray[np.uint32]:

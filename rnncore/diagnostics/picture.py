@@ -69,7 +69,7 @@ def _weights(axes: Any, diagnosis: Diagnosis) -> None:
         for layer in diagnosis.layers
         for gate, radius in layer.spectral_radius.items()
     ]
-    names, radii, largest = zip(*found, strict=True)
+    names, radii, largest = zip(*found, strict=True) if found else ((), (), ())
     places = np.arange(len(names))
     axes.barh(places, largest, color="0.8", label="largest singular value")
     axes.barh(places, radii, height=0.5, color="C2", label="spectral radius")

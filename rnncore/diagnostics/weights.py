@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,21 @@ Array = NDArray[np.floating]
 def recurrent_weights(layer: Recurrent) -> Iterator[tuple[str, dict[str, Array]]]:
     """Yield for each direction of each layer its name and W_hh (H, H) of each gate by its letter.
 
+    Cells whose gates do not read h have no W_hh, and no gates here.
+
     Examples
     --------
     >>> import rnncore
     >>> [(name, list(gates)) for name, gates in recurrent_weights(rnncore.GRU(3, 5, num_layers=2))]
     [('l0', ['r', 'z', 'n']), ('l1', ['r', 'z', 'n'])]
     """
-    for name, array in layer.params.items():
+    params = layer.params
+    for name in params:
         kind, _, end = name.partition("_l")
-        if kind == "weight_hh":
-            parts = array.reshape(-1, array.shape[1], array.shape[1])
-            yield f"l{end}", dict(zip(layer._stack.cell.gates, parts, strict=True))
+        if kind == "weight_ih":
+            W = params.get(f"weight_hh_l{end}")
+            parts: Any = [] if W is None else W.reshape(-1, W.shape[1], W.shape[1])
+            yield f"l{end}", dict(zip(layer._stack.cell.gates, parts, strict=W is not None))
 
 
 def spectral_radii(gates: dict[str, Array]) -> dict[str, float]:

@@ -82,6 +82,14 @@ class Batch:
             return False
         return self.dense or np.array_equal(self.lengths, other.lengths)
 
+    #: Whether what the engine takes for sequences are pieces of the caller's; see cut.py.
+    is_cut = False
+
+    @property
+    def whole(self) -> Batch:
+        """The batch as the caller's arrays have it."""
+        return self
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """The steps of each of the caller's sequences."""
@@ -159,6 +167,10 @@ class Batch:
             (rows.flat, rows.first, rows.stride, rows.part_stride, self.row_of_place),
             self.steps * self.batch, rows.parts, rows.depth, team_size(),
         )  # fmt: skip
+
+    def rows_of(self, array: np.ndarray, parts: int) -> Rows:
+        """Describe an array (steps, batch, n) of the caller's as rows in parts."""
+        return Rows.of(array, parts, placed=not self.dense)
 
     def outputs(self, states: np.ndarray, reverse: bool) -> np.ndarray:
         """Return the rows of slots (rows + running, n) that hold the state after each row."""

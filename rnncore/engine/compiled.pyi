@@ -146,13 +146,26 @@ class Task:
     ) -> None: ...
     def set_dtable(self, dtable: Array) -> None: ...
 
-class Stream:
+class Chain:
     vocabulary: int
     input_size: int
     output_size: int
     def __init__(
         self,
         tasks: list[Task],
+        heads: list[LinearWeights],
+        outputs: list[Array],
+        tokens: Array | None,
+        vocabulary: int,
+        dtype: np.dtype,
+    ) -> None: ...
+
+class Stream(Chain):
+    def __init__(
+        self,
+        tasks: list[Task],
+        heads: list[LinearWeights],
+        outputs: list[Array],
         chunk: int,
         tokens: Array | None,
         vocabulary: int,
@@ -161,11 +174,37 @@ class Stream:
         make_another: Any,
     ) -> None: ...
     def step(self, x: Any, out: Array | None = None) -> Array: ...
-    def process(self, block: Any, out: Array | None = None) -> Array: ...
+    def process(
+        self, block: Any, out: Array | None = None, reset: Array | None = None
+    ) -> Array: ...
     def reset(self) -> None: ...
     def get_state(self) -> Any: ...
     def set_state(self, state: Any) -> None: ...
     def copy(self) -> Stream: ...
+
+class Streams(Chain):
+    numbers: list[int]
+    def __init__(
+        self,
+        tasks: list[Task],
+        heads: list[LinearWeights],
+        outputs: list[Array],
+        offset: Array,
+        most: int,
+        threads: int,
+        tokens: Array | None,
+        vocabulary: int,
+        initial: Any,
+        dtype: np.dtype,
+        holds: Any,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def join(self) -> int: ...
+    def leave(self, number: int) -> None: ...
+    def step(self, x: Any, at: Any = None, out: Array | None = None) -> Array: ...
+    def reset(self, number: int) -> None: ...
+    def get_state(self, number: int) -> Any: ...
+    def set_state(self, number: int, state: Any) -> None: ...
 
 class Linear:
     in_features: int
@@ -177,6 +216,7 @@ class Linear:
     def backward_sizes(self, rows: int) -> dict[str, int]: ...
 
 class LinearWeights:
+    row_size: int
     def __init__(
         self, linear: Linear, buffer: Array, W: Array, b: Array | None, threads: int
     ) -> None: ...
@@ -193,7 +233,9 @@ _Layer = Layer
 _Weights = Weights
 _WeightsBack = WeightsBack
 _Task = Task
+_Chain = Chain
 _Stream = Stream
+_Streams = Streams
 _Linear = Linear
 _LinearWeights = LinearWeights
 _LinearWeightsBack = LinearWeightsBack
@@ -206,9 +248,11 @@ class Kernels(Protocol):
     chunk_rows: int
     vector_bytes: int
     most_layers: int
+    most_heads: int
     most_gates: int
     most_own_vectors: int
     most_places: int
+    most_states: int
     exp_terms: tuple[float, ...]
     expm1_terms: tuple[float, ...]
     elementary: dict[str, float]
@@ -221,7 +265,9 @@ class Kernels(Protocol):
     Weights: type[_Weights]
     WeightsBack: type[_WeightsBack]
     Task: type[_Task]
+    Chain: type[_Chain]
     Stream: type[_Stream]
+    Streams: type[_Streams]
     Linear: type[_Linear]
     LinearWeights: type[_LinearWeights]
     LinearWeightsBack: type[_LinearWeightsBack]

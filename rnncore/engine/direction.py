@@ -48,7 +48,8 @@ class Direction:
         self.input_size, self.hidden_size = input_size, hidden_size
         self.layer = kernels.Layer(cell, input_size, hidden_size, reverse)
         self.gates = len(cell.gates)
-        self.has_c = len(cell.states) > 1
+        #: States beside h.
+        self.carried = len(cell.states) - 1
         #: Numbers of a row of h in memory, padded to whole blocks.
         self.state_size: int = self.layer.state_size
 
@@ -57,31 +58,29 @@ class Direction:
         H = self.hidden_size
         return [slice(gate * H, (gate + 1) * H) for gate in self.cell.starts if gate >= 0]
 
-    def bias(self) -> np.ndarray | None:
-        """Return what is added to W_hx x: one bias, or the sum of two."""
-        bias, second = self.params.bias, self.params.second_bias
-        if second is None:
+    def bias(self, params: Parameters | None = None) -> np.ndarray | None:
+        """Return what is added to W_hx x: one bias, or the sum of two; of these, or its own."""
+        params = self.params if params is None else params
+        bias, second = params.bias, params.second_bias
+        if bias is None or second is None:
             return bias
         shared = second.copy()
         for rows in self.gates_of_own():
             shared[rows] = 0
         return bias + shared
 
-    def pack(self, buffer: np.ndarray, recurrent: np.ndarray | None = None) -> Weights:
-        """Pack the weights for the forward pass, with another W_hh if there is one."""
-        W_hx, W_hh, _, _, own = self.params
-        W_hh = W_hh if recurrent is None else recurrent
+    def pack(self, buffer: np.ndarray, params: Parameters | None = None) -> Weights:
+        """Pack the weights for the forward pass: these, or its own."""
+        W_hx, W_hh, _, _, own = self.params if params is None else params
         return self.kernels.Weights(
-            self.layer, buffer, W_hx, W_hh, self.bias(), own, team_size()
+            self.layer, buffer, W_hx, W_hh, self.bias(params), own, team_size()
         )
 
     def pack_back(
-        self, buffer: np.ndarray, recurrent: np.ndarray | None = None, *, parts: int,
-        part_stride: int,
-    ) -> WeightsBack:  # fmt: skip
+        self, buffer: np.ndarray, params: Parameters | None = None, *, parts: int, part_stride: int
+    ) -> WeightsBack:
         """Pack the weights for the backward pass; the input stands in parts."""
-        W_hx, W_hh, _, _, own = self.params
-        W_hh = W_hh if recurrent is None else recurrent
+        W_hx, W_hh, _, _, own = self.params if params is None else params
         return self.kernels.WeightsBack(
             self.layer, buffer, W_hx, W_hh, own, parts, part_stride, team_size()
         )

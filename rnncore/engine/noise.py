@@ -67,12 +67,12 @@ def mask_of(
 ) -> np.ndarray:
     """Fill out with 0 where ``generator.random(out.shape, np.float32) < p``, else 1 / (1 - p)."""
     source, scale = generator.bit_generator, 1 / (1 - p)
-    if type(source) is not np.random.PCG64 or not kernels.has_pcg64:
+    highest = (math.ceil(float(np.float32(p)) * 2**24) << 8) - 1  # that is below p; -1: none is
+    if type(source) is not np.random.PCG64 or not kernels.has_pcg64 or highest < 0:
         np.multiply(
             generator.random(out.shape, np.float32) >= p, out.dtype.type(scale), out=out
         )
         return out
-    highest = (math.ceil(float(np.float32(p)) * 2**24) << 8) - 1
     with source.lock:
         state: Any = source.state
         kernels.mask_as_numpy(out.reshape(-1), state, highest, scale, team_size())

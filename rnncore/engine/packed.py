@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.engine.direction import Parameters
 from rnncore.engine.workspace import ALIGNMENT, aligned_empty
 
 #: Bytes that something takes packed, and the function that packs it into a buffer of that size.
 Job = tuple[int, Callable[..., Any]]
-#: The W_hh of a job, where it is another than the parameter.
-Recurrent = Callable[[int], np.ndarray]
+#: The parameters of a job, where they are others than those of its direction.
+Others = Callable[[int], Parameters]
 
 
 class Spare:
@@ -51,9 +52,9 @@ class Packing:
             first = last
         spare.largest = max(spare.largest, first)
 
-    def pack(self, recurrent: Recurrent | None = None) -> Packed:
-        """Pack the weights as they are now, or with these in the place of W_hh."""
-        return Packed(self.spare, self.spare.take(self.dtype), self.places, recurrent)
+    def pack(self, others: Others | None = None) -> Packed:
+        """Pack the weights as they are now, or others in their place."""
+        return Packed(self.spare, self.spare.take(self.dtype), self.places, others)
 
 
 class Packed:
@@ -71,11 +72,11 @@ class Packed:
     __slots__ = ("_buffer", "_spare", "weights")
 
     def __init__(
-        self, spare: Spare, buffer: np.ndarray, places: Any, recurrent: Recurrent | None = None
+        self, spare: Spare, buffer: np.ndarray, places: Any, others: Others | None = None
     ) -> None:
         self._spare, self._buffer = spare, buffer
         self.weights: list[Any] = [
-            pack(buffer[place], *() if recurrent is None else (recurrent(k),))
+            pack(buffer[place], *() if others is None else (others(k),))
             for k, (place, pack) in enumerate(places)
         ]
 

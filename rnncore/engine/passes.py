@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rnncore.engine.compiled import Task
 
 Layers = list[list[Direction]]  # [layer][direction]
-States = list[list[np.ndarray | None]]  # [h or c][layer * directions + direction] -> (batch, H)
+States = list[list[np.ndarray | None]]  # [state][layer * directions + direction] -> (batch, H)
 Buffer = tuple[Any, tuple[int, ...]]  # name, the kind first and then whose, and shape
 
 
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     h_out: bool = False  # the last layer's h is an array of its own
     masked: bool = False  # the outputs of layers are multiplied with masks
     recurrent: bool = False  # and the states before W_hh
-    zoneout: tuple[float, float] = (0.0, 0.0)  # of h and c
+    zoneout: tuple[float, float] = (0.0, 0.0)  # of h and of the other states
 
     @property
     def chunk_rows(self) -> int:
@@ -55,8 +55,8 @@ class Pass:
     tokens, tables
         Places (rows,) in the tables of tokens, one of each direction of the first layer.
     inputs, tasks, states
-        Of each layer: the rows of its input, None for tokens; the engine's tasks, and h and c, of
-        each direction.
+        Of each layer: the rows of its input, None for tokens; the engine's tasks, and all states,
+        of each direction.
     noise
         What is random in it.
     h_out
@@ -72,7 +72,7 @@ class Pass:
         self.tables: list[np.ndarray] = []
         self.inputs: list[Rows | None] = []
         self.tasks: list[list[Task]] = []
-        self.states: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
+        self.states: list[list[tuple[np.ndarray, ...]]] = []
         self.noise = QUIET
         self.h_out: np.ndarray | None = None
 
@@ -88,12 +88,14 @@ def forward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator
     yield ("z", number if plan.training else own, d), (z_rows, layer.z_size)
     if not (plan.h_out and number + 1 == len(layers)):
         yield ("h", number, d), (slots, size)
-    if direction.has_c:
-        yield ("c", number, d), (slots if plan.training else plan.running, size)
+    if direction.carried:
+        shape = direction.carried, slots if plan.training else plan.running, size
+        yield ("c", number, d), shape
     yield ("scratch", own, d), (sizes["scratch"],)
-    for k, state in enumerate(direction.cell.states):
+    now = plan.rows if plan.training else plan.running
+    for k, (kind, many) in enumerate(_kinds(direction)):
         if plan.zoneout[k]:
-            yield (f"{state}_now", number, d), (plan.rows if plan.training else plan.running, size)
+            yield (f"{kind}_now", number, d), (*many, now, size)
     if plan.recurrent:
         yield ("masked", number, d), (slots, size)
     if not plan.training and (plan.x_moves if number == 0 else plan.running % plan.threads):
@@ -102,16 +104,20 @@ def forward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator
             yield ("x_rows", number, d), (sizes["x_rows"] * stride,)
 
 
+def _kinds(direction: Direction) -> list[tuple[str, tuple[int, ...]]]:
+    # h, and all other states together: what their buffers are called, and how many stand in one.
+    return [("h", ()), ("c", (direction.carried,))][: len(direction.cell.states)]
+
+
 def backward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator[Buffer]:
     """Name those that it needs besides in the backward pass."""
     direction = layers[number][d]
     sizes = direction.layer.backward_sizes(plan.rows)
-    for state in direction.cell.states:
-        yield (f"d{state}", number, d), (plan.running, direction.state_size)
-    own = number if plan.wavefront else 0
-    for k, state in enumerate(direction.cell.states):
+    own, shape = number if plan.wavefront else 0, (plan.running, direction.state_size)
+    for k, (kind, many) in enumerate(_kinds(direction)):
+        yield (f"d{kind}", number, d), (*many, *shape)
         if plan.zoneout[k] or (plan.recurrent and k == 0):
-            yield (f"{state}_aside", own, d), (plan.running, direction.state_size)
+            yield (f"{kind}_aside", own, d), (*many, *shape)
     for name in ("dz_columns", "x_panels", "h_panels"):
         yield (name, own, d), (sizes[name],)
 

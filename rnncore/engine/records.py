@@ -23,7 +23,8 @@ def read_record(stack: Stack, run: Pass, number: int, d: int) -> dict[str, np.nd
     pieces = _describe(stack, run, number, d) if batch.rows else {}
     record = {}
     for name in names_of_record(stack):
-        whole = batch.empty((batch.steps, batch.batch, direction.hidden_size), stack.dtype)
+        shape = batch.whole.steps, batch.whole.batch, direction.hidden_size
+        whole = batch.empty(shape, stack.dtype)
         _place(run, pieces.get(name, []), whole)
         record[name] = whole
     return record
@@ -122,8 +123,7 @@ def _describe(stack: Stack, run: Pass, number: int, d: int) -> dict[str, list[Ro
     direction, count = stack.layers[number][d], run.batch.rows
     size, layer = direction.hidden_size, direction.layer
     found = {}
-    for name, states in zip(direction.cell.states, run.states[number][d], strict=False):
-        assert states is not None
+    for name, states in zip(direction.cell.states, run.states[number][d], strict=True):
         rows = run.batch.outputs(states, direction.reverse)
         found[name] = [Rows(rows.reshape(-1), count, 0, rows.shape[1], size)]
     z = run.workspace.array(("z", number, d), (count * layer.z_size,))

@@ -5,6 +5,7 @@ Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost (201
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import (
@@ -22,7 +24,6 @@ from rnncore.engine.passes import (
     count_bytes,
     output_stride,
 )
-from rnncore.engine.rows import Rows
 from rnncore.engine.stack import Stack
 from rnncore.engine.sums import Sums
 from rnncore.engine.threads import team_size
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: The noise of the segment of this number.
 Noises = Callable[[int], Noise]
+#: Draws the mask of so many rows of a layer.
+Draw = Callable[["np.random.Generator", int, int], np.ndarray]  # naming it imports numpy.random
 
 
 def pass_bytes(stack: Stack, steps: int, batch: int, tokens: bool, dropout: bool) -> int:
@@ -70,6 +73,7 @@ class Segments:
     def __init__(self, stack: Stack, batch: Batch, lengths: np.ndarray | None, length: int) -> None:
         self.stack, self.lengths, self.length = stack, lengths, length
         self.steps, self.sequences, self.order = batch.steps, batch.batch, batch.order
+        self._cut = batch if isinstance(batch, CutBatch) else None
         self.chunk = stack.chunk(batch)
         self._states: list[np.ndarray] = []
         self._shapes: list[list[tuple[int, ...]]] = []
@@ -78,9 +82,11 @@ class Segments:
         return -(-self.steps // self.length)
 
     def part(self, number: int) -> tuple[slice, Batch]:
-        """Return the steps of a segment, and its batch."""
+        """Return the steps of a segment in the caller's arrays, and its batch."""
         begin = number * self.length
         end = min(begin + self.length, self.steps)
+        if self._cut is not None:  # each piece has these steps elsewhere
+            return slice(None), self._cut.part(begin, end)
         lengths = None if self.lengths is None else np.clip(self.lengths - begin, 0, end - begin)
         batch = Batch(end - begin, self.sequences, lengths, self.order, self.chunk)
         return slice(begin, end), batch
@@ -126,7 +132,9 @@ class Segments:
         """
         shape = (*x.shape[:2], self.stack.output_size)
         y = aligned_empty(prod(shape), self.stack.dtype).reshape(shape)
-        final = self.stack.zeros_for_none(initial, x.shape[1])
+        if self._cut is not None:
+            y[...] = 0
+        final = self.stack.zeros_for_none(initial, self.sequences)
         for number in range(len(self)):
             self._keep(final)
             part, run = self._begin(x, tables, number, lease, False)
@@ -156,12 +164,12 @@ class Segments:
                 self.stack.forward(run, packed[0], self._kept(number), noise(number))
             given = None
             if dy is not None:
-                given = Rows.of(dy[part], len(self.stack.layers[-1]), not run.batch.dense)
+                given = run.batch.rows_of(dy[part], len(self.stack.layers[-1]))
             dfinal = self.stack.backward(
                 run, packed[1], sums, given, dfinal, None if dx is None else dx[part],
                 record=None if record is None else record.part(part),
             )
-        return dfinal if len(self) else self.stack.zeros_for_none(dfinal, x.shape[1])
+        return dfinal if len(self) else self.stack.zeros_for_none(dfinal, self.sequences)
 
 
 def plan_segments(
@@ -207,31 +215,31 @@ def plan_segments(
     return Segments(stack, batch, lengths, best * chunk)
 
 
-def draw_again(generator: np.random.Generator, draw: Any, layers: int, rows: list[int]) -> Any:
+def draw_again(
+    generator: np.random.Generator, draw: Draw, layers: int, rows: list[int]
+) -> Callable[[int], list[np.ndarray]]:
     """Return a function that gives the masks of a segment, forward and again backward.
 
     The numbers are those of one pass over all rows, which draws all of a layer before the next
-    layer's. `draw(layer, rows)` draws a mask from the generator. So the generator passes once over
-    everything and its state at each border is kept.
+    layer's. So a copy of the generator passes once over everything, and its state at each border is
+    kept. The masks are drawn by the copy: another thread may draw from the generator meanwhile.
     """
     states: list[list[Any]] = []
-    for layer in range(layers):
-        states.append([])
-        for count in rows:
-            states[-1].append(generator.bit_generator.state)
-            draw(layer, count)
-    after = generator.bit_generator.state
+    source, own = generator.bit_generator, copy.deepcopy(generator)
+    with source.lock:
+        own.bit_generator.state = source.state
+        for layer in range(layers):
+            states.append([])
+            for count in rows:
+                states[-1].append(own.bit_generator.state)
+                draw(own, layer, count)
+        source.state = own.bit_generator.state
 
     def masks(number: int) -> list[np.ndarray]:
         drawn = []
-        before = generator.bit_generator.state
-        try:
-            for layer in range(layers):
-                generator.bit_generator.state = states[layer][number]
-                drawn.append(draw(layer, rows[number]))
-        finally:
-            generator.bit_generator.state = before
+        for layer in range(layers):
+            own.bit_generator.state = states[layer][number]
+            drawn.append(draw(own, layer, rows[number]))
         return drawn
 
-    generator.bit_generator.state = after
     return masks

@@ -41,7 +41,8 @@ class Stack:
     dtype
         float32 or float64.
     zoneout, recurrent_dropout
-        Rates of zoneout of h and c, and whether training passes have masks on the states.
+        Rates of zoneout of h and of the other states, and whether training passes have masks on
+        the states.
     """
 
     def __init__(
@@ -52,7 +53,6 @@ class Stack:
         self.kernels = kernels(dtype)
         self.cell, self.dtype = cell, dtype
         self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
-        self.has_c = len(cell.states) > 1
         self.layers: Layers = []
         width = input_size
         for size in sizes:
@@ -115,7 +115,7 @@ class Stack:
         run = Pass(batch, lease, training)
         if isinstance(x, Rows):
             run.inputs.append(x)
-        elif training:  # the caller may change x before backward
+        elif training or batch.is_cut:  # the caller may change x before backward
             rows = run.workspace.array(("x",), (batch.rows, x.shape[2]))
             batch.gather(rows, x)
             run.inputs.append(Rows.of(rows))
@@ -175,12 +175,12 @@ class Stack:
         packed: Packed,
         initial: States,
         noise: Noise = QUIET,
-        y: np.ndarray | None = None,
+        y: np.ndarray | Rows | None = None,
     ) -> tuple[Rows, States]:
         """Run all layers over a batch with a row at least.
 
-        Writes the output to y (T, B, features), if that is given. Returns its rows, and the final
-        states in the caller's order; sequences without a step keep theirs.
+        Writes the output to y (T, B, features), or rows without padding, if that is given. Returns
+        its rows, and the final states in the caller's order; sequences without a step keep theirs.
         """
         if run.tasks:
             raise RuntimeError("a pass runs once: it has; begin another one")
@@ -211,16 +211,16 @@ class Stack:
     def _final(
         self, run: Pass, initial: States, states: list[list[Any]], backward: bool = False
     ) -> States:
-        # The last h and c of each direction of each layer, or going backward the gradients of the
+        # The last states of each direction of each layer, or going backward the gradients of the
         # first, in the caller's order; sequences without a step keep what they began with.
         batch, dense, index = run.batch, run.batch.dense, 0
-        final: States = [[], []] if dense else self.zeros_for_none(initial, batch.batch)
+        final: States = [[] for _ in initial]
+        if not dense:
+            final = self.zeros_for_none(initial, batch.batch)
         for directions, pairs in zip(self.layers, states, strict=True):
             for direction, pair in zip(directions, pairs, strict=True):
                 for k, array in enumerate(pair):
-                    if array is None:
-                        continue
-                    # in slots, but for gradients and for c of inference
+                    # in slots, but for gradients and for all but h of inference
                     slots = not backward and (k == 0 or run.training)
                     at_end = slots and not direction.reverse
                     rows = batch.ends if at_end else slice(0, batch.running)
@@ -232,7 +232,6 @@ class Stack:
                     assert out is not None
                     batch.restore(out, values)
                 index += 1
-        final[1] = final[1] or [None] * index
         return final
 
     def zeros_for_none(self, states: States, size: int) -> States:
@@ -255,11 +254,16 @@ class Stack:
     ) -> tuple[np.ndarray, States]:
         """Do what `forward` does, over any batch; return y (T, B, features), given or new."""
         batch = run.batch
-        shape = (batch.steps, batch.batch, self.output_size)
+        shape = (batch.whole.steps, batch.whole.batch, self.output_size)
         if not batch.rows:
             y = np.empty(shape, self.dtype) if y is None else y
             y[...] = 0
             return y, self.zeros_for_none(initial, batch.batch)
+        if batch.is_cut:
+            y = batch.empty(shape, self.dtype) if y is None else y
+            rows, final = self.forward(run, packed, initial, noise)
+            batch.scatter(y, rows)
+            return y, final
         unpadded = len(self.layers[-1]) == 1 and self.output_stride == self.output_size
         if y is None and unpadded and batch.dense and not run.training:
             # h is the output as it stands, if nobody needs it for backward.
@@ -300,11 +304,12 @@ class Stack:
             if isinstance(dx, np.ndarray):
                 dx[...] = 0
             return self.zeros_for_none(dfinal, batch.batch)
-        if isinstance(dx, np.ndarray):
+        scattered = dx if batch.is_cut and isinstance(dx, np.ndarray) else None
+        if isinstance(dx, np.ndarray) and scattered is None:
             dx[batch.longest :] = 0
         chunks = self.kernels.backward_chunks(run.tasks[0][0])
         wavefront = run.plan.wavefront and chunks >= 4 * len(self.layers)
-        dstates: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
+        dstates: list[list[tuple[np.ndarray, ...]]] = []
         for number in reversed(range(len(self.layers))):
             directions, tasks, x = self.layers[number], run.tasks[number], run.inputs[number]
             dxs, pairs = [], []
@@ -320,7 +325,8 @@ class Stack:
                 if x is None:
                     task.set_dtable(sums.dtables[d])
                 elif number or dx is not None:
-                    dxs.append(set_dx(run, task, x, None if number else dx, number, d))
+                    into = dx if number == 0 and scattered is None else None
+                    dxs.append(set_dx(run, task, x, into, number, d))
             dstates.insert(0, pairs)
             if not wavefront:
                 self.kernels.backward(tasks, threads)
@@ -332,6 +338,8 @@ class Stack:
                 dy = x._replace(flat=dxs[0].reshape(-1), first=0)
         if wavefront:
             self.kernels.backward_wavefront([tasks[0] for tasks in reversed(run.tasks)], threads)
+        if scattered is not None and x is not None:
+            batch.scatter(scattered, x._replace(flat=dxs[0].reshape(-1), first=0))
         if record is not None:
             record.finish(run)
         forget(run, keep_input=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def begin_layer(
     tasks, states = [], []
     for d, direction in enumerate(directions):
         index = number * len(directions) + d
-        task, h, c = _prepare(layers, run, number, d)
+        task, h, carried = _prepare(layers, run, number, d)
         if run.h_out is not None and number + 1 == len(layers):
             h = run.h_out
             task.set_states(h)
@@ -50,8 +51,8 @@ def begin_layer(
                 masked = run.workspace.array(("masked", number, d), h.shape)
                 begins = batch.begins(direction.reverse)
                 masked[begins] = h[begins] * mask[: batch.running]
-        if c is not None:
-            start = initial[1][index]
+        for c, starts in zip(carried, initial[1:], strict=True):
+            start = starts[index]
             if run.training:
                 batch.begin(c, direction.reverse, start)
             else:
@@ -59,15 +60,16 @@ def begin_layer(
                 if start is not None:
                     c[:, : direction.hidden_size] = batch.in_order(start)
         tasks.append(task)
-        states.append((h, c))
+        states.append((h, *carried))
     run.tasks.append(tasks)
     run.states.append(states)
 
 
 def _prepare(
     layers: Layers, run: Pass, number: int, d: int
-) -> tuple[Task, Any, np.ndarray | None]:
-    # The task of one direction, its h and c. A dense batch like the one before finds it ready.
+) -> tuple[Task, Any, Sequence[np.ndarray]]:
+    # The task of one direction, its h and the other states. A dense batch like the one before finds
+    # them ready.
     batch, workspace, plan = run.batch, run.workspace, run.plan
     if batch.dense:
         known = workspace.prepared.get((number, d))
@@ -90,16 +92,19 @@ def _prepare(
     if plan.recurrent or any(plan.zoneout):
         now = found.get("h_now"), found.get("c_now")
         task.set_noise(*plan.zoneout, *now, found.get("masked"))
+    carried = () if c is None else tuple(c)
     if batch.dense:
-        workspace.prepared[number, d] = plan, task, h, c
-    return task, h, c
+        workspace.prepared[number, d] = plan, task, h, carried
+    return task, h, carried
 
 
-def set_output(layers: Layers, run: Pass, number: int, y: np.ndarray | None) -> Rows:
+def set_output(layers: Layers, run: Pass, number: int, y: np.ndarray | Rows | None) -> Rows:
     """Tell the tasks of a layer where its output goes, the directions side by side; return that."""
     batch, directions, tasks = run.batch, layers[number], run.tasks[number]
     count, hidden, size = len(directions), directions[0].hidden_size, directions[0].state_size
-    if y is not None:
+    if isinstance(y, Rows):
+        output = y
+    elif y is not None:
         output = Rows.of(y, count, not batch.dense)
     else:
         buffer = output_buffer(layers, run.plan, number)
@@ -144,8 +149,8 @@ def set_dx(
 def set_gradients(
     layers: Layers, run: Pass, weights: WeightsBack, sums: Sums, dy: Rows | None, dfinal: States,
     number: int, d: int, state_gradient: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
-    """Give a task its gradient buffers; return dh and dc, which become dL/dh_0 and dL/dc_0.
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """Give a task its gradient buffers; return those of the states, which become dL/dh_0 and so on.
 
     Not quite so where nobody wants the `state_gradient`.
     """
@@ -154,15 +159,15 @@ def set_gradients(
     batch, workspace = run.batch, run.workspace
     known = workspace.prepared.get(("back", number, d)) if batch.dense else None
     if known is None or known[0] is not task:
-        known = task, *_prepare_back(layers, run, task, number, d)
+        known = task, _prepare_back(layers, run, task, number, d)
         if batch.dense:
             workspace.prepared["back", number, d] = known
-    _, dh, dc = known
-    for buffer, given in ((dh, dfinal[0][index]), (dc, dfinal[1][index])):
-        if buffer is not None:
-            buffer[...] = 0
-            if given is not None:
-                buffer[:, : direction.hidden_size] = batch.in_order(given)
+    dstates: tuple[np.ndarray, ...] = known[1]
+    for buffer, finals in zip(dstates, dfinal, strict=True):
+        given = finals[index]
+        buffer[...] = 0
+        if given is not None:
+            buffer[:, : direction.hidden_size] = batch.in_order(given)
     task.set_weights_back(weights)
     first = stride = 0
     flat, placed, dy_rows = None, False, None
@@ -176,12 +181,12 @@ def set_gradients(
         flat, first, stride, placed, dy_rows, *sums.of(number, d), sums.adds,
         not state_gradient,
     )  # fmt: skip
-    return dh, dc
+    return dstates
 
 
 def _prepare_back(
     layers: Layers, run: Pass, task: Task, number: int, d: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, ...]:
     # The buffers of a backward pass, which serve the task for all batches like this one.
     found = {
         name[0]: run.workspace.array(name, shape)
@@ -190,7 +195,7 @@ def _prepare_back(
     dh, dc = found["dh"], found.get("dc")
     task.set_batch_back(dh, dc, found["dz_columns"], found["x_panels"], found["h_panels"])
     task.set_noise_back(found.get("h_aside"), found.get("c_aside"))
-    return dh, dc
+    return (dh,) if dc is None else (dh, *dc)
 
 
 def forget(run: Pass, keep_input: bool) -> None:

@@ -24,7 +24,7 @@ from rnncore.estimators.forecaster_source import levels_of, windows_of
 from rnncore.settings import Choice
 
 Array = NDArray[Any]
-FITTED_ANEW = ("AutoETS", "AutoARIMA")  # of statsforecast, at every origin: slow
+OF_STATSFORECAST = ("AutoETS", "AutoARIMA")
 BASELINES = ("seasonal naive", "naive with drift", "autoregression")
 
 
@@ -83,8 +83,8 @@ def backtest(
 ) -> Backtest:
     """Fit on all but the last values of each series, then forecast from origins among these.
 
-    Nothing is fitted again on the way but AutoETS and AutoARIMA; every forecast knows all values
-    before its origin. The autoregression has the look-back of the forecaster as its highest order.
+    Nothing is fitted again on the way; every forecast knows all values before its origin. The
+    autoregression has the look-back of the forecaster as its highest order.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def backtest(
     series, test = series_of("X", X), check_size("test", test)
     season, every = check_size("season", season), check_size("every", every)
     for name in baselines:
-        Choice((*BASELINES, *FITTED_ANEW)).check("baselines", name)
+        Choice((*BASELINES, *OF_STATSFORECAST)).check("baselines", name)
     makers = [(name, _maker(name, season, forecaster.look_back)) for name in baselines]
     horizon = forecaster.horizon
     wanted = [check_size("steps", k) for k in (steps or [horizon])]
@@ -179,8 +179,8 @@ def _maker(name: str, season: int, most: int) -> Callable[[Series], Any]:
         return lambda _: naive_with_drift
     if name == "autoregression":
         return lambda past: Autoregression(past.values, most)
-    model = statsforecast_model(name, season)
-    return lambda _: model
+    fit = statsforecast_model(name, season)
+    return lambda past: fit(past.filled())
 
 
 def _score(

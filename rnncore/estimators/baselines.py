@@ -120,8 +120,10 @@ class Autoregression:
         return forecast
 
 
-def statsforecast_model(name: str, season: int) -> Callable[[Array, int], Array]:
-    """Return AutoETS or AutoARIMA of statsforecast, fitted anew on each history.
+def statsforecast_model(name: str, season: int) -> Callable[[ArrayLike], Any]:
+    """Return what fits AutoETS or AutoARIMA of statsforecast to values.
+
+    Form and coefficients come from these values; a forecast filters a whole history with them.
 
     Raises
     ------
@@ -136,11 +138,15 @@ def statsforecast_model(name: str, season: int) -> Callable[[Array, int], Array]
             "pip install 'rnncore[forecast]'"
         ) from None
 
-    def forecast(history: Array, steps: int) -> Array:
-        model = getattr(models, name)(season_length=season)
-        return np.asarray(model.forecast(y=_history(history, 2), h=steps)["mean"])
+    def fit(values: ArrayLike) -> Callable[[ArrayLike, int], Array]:
+        fitted = getattr(models, name)(season_length=season).fit(_history(values, 2))
 
-    return forecast
+        def forecast(history: ArrayLike, steps: int) -> Array:
+            return np.asarray(fitted.forward(y=_history(history, 2), h=steps)["mean"])
+
+        return forecast
+
+    return fit
 
 
 def _history(values: ArrayLike, least: int) -> Array:

@@ -147,7 +147,7 @@ class Estimator:
         if trainer.signal is None or len(trainer.validation_curve) > 1:
             best.restore(trainer)
         self.network_ = network
-        self.training_curve_ = trainer.training_curve
+        self.training_curve_ = trainer.curve_so_far()
         self.validation_curve_ = trainer.validation_curve
         # What has been learned so far is there, and who interrupted is obeyed.
         if trainer.signal == signal.SIGINT:

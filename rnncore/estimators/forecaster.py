@@ -267,6 +267,7 @@ def forecast_of(
             f"series: expected the covariates of {steps} steps ahead of {series.name!r}, got "
             f"{len(series.covariates) - count}; add rows that have them, with no value"
         )
+    _check_dates(series, steps)
     dates = tuple(series.date(count + k) for k in range(steps))
     parts: list[NDArray[Any]] = []
     before = np.zeros(2)
@@ -280,3 +281,15 @@ def forecast_of(
         parts.append(np.stack([median, median - below, median + above], 1))
         series = dataclasses.replace(series, values=np.concatenate([series.values, median]))
     return Forecast(series.name, dates, *np.concatenate(parts)[:steps].T)
+
+
+def _check_dates(series: Series, steps: int) -> None:
+    count = len(series.values)
+    try:
+        series.date(count + steps - 1)
+    except (ValueError, OverflowError):  # datetime knows no other
+        assert series.times is not None
+        raise ValueError(
+            f"steps: expected dates up to the year 9999, but of {series.name!r} {steps} of them, "
+            f"{series.times.step_text} apart, come after {series.date(count - 1)}; give fewer"
+        ) from None

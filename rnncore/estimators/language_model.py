@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.reading import TextFiles, read_text, read_tokens
+from rnncore.data.reading import TextFiles, encoding_of, read_text, read_tokens
 from rnncore.data.source import TextChunks, TextSettings, TextSource
 from rnncore.data.units import TextVocabulary, UnitSettings
 from rnncore.data.vocabulary import BYTES
@@ -39,7 +39,7 @@ class LanguageModel(Estimator, Writer):
 
     A text is a str, or bytes; an `os.PathLike` such as `pathlib.Path`, or a list of them, is read:
     files, folders and patterns, see `rnncore.data.read_text`. A `stream` is fed the numbers of
-    `vocabulary_`, see `LanguageStream`.
+    `vocabulary_`, see `LanguageNetwork.stream`.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class LanguageModel(Estimator, Writer):
     vocabulary_size, least_count
         Of words: how many are known, and how often each has to be in the text; None: 10000, and 2.
     hidden_size, num_layers, cell, embedding_size, tied, dropout, variational, \
-recurrent_dropout, zoneout, weight_drop, dtype
+recurrent_dropout, zoneout, weight_drop, state_reset, dtype
         See `rnncore.models.LanguageNetwork`.
     batch_size, sequence_length
         Parallel streams of text, and the steps through which gradients flow.
@@ -93,8 +93,9 @@ recurrent_dropout, zoneout, weight_drop, dtype
     dropout: float = 0.0
     variational: bool = False
     recurrent_dropout: float = 0.0
-    zoneout: float = 0.0
+    zoneout: float | tuple[float, float] = 0.0
     weight_drop: float = 0.0
+    state_reset: float = 0.0
     dtype: str = "float32"
     sequence_length: int = 50
     batch_size: int = 50
@@ -232,6 +233,11 @@ recurrent_dropout, zoneout, weight_drop, dtype
             Share().check("last", last)
             count = count_symbols(vocabulary, blocks())
             skip = count - round(last * count)
+            if 0 < count == skip:
+                raise ValueError(
+                    f"last: expected a share that is one symbol at least of {count:,}, got {last}; "
+                    "give a larger one"
+                )
         found = evaluate(network, blocks(), skip)
         if not found.symbols:
             raise ValueError("X: expected a text to measure, got an empty one; give some text")
@@ -349,10 +355,10 @@ def _blocks(
     name: str, X: Any, vocabulary: TextVocabulary, encoding: str = "utf-8"
 ) -> Callable[[], Iterable[str | bytes]]:
     # What gives a text in blocks, as often as it is called.
-    paths, is_bytes = _paths(name, X), vocabulary.unit == BYTES
+    paths = _paths(name, X)
     if paths is not None:
-        return TextFiles(paths, BYTES if is_bytes else encoding).blocks
-    if isinstance(X, bytes) and not is_bytes:
+        return TextFiles(paths, encoding_of(vocabulary.unit, encoding)).blocks
+    if isinstance(X, bytes) and vocabulary.unit != BYTES:
         vocabulary.encode(X)  # which says what it expects
     return lambda: [X]
 
@@ -377,7 +383,7 @@ def _learned(X: Any, made: UnitSettings) -> tuple[TextVocabulary, NDArray[np.int
 
 def _text(name: str, X: Any, unit: str) -> str | bytes:
     paths = _paths(name, X)
-    return X if paths is None else read_text(paths, BYTES if unit == BYTES else "utf-8")
+    return X if paths is None else read_text(paths, encoding_of(unit, "utf-8"))
 
 
 def _tokens(name: str, X: Any, vocabulary: TextVocabulary) -> NDArray[np.integer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,15 @@ validation_fraction, folder, verbose, seed
     estimator_type = "classifier"
 
     class_weight: dict[Any, float] | str | None = None
+
+    @classmethod
+    def of_network(cls, network: Any) -> Self:
+        """Return a fitted estimator with this network; weights of classes are a dict."""
+        estimator = super().of_network(network)
+        if network.class_weights is not None:
+            labels, weights = network.outputs.labels.tolist(), network.class_weights.tolist()
+            estimator.class_weight = dict(zip(labels, weights, strict=True))
+        return estimator
 
     @property
     def classes_(self) -> NDArray[Any]:

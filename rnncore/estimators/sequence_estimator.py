@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.inputs import inputs_of
+from rnncore.data.inputs import Numbers, inputs_of
 from rnncore.data.labelled import LabelledExamples
 from rnncore.data.outputs import by_step, plain_labels
 from rnncore.data.ragged import Ragged
@@ -113,6 +113,14 @@ class SequenceEstimator(Estimator):
         )  # fmt: skip
         self._train(network, source, callbacks)
         return self
+
+    @classmethod
+    def of_network(cls, network: Any) -> Self:
+        """Return a fitted estimator with this network."""
+        estimator = super().of_network(network)
+        if isinstance(network.inputs, Numbers):
+            estimator.standardize = network.inputs.standardize
+        return estimator
 
     def batch(self, X: Any, y: Any) -> tuple[NDArray[Any], ...]:
         """Return all of X and y as one batch, as the fitted network's `forward` takes it.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rnncore.data.text_words import TextWords, pieces_of
 from rnncore.data.units import TextVocabulary
+from rnncore.data.vocabulary import as_bytes
 from rnncore.models.language_network import LanguageNetwork
 from rnncore.models.language_sampling import check_predicted, line_end
 
@@ -110,14 +111,12 @@ class Evaluation:
         if self.unit == "words":
             share = 100 * self.unknown / self.symbols
             return f"{said} ({share:.1f} %), {bits:.2f} bits each, how they are spelled not counted"
-        known = dataclasses.replace(
-            self, characters=self.characters - self.unknown * (self.unit == "characters"),
-            nats=self.nats - self.unknown_nats,
-        )  # fmt: skip
-        return (
-            f"{said} counted as {bits:.1f} bits each, without {known.bits_per_character:.4f} bits "
-            "per character"
-        )
+        said += f" counted as {bits:.1f} bits each"
+        known = self.symbols - self.unknown
+        if not known:
+            return said
+        without = dataclasses.replace(self, symbols=known, nats=self.nats - self.unknown_nats)
+        return f"{said}, without {without.bits_per_symbol:.4f} bits per {one}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,17 +187,6 @@ def count_symbols(vocabulary: TextVocabulary, blocks: Iterable[str | bytes]) -> 
     return sum(map(len, _parts(vocabulary, blocks)))
 
 
-def lines_of(blocks: Iterable[str | bytes]) -> Iterator[str | bytes]:
-    """Give the lines of a text that comes in blocks, without their ends."""
-    rest: Any = None
-    for block in blocks:
-        end: Any = "\n" if isinstance(block, str) else b"\n"
-        *whole, rest = (block if rest is None else rest + block).split(end)
-        yield from whole
-    if rest:
-        yield rest
-
-
 def _parts(
     vocabulary: TextVocabulary, blocks: Iterable[str | bytes]
 ) -> Iterator[str | bytes | list[str]]:
@@ -209,7 +197,7 @@ def _parts(
     for block in blocks:
         for first in range(0, len(block), BLOCK):
             part = block[first : first + BLOCK]
-            yield part.encode() if isinstance(part, str) and vocabulary.is_bytes else part
+            yield as_bytes(part) if isinstance(part, str) and vocabulary.is_bytes else part
 
 
 class _Scorer:

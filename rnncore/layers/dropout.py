@@ -97,16 +97,17 @@ class Dropout(Module):
     def _sizes_shown(self) -> list[str]:
         return [str(self.p), *["variational=True"] * self.variational]
 
-    def mask(self, shape: tuple[int, ...], out: np.ndarray | None = None) -> np.ndarray:
-        """Draw the factors of a training pass, 0 or 1 / (1 - p), as a new array or into `out`."""
-        out = np.empty(shape, self.dtype) if out is None else out
+    def mask(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw the factors of a training pass: 0 or 1 / (1 - p)."""
+        return self._fill(np.empty(shape, self.dtype))
+
+    def _fill(self, out: np.ndarray) -> np.ndarray:
         return mask_of(kernels(self.dtype), self.generator, self.p, out)
 
     def _mask_for(self, x: np.ndarray | Rows, workspace: Workspace) -> np.ndarray:
         # Over time it has one step; of rows it is as `multiply_rows` takes it.
         if not self.variational:
-            shape = _shape(x)
-            return self.mask(shape, workspace.array(("mask",), shape))
+            return self._fill(workspace.array(("mask",), _shape(x)))
         if isinstance(x, Rows):
             if x.batch is None:
                 raise ValueError(

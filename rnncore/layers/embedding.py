@@ -221,7 +221,8 @@ def vectors_of(embedding: Embedding | np.ndarray | None) -> np.ndarray | None:
 def check_embedding(embedding: object, size: int, dtype: np.dtype) -> int:
     """Refuse what cannot be the embedding of a layer with inputs of this size; return its rows."""
     if isinstance(embedding, np.ndarray):
-        if embedding.dtype != dtype or embedding.shape[1:] != (size,):
+        as_array("embedding", embedding)  # hidden numbers are refused
+        if embedding.dtype != dtype or embedding.shape[1:] != (size,) or not embedding.size:
             raise ValueError(
                 f"embedding: expected {dtype} vectors (n, {size}), got {embedding.dtype} of shape "
                 f"{embedding.shape}"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnncore.arguments import as_array, as_real, check_tokens
+from rnncore.arguments import as_array, as_real, check_mask, check_tokens
 from rnncore.engine.batch import Batch
 from rnncore.engine.passes import States
 from rnncore.engine.rows import Rows
@@ -239,28 +239,42 @@ def _shown(part: Any) -> str:
     return f"{len(part)} of them" if isinstance(part, list | tuple) else type(part).__name__
 
 
+def check_reset(reset: Any, form: Form, batch: Batch) -> np.ndarray:
+    """Return where sequences begin anew, (T, B), in the layout of x without its features."""
+    shape = form.shape(batch.steps, batch.batch, 1)
+    if form.kind != "list":
+        return form.enter(check_mask("reset", reset, shape[:-1]))
+    if not isinstance(reset, list | tuple) or len(reset) != batch.batch:
+        raise ValueError(
+            f"reset: expected a list of {batch.batch} arrays as x is, got {_shown(reset)}"
+        )
+    pairs = zip(reset, shape, strict=True)
+    return form.enter([check_mask("reset", one, of[:1]) for one, of in pairs])
+
+
 def check_state(
     name: str, state: Any, layer: str, sizes: list[int], letters: str, directions: int, batch: int,
     form: Form, dtype: np.dtype,
 ) -> States:  # fmt: skip
-    """Return [h or c][layer * directions + direction] -> (batch, H), or None where none is given.
+    """Return [state][layer * directions + direction] -> (batch, H), or None where none is given.
 
     `sizes` are the hidden sizes, one for each direction of each layer, `letters` the states of the
-    cell, "h" or "hc". Where sizes differ, h (and c) are lists with an array (directions, B, H) for
-    each layer.
+    cell, "h", "hc" or more. Where sizes differ, each state is a list with an array
+    (directions, B, H) for each layer.
     """
     count = len(sizes)
-    checked: States = [[None] * count, [None] * count]
+    checked: States = [[None] * count for _ in letters]
     if state is None:
         return checked
     parts: tuple[Any, ...] = (state,)
     if len(letters) > 1:
-        if not isinstance(state, tuple | list) or len(state) != 2:
+        if not isinstance(state, tuple | list) or len(state) != len(letters):
             came = type(state).__name__
             if isinstance(state, tuple | list):
                 came = f"{came} of {len(state)}"
             raise TypeError(
-                f"{name}: {layer}: expected a tuple (h, c), got {came}; give both states"
+                f"{name}: {layer}: expected a tuple ({', '.join(letters)}), got {came}; give "
+                f"{'both' if len(letters) == 2 else 'all'} states"
             )
         parts = tuple(state)
     elif isinstance(state, tuple):

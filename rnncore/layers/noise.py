@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rnncore.engine.batch import Batch
-from rnncore.engine.direction import Direction
-from rnncore.engine.noise import QUIET, Noise, draw_keys, drop, sequence_masks
+from rnncore.engine.direction import Direction, Parameters
+from rnncore.engine.noise import QUIET, Noise, draw_keys, drop, mask_of, sequence_masks
 from rnncore.engine.packed import Packed
 from rnncore.engine.segments import draw_again
 from rnncore.engine.workspace import Lease, Workspace
@@ -32,9 +32,10 @@ class NoisyModule(RecurrentModule):
             out = lease.workspace.array(("W_hh",), (largest,))
             return self._packing(kind).pack(partial(self._drop_weight, weight_keys, out))
 
-    def _drop_weight(self, keys: Sequence[int], out: np.ndarray, k: int) -> np.ndarray:
-        W_hh = self._stack.directions()[k].params.W_hh
-        return self._drop(keys, k, W_hh, out[: W_hh.size].reshape(W_hh.shape))
+    def _drop_weight(self, keys: Sequence[int], out: np.ndarray, k: int) -> Parameters:
+        params = self._stack.directions()[k].params
+        into = out[: params.W_hh.size].reshape(params.W_hh.shape)
+        return params._replace(W_hh=self._drop(keys, k, params.W_hh, into))
 
     def _drop(self, keys: Sequence[int], k: int, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         return drop(self._stack.kernels, self.weight_drop, keys[k], x, out)
@@ -45,9 +46,11 @@ class NoisyModule(RecurrentModule):
         directions = self._stack.layers[layer]
         return len(directions) * directions[0].state_size
 
-    def _draw_mask(self, workspace: Workspace, layer: int, rows: int) -> np.ndarray:
-        shape = rows, self._mask_width(layer)
-        return self._dropout.mask(shape, workspace.array(("mask", layer), shape))
+    def _draw_mask(
+        self, workspace: Workspace, generator: np.random.Generator, layer: int, rows: int
+    ) -> np.ndarray:
+        out = workspace.array(("mask", layer), (rows, self._mask_width(layer)))
+        return mask_of(self._stack.kernels, generator, self.dropout, out)
 
     def _draw_keys(self, count: int) -> list[int]:
         return draw_keys(self._dropout.generator, count)
@@ -95,8 +98,8 @@ class NoisyModule(RecurrentModule):
         noise = self._noise(batch)
         masks = range(self._masks_of_rows() if batch.rows else 0)
         if masks:
-            drawn = [self._draw_mask(workspace, layer, batch.rows) for layer in masks]
-            noise = noise._replace(outputs=drawn)
+            draw = partial(self._draw_mask, workspace, self._dropout.generator)
+            noise = noise._replace(outputs=[draw(layer, batch.rows) for layer in masks])
         return noise
 
     def _noise_of_segments(

@@ -85,9 +85,18 @@ class Names:
         for name, gate in self.cell_own:
             if self._has(gate):
                 shapes[name + self.end] = (self.hidden_size,)
-        for letter in self.states:
-            shapes[f"initial_{letter}{self.end}"] = (self.hidden_size,)
+        for name in self.initial_states():
+            shapes[name] = (self.hidden_size,)
         return shapes
+
+    def initial_states(self) -> list[str]:
+        """Return the names of learned initial states."""
+        return [f"initial_{letter}{self.end}" for letter in self.states]
+
+    def written(self) -> list[str]:
+        """Return the names of what the engine writes the gradients of itself."""
+        kinds = ["weight_ih", "weight_hh"] if self.two else ["weight_ih", "weight_hh", "bias_ih"]
+        return [kind + self.end for kind in kinds]
 
     def pick(self, arrays: Mapping[str, np.ndarray]) -> Parameters:
         """Return what the engine needs of the layer's parameters or gradients: views."""
@@ -149,12 +158,13 @@ class Names:
 def check_zoneout(
     zoneout: float | tuple[float, float], states: str, layer_name: str
 ) -> tuple[float, float]:
-    """Return the rates of h and c, from one number for all states or from two."""
+    """Return the rates of h and of the other states, from one number for all or from two."""
+    others = " and ".join(states[1:])
     if not isinstance(zoneout, tuple | list):
         rate = check_probability("zoneout", zoneout)
-        return rate, rate if "c" in states else 0.0
-    if len(zoneout) != 2 or "c" not in states:
-        expected = "a number, or two: of h and of c" if "c" in states else "a number"
+        return rate, rate if others else 0.0
+    if len(zoneout) != 2 or not others:
+        expected = f"a number, or two: of h and of {others}" if others else "a number"
         raise ValueError(
             f"zoneout: expected {expected}, got {zoneout!r}; the states of {layer_name} are "
             f"{' and '.join(states)}"
@@ -280,17 +290,24 @@ class RecurrentModule(Module):
 
     def _draw_parameters(self, generator: np.random.Generator) -> None:
         # U(-1 / sqrt(H), 1 / sqrt(H)), but for initial states, and vectors of which cells say more.
-        said = {name: ends for name, ends in getattr(self._cell, "own", {}).items() if ends}
+        said = self._said()
         for names in self._names:
-            bound = names.hidden_size**-0.5
+            bound, initial = names.hidden_size**-0.5, names.initial_states()
             for name, shape in names.shapes().items():
-                if not name.startswith("initial_"):
+                if name not in initial:
                     low, high = said.get(name.removesuffix(names.end), (-bound, bound))
                     self._params[name][...] = generator.uniform(low, high, shape)
 
     def _beginning(self, name: str) -> Beginning:
-        (size,) = {names.hidden_size for names in self._names if name in names.shapes()}
-        return Beginning(self._shapes[name][0] // size, size**-0.5)
+        (names,) = (names for names in self._names if name in names.shapes())
+        size = names.hidden_size
+        otherwise = name.startswith("initial_") or name.removesuffix(names.end) in self._said()
+        return Beginning(self._shapes[name][0] // size, None if otherwise else size**-0.5)
+
+    def _said(self) -> dict[str, tuple[float, float]]:
+        # Between which two numbers a cell has its own vectors begin, where it says so.
+        own = getattr(self._cell, "own", {})
+        return {name: ends for name, ends in own.items() if ends}
 
     def _bind(self, *buffers: Any) -> None:
         super()._bind(*buffers)
@@ -298,10 +315,8 @@ class RecurrentModule(Module):
             direction.params, direction.grads = names.pick(self._params), names.pick(self._grads)
         self._apart = summed_apart(self._stack.layers)
         # Gradients that the engine does not write itself, but for W_hx of tokens.
-        written = ("weight_ih", "weight_hh", *["bias_ih"] * (self.bias is True))
-        self._summed_apart = [
-            array for name, array in self._grads.items() if not name.startswith(written)
-        ]
+        written = {name for names in self._names for name in names.written()}
+        self._summed_apart = [array for name, array in self._grads.items() if name not in written]
 
     def _own_state(self) -> dict[str, np.ndarray]:
         state: dict[str, np.ndarray] = {}

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import QUIET, Noise
 from rnncore.engine.packed import Packed
 from rnncore.engine.passes import Pass, States
@@ -20,30 +21,45 @@ from rnncore.engine.sums import Sums
 from rnncore.engine.tokens import Tokens, Vocabulary
 from rnncore.engine.workspace import Lease, aligned_empty
 from rnncore.layers.embedding import Embedding, check_embedding, owner_of, vectors_of
-from rnncore.layers.form import Form, check_input, check_rows, check_state, leave_state
+from rnncore.layers.form import Form, check_input, check_reset, check_rows
 from rnncore.layers.guard import holding
 from rnncore.layers.kept import Kept
 from rnncore.layers.module import Module
-from rnncore.layers.noise import NoisyModule
 from rnncore.layers.parameters import RecurrentModule
+from rnncore.layers.states import State, StatefulModule
 from rnncore.layers.watching import Watcher
 
 if TYPE_CHECKING:
     from rnncore.engine.records import BackwardRecord
 
-State = Any
-"""h, or (h, c) for cells with two states: arrays (num_layers * directions, B, H)."""
-
-
 NOTHING = nullcontext()  # may be entered again and again
+
+
+class Given(NamedTuple):
+    """What a caller gave, checked.
+
+    Attributes
+    ----------
+    x
+        Features (T, B, I), token ids (T, B), or rows.
+    tokens
+        Whether these are token ids.
+    form, batch, embedding
+    state
+        The initial states; None: those that the layer learns.
+    """
+
+    x: Any
+    tokens: bool
+    form: Form
+    batch: Batch
+    embedding: Embedding | np.ndarray | None
+    state: States | None
 
 
 class RecurrentPass(Kept):
     """What a recurrent layer keeps: the pass, or what it takes to run it again."""
 
-    form: Form
-    batch: Batch
-    embedding: Embedding | np.ndarray | None = None
     tokens: Tokens | None = None
     run: Pass | None = None
     segments: Segments | None = None
@@ -52,13 +68,14 @@ class RecurrentPass(Kept):
     noise: Callable[[int], Noise] | None = None  # of a segment
     weight_keys: Sequence[int] = ()  # of what is dropped of each W_hh
 
-    def __init__(
-        self, layer: RecurrentModule, embedding: Embedding | np.ndarray | None,
-        default_state: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, layer: RecurrentModule, given: Given) -> None:
         super().__init__(layer)
-        self.embedding, self.default_state = embedding, default_state
-        self.owner = owner_of(embedding)
+        self.form, self.batch, self.embedding = given.form, given.batch, given.embedding
+        self.state_given = given.state is not None
+        self.learns_state = not self.state_given or (
+            layer.learn_initial_state and given.batch.is_cut
+        )
+        self.owner = owner_of(given.embedding)
         self.owner_version = -1 if self.owner is None else self.owner._version
 
     def check(self) -> None:
@@ -74,14 +91,18 @@ class RecurrentPass(Kept):
             )
 
 
-class RecurrentPasses(NoisyModule):
+class RecurrentPasses(StatefulModule):
     """A recurrent layer with its passes, in the engine's terms."""
 
     # Arguments and results
 
     def _enter(
-        self, x: Any, lengths: Any, tokens: bool, embedding: Embedding | np.ndarray | None
-    ) -> tuple[Any, bool, Form, Batch]:
+        self, x: Any, state: State, lengths: Any, tokens: bool,
+        embedding: Embedding | np.ndarray | None, reset: Any = None, rows: bool = False,
+    ) -> Given:  # fmt: skip
+        # All that can be wrong with a caller's arguments shows here, before anything changes.
+        if reset is not None and (rows or isinstance(x, Rows)):
+            raise ValueError("reset: expected arrays in and out, got rows; leave one of both")
         vocabulary = self.input_size
         if embedding is not None:
             vocabulary = check_embedding(embedding, self.input_size, self.dtype)
@@ -89,84 +110,58 @@ class RecurrentPasses(NoisyModule):
         if isinstance(x, Rows):
             form = check_rows(x, lengths, tokens, self.layer_name, self.input_size, self.dtype)
             assert x.batch is not None
-            return x, False, form, x.batch
+            initial = self._given_state(state, x.batch, form)
+            return Given(x, False, form, x.batch, None, initial)
         x, form = check_input(
             x, lengths, tokens, self.layer_name, self.input_size, vocabulary, self.batch_first,
             self.dtype,
         )  # fmt: skip
-        return x, tokens, form, Batch.of(x.shape[0], x.shape[1], form.lengths)
-
-    def _initial_state(self, state: State, size: int, form: Form) -> States:
-        if state is None and self.learn_initial_state:
-            learned: States = [
-                [np.tile(self._params[f"initial_{k}{names.end}"], (size, 1))
-                 for names in self._names]
-                for k in self._stack.cell.states
-            ]  # fmt: skip
-            return learned if self._stack.has_c else [*learned, [None] * len(self._names)]
-        return check_state(
-            "state", state, self.layer_name, self._stack.sizes, self._stack.cell.states,
-            len(self._stack.layers[0]), size, form, self.dtype,
-        )  # fmt: skip
-
-    def _leave_state(self, states: States, form: Form) -> State:
-        cell, directions = self._stack.cell, len(self._stack.layers[0])
-        mixed = len(set(self._layer_sizes)) > 1
-        return leave_state(states, cell.states, directions, mixed, form)
+        batch = Batch.of(x.shape[0], x.shape[1], form.lengths)
+        if reset is not None:
+            batch = CutBatch.of_mask(batch, check_reset(reset, form, batch))
+        initial = self._given_state(state, batch, form)
+        return Given(x, tokens, form, batch, embedding, initial)
 
     # Forward
 
     def _begin_pass(
-        self,
-        batch: Batch,
-        x: Any,
-        tokens: bool,
-        embedding: Embedding | np.ndarray | None,
-        training: bool,
-        lease: Lease,
-        state: State,
-        form: Form,
-        weight_keys: Sequence[int] = (),
+        self, given: Given, training: bool, lease: Lease, weight_keys: Sequence[int] = ()
     ) -> tuple[Pass, Packed, Tokens | None, States]:
-        # Over features (T, B, I), rows, or token ids (T, B); the initial states are those of the
-        # weights.
-        if not tokens:
-            with self._guard.weights if self.learn_initial_state else NOTHING:
-                initial = self._initial_state(state, batch.batch, form)
-                packed = self._packed_for("forward", weight_keys, lease)
-            return self._stack.begin(batch, x, lease, training), packed, None, initial
-        with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch.batch, form)
-            packed, found, tables = self._project_tokens(
-                batch, x, embedding, lease, training, weight_keys
-            )
+        # The initial states are those of the weights.
+        batch = given.batch
+        with self._weights_read(given.tokens, given.embedding):
+            initial = self._initial_state(given.state, batch)
+            if given.tokens:
+                packed, found, tables = self._project_tokens(given, lease, training, weight_keys)
+            else:
+                packed, found = self._packed_for("forward", weight_keys, lease), None
+        if found is None:
+            return self._stack.begin(batch, given.x, lease, training), packed, None, initial
         run = self._stack.begin_tokens(batch, found.places, tables, lease, training)
         return run, packed, found, initial
 
     def _take(
         self, x: Any, state: State, lengths: Any, tokens: bool,
-        embedding: Embedding | np.ndarray | None, rows: bool,
+        embedding: Embedding | np.ndarray | None, rows: bool, reset: Any = None,
     ) -> tuple[Pass, Packed, States, Form, bool]:  # fmt: skip
         # What a call needs of its arguments and of the weights; `_finish` does the rest.
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        run, packed, _, initial = self._begin_pass(
-            batch, x, tokens, embedding, False, self._pool.lease(), state, form
-        )
-        return run, packed, initial, form, rows or form.kind == "rows"
+        given = self._enter(x, state, lengths, tokens, embedding, reset, rows)
+        run, packed, _, initial = self._begin_pass(given, False, self._pool.lease())
+        return run, packed, initial, given.form, rows or given.form.kind == "rows"
 
     def _finish(
         self, run: Pass, packed: Packed, initial: States, form: Form, rows: bool
     ) -> tuple[Any, State]:
         if rows:
             out, final = self._run_rows(run, packed, initial)
-            return out, self._leave_state(final, form)
+            return out, self._leave_state(final, form, run.batch)
         y, final = self._stack.run(run, packed, initial)
-        return form.leave(y), self._leave_state(final, form)
+        return form.leave(y), self._leave_state(final, form, run.batch)
 
     def _project_tokens(
-        self, batch: Batch, ids: np.ndarray, embedding: Embedding | np.ndarray | None,
-        lease: Lease, training: bool, weight_keys: Sequence[int],
-    ) -> tuple[Packed, Tokens, list[np.ndarray]]:  # fmt: skip
+        self, given: Given, lease: Lease, training: bool, weight_keys: Sequence[int]
+    ) -> tuple[Packed, Tokens, list[np.ndarray]]:
+        ids, batch, embedding = given.x, given.batch, given.embedding
         packed = self._packed_for("forward", weight_keys, lease)
         owner, weight = owner_of(embedding), vectors_of(embedding)
         if not training and not isinstance(embedding, np.ndarray):
@@ -226,22 +221,15 @@ class RecurrentPasses(NoisyModule):
         return nothing, stack.zeros_for_none(initial, batch.batch)
 
     def _begin_forward(
-        self,
-        x: Any,
-        tokens: bool,
-        form: Form,
-        batch: Batch,
-        state: State,
-        embedding: Embedding | np.ndarray | None,
-        rows: bool,
+        self, given: Given, rows: bool
     ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
         # Takes the weights; `_forward_run` does the rest.
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch, kept.weight_keys = form, batch, self._weight_keys()
+        kept = RecurrentPass(self, given)
+        kept.weight_keys = self._weight_keys()
         run, packed, kept.tokens, initial = self._begin_pass(
-            batch, x, tokens, embedding, True, self._pool.lease(), state, form, kept.weight_keys
+            given, True, self._pool.lease(), kept.weight_keys
         )
-        return kept, run, packed, initial, rows or form.kind == "rows"
+        return kept, run, packed, initial, rows or given.form.kind == "rows"
 
     def _forward_run(
         self, kept: RecurrentPass, run: Pass, packed: Packed, initial: States, rows: bool
@@ -254,29 +242,19 @@ class RecurrentPasses(NoisyModule):
             y, final = self._stack.run(run, packed, initial, noise)
             y = kept.form.leave(y)
         kept.run = run
-        return y, self._leave_state(final, kept.form), kept
+        return y, self._leave_state(final, kept.form, kept.batch), kept
 
     def _begin_segments(
-        self,
-        x: np.ndarray,
-        tokens: bool,
-        form: Form,
-        batch: Batch,
-        state: State,
-        embedding: Embedding | np.ndarray | None,
-        segments: Segments,
+        self, given: Given, segments: Segments
     ) -> tuple[RecurrentPass, Segments, list[np.ndarray] | None, Packed, States]:
         # The same for `_forward_segments`.
-        kept = RecurrentPass(self, embedding, state is None)
-        kept.form, kept.batch, kept.segments = form, batch, segments
-        kept.x, kept.lease, tables = x, self._pool.lease(), None
+        kept, tables = RecurrentPass(self, given), None
+        kept.segments, kept.x, kept.lease = segments, given.x, self._pool.lease()
         kept.weight_keys = keys = self._weight_keys()
-        with self._weights_read(tokens, embedding):
-            initial = self._initial_state(state, batch.batch, form)
-            if tokens:
-                packed, kept.tokens, tables = self._project_tokens(
-                    batch, x, embedding, kept.lease, True, keys
-                )
+        with self._weights_read(given.tokens, given.embedding):
+            initial = self._initial_state(given.state, given.batch)
+            if given.tokens:
+                packed, kept.tokens, tables = self._project_tokens(given, kept.lease, True, keys)
                 # A copy: ids that were checked shall not change.
                 kept.x = kept.tokens.places.copy()
             else:
@@ -295,7 +273,7 @@ class RecurrentPasses(NoisyModule):
         rows = [segments.part(number)[1].rows for number in range(len(segments))]
         kept.noise = self._noise_of_segments(kept.batch, rows, kept.lease.workspace)
         y, final = segments.forward(kept.x, tables, packed, initial, kept.noise, kept.lease)
-        return kept.form.leave(y), self._leave_state(final, kept.form), kept
+        return kept.form.leave(y), self._leave_state(final, kept.form, kept.batch), kept
 
     # Backward
 
@@ -320,16 +298,22 @@ class RecurrentPasses(NoisyModule):
                 dx = run.workspace.array(("dx", 0, 0), (batch.rows, x.stride))
                 dx = x.like(dx, run.lease)
             else:
-                shape = (batch.steps, batch.batch, self.input_size)
+                shape = (batch.whole.steps, batch.whole.batch, self.input_size)
                 dx = aligned_empty(prod(shape), self.dtype).reshape(shape)
+                if batch.is_cut:
+                    dx[...] = 0
         if isinstance(dy, np.ndarray):
-            dy = Rows.of(dy, len(self._stack.layers[-1]), not batch.dense)
+            dy = batch.rows_of(dy, len(self._stack.layers[-1]))
         sums = self._begin_sums(kept, run.workspace, accumulate)
-        embedding, default_state = kept.embedding, kept.default_state
+        embedding, learns_state, given = kept.embedding, kept.learns_state, kept.state_given
         kept.use_up()
-        state_gradient = state_gradient or (self.learn_initial_state and default_state)
-        dinitial = self._stack.backward(run, back, sums, dy, dfinal, dx, state_gradient, record)
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, back)
+        dinitial = self._stack.backward(
+            run, back, sums, dy, dfinal, dx, state_gradient or learns_state, record
+        )
+        sums.finish()
+        if learns_state:
+            self._add_learned(dinitial, batch, given)
+        dvectors = self._finish_tokens(sums, embedding, input_gradient, back)
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_segments(
@@ -343,19 +327,25 @@ class RecurrentPasses(NoisyModule):
         record: BackwardRecord | None,
     ) -> tuple[Any, States]:
         segments, x, lease, noise = kept.segments, kept.x, kept.lease, kept.noise
+        batch = kept.batch
         assert segments is not None and x is not None and lease is not None and noise is not None
         dx = tables = None
         if kept.tokens is not None:
             tables = self._stack.make_tables(kept.tokens, packed[0], lease)
         elif input_gradient:
             dx = aligned_empty(x.size, self.dtype).reshape(x.shape)
+            if batch.is_cut:
+                dx[...] = 0
         sums = self._begin_sums(kept, lease.workspace, accumulate)
-        embedding, default_state = kept.embedding, kept.default_state
+        embedding, learns_state, given = kept.embedding, kept.learns_state, kept.state_given
         kept.use_up()
         dinitial = segments.backward(
             x, tables, packed, noise, lease, sums, dy, dfinal, dx, record
         )
-        dvectors = self._finish_sums(sums, embedding, default_state, dinitial, packed[1])
+        sums.finish()
+        if learns_state:
+            self._add_learned(dinitial, batch, given)
+        dvectors = self._finish_tokens(sums, embedding, input_gradient, packed[1])
         return dx if dvectors is None else dvectors, dinitial
 
     def _backward_record(
@@ -365,7 +355,8 @@ class RecurrentPasses(NoisyModule):
             return None
         from rnncore.engine.records import BackwardRecord
 
-        return BackwardRecord(self._stack, batch.steps, batch.batch, watcher is not None)
+        whole = batch.whole
+        return BackwardRecord(self._stack, whole.steps, whole.batch, watcher is not None)
 
     def _begin_sums(self, kept: RecurrentPass, workspace: Any, adds: bool) -> Sums:
         if not adds and not kept.batch.rows:
@@ -380,19 +371,12 @@ class RecurrentPasses(NoisyModule):
         adds = adds or not kept.batch.rows
         return Sums(self._stack.layers, self._apart, kept.tokens, workspace, adds, drops)
 
-    def _finish_sums(
-        self, sums: Sums, embedding: Embedding | np.ndarray | None, default_state: bool,
-        dinitial: States, back: Packed,
-    ) -> np.ndarray | None:  # fmt: skip
-        # Returns the gradient of vectors that are no module's.
-        dvectors = np.zeros_like(embedding) if isinstance(embedding, np.ndarray) else None
-        owner = owner_of(embedding)
-        sums.finish(dvectors if owner is None else owner._grads["weight"], back.weights)
-        # The gradient of a learned initial state, which all sequences share.
-        if not (self.learn_initial_state and default_state):
-            return dvectors
-        for letter, arrays in zip(self._stack.cell.states, dinitial, strict=False):
-            for names, array in zip(self._names, arrays, strict=True):
-                if array is not None:
-                    self._grads[f"initial_{letter}{names.end}"] += array.sum(axis=0)
+    def _finish_tokens(
+        self, sums: Sums, embedding: Embedding | np.ndarray | None, wanted: bool, back: Packed
+    ) -> np.ndarray | None:
+        # Returns the gradient of vectors that are no module's, if it is wanted.
+        owner, dvectors = owner_of(embedding), None
+        if owner is None and embedding is not None and wanted:
+            dvectors = np.zeros_like(embedding)
+        sums.finish_tokens(dvectors if owner is None else owner._grads["weight"], back.weights)
         return dvectors

@@ -45,12 +45,14 @@ def record_recurrent(
     tokens: bool,
     embedding: Embedding | Any | None,
     rows: bool,
+    reset: Any = None,
 ) -> tuple[Any, Any]:
     """Run a recurrent layer; return y and the last state, values of the tape."""
     vectors = raw(embedding)
     y, last, kept = layer.forward(
-        raw(x), _raw(state), lengths, tokens=tokens, embedding=vectors, rows=rows, keep=True
-    )
+        raw(x), _raw(state), lengths, tokens=tokens, embedding=vectors, rows=rows, reset=reset,
+        keep=True,
+    )  # fmt: skip
     given, left = _flat(state), _flat(last)
     if isinstance(y, list):
         raise TypeError(

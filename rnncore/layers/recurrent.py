@@ -11,11 +11,12 @@ import numpy as np
 from rnncore.arguments import check_flag, check_size
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import plan_segments
-from rnncore.layers.embedding import Embedding, check_embedding, vectors_of
-from rnncore.layers.form import Form, check_gradient, check_state
+from rnncore.layers.embedding import Embedding
+from rnncore.layers.form import check_gradient
 from rnncore.layers.kept import find, remember
 from rnncore.layers.passes import RecurrentPass, RecurrentPasses, State
 from rnncore.layers.recording import record_recurrent
+from rnncore.layers.streaming import stream_of, streams_of
 from rnncore.layers.tape import recording
 from rnncore.layers.watching import Seen, last_alone, watching
 
@@ -49,15 +50,16 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         tokens: bool = False,
         embedding: Embedding | Any | None = None,
         rows: bool = False,
+        reset: Any = None,
     ) -> tuple[Any, State]:
-        """Run the layer; see the class for shapes.
+        """Run the layer; see the class for shapes, `forward` for `reset`.
 
         Nothing is kept for backward, unless a `Tape` is open: then it is a training pass.
         """
         tape = recording()
         if tape is not None:
-            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows)
-        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows))
+            return record_recurrent(tape, self, x, state, lengths, tokens, embedding, rows, reset)
+        return self._finish(*self._take(x, state, lengths, tokens, embedding, rows, reset))
 
     def ready(
         self,
@@ -76,9 +78,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         another thread may train it. With `keep` it is the `forward` that returns its pass.
         """
         if keep:
-            found = self._enter(x, lengths, tokens, embedding)
-            begun = self._begin_forward(*found, state, embedding, rows)
-            return partial(self._forward_run, *begun)
+            given = self._enter(x, state, lengths, tokens, embedding)
+            return partial(self._forward_run, *self._begin_forward(given, rows))
         taken = self._take(x, state, lengths, tokens, embedding, rows)
         return partial(self._finish, *taken)
 
@@ -86,13 +87,13 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
         embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
-        keep: Literal[False] = ...,
+        reset: Any = ..., keep: Literal[False] = ...,
     ) -> tuple[Any, State]: ...  # fmt: skip
     @overload
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, tokens: bool = ...,
         embedding: Embedding | Any | None = ..., memory: int | None = ..., rows: bool = ...,
-        keep: Literal[True],
+        reset: Any = ..., keep: Literal[True],
     ) -> tuple[Any, State, RecurrentPass]: ...  # fmt: skip
     def forward(
         self,
@@ -104,6 +105,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         embedding: Embedding | Any | None = None,
         memory: int | None = None,
         rows: bool = False,
+        reset: Any = None,
         keep: bool = False,
     ) -> Any:
         """Run the layer, with dropout between its layers, and keep what backward needs.
@@ -120,6 +122,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             pass, to the bit. x must not change before backward. None keeps everything.
         rows
             Whether y shall be `Rows`, as another module takes them, in place of an array.
+        reset
+            Where sequences begin anew, as packed documents and episodes do: True and False in the
+            layout of x, (T, B). True at (t, b) cuts sequence b between the steps t - 1 and t. The
+            pieces are to each other as separate sequences are: each begins as one of which no state
+            is given, at zeros or the learned initial state, in its own noise, and no gradient
+            passes between them. In a reverse direction the cut is in the same place, so that it
+            begins anew at step t - 1. `state` is what a sequence's first piece begins with (unless
+            there is a reset at step 0), in a reverse direction its last; the state that is returned
+            is that of the last piece, in a reverse direction of the first.
         keep
             Whether to return the pass as a third value, for `backward(..., kept=...)`: so a layer
             may run several times before its backward passes. Else the layer keeps it as its last,
@@ -140,23 +151,22 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> _, dh1 = layer.backward(np.ones_like(y2), kept=second)
         >>> _, dh0 = layer.backward(None, dh1, kept=first)
         """
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
+        given = self._enter(x, state, lengths, tokens, embedding, reset, rows)
         segments = None
         if memory is not None:
             memory = check_size("memory", memory)
-            if isinstance(x, Rows) or rows:
+            if isinstance(given.x, Rows) or rows:
                 raise ValueError("memory: expected arrays in and out, got rows; leave one of both")
             segments = plan_segments(
-                self._stack, batch, form.lengths, memory, tokens, self.dropout > 0
-            )
+                self._stack, given.batch, given.form.lengths, memory, given.tokens,
+                self.dropout > 0,
+            )  # fmt: skip
         if not keep:
             remember(self, None)  # its buffers serve this pass
         if segments is None:
-            run = self._begin_forward(x, tokens, form, batch, state, embedding, rows)
-            y, last, kept = self._forward_run(*run)
+            y, last, kept = self._forward_run(*self._begin_forward(given, rows))
         else:
-            parts = self._begin_segments(x, tokens, form, batch, state, embedding, segments)
-            y, last, kept = self._forward_segments(*parts)
+            y, last, kept = self._forward_segments(*self._begin_segments(given, segments))
         if keep:
             return y, last, kept
         remember(self, kept)
@@ -194,8 +204,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         dstate
             dL/d(final state) in the shape of the state; None is zero.
         input_gradient
-            False skips the gradient of x, which then is None. For tokens it is None as well, but
-            that of the vectors where `embedding` was an array.
+            False skips the gradient of x, which then is None. That of tokens is None as well, but
+            where `embedding` was an array it is the gradient of the vectors.
         state_gradient
             False skips the gradient of the initial state, which then is None.
         accumulate
@@ -237,24 +247,23 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> norms.shape, bool(norms[0] < 1e-3 * norms[-1])
         ((20,), True)
         """
+        input_gradient = check_flag("input_gradient", input_gradient)
         accumulate = check_flag("accumulate", accumulate)
         state_gradient = check_flag("state_gradient", state_gradient)
         record = check_flag("record", record)
         kept = find(self, kept, RecurrentPass)
-        vectors = isinstance(kept.embedding, np.ndarray)
+        vectors = isinstance(kept.embedding, np.ndarray)  # then dx is theirs, and has no layout
         with self._gradients(kept.embedding):
             kept.check()
             form, batch = kept.form, kept.batch
-            dfinal = check_state(
-                "dstate", dstate, self.layer_name, self._stack.sizes, self._stack.cell.states,
-                len(self._stack.layers[0]), batch.batch, form, self.dtype,
-            )  # fmt: skip
-            given = None
+            dfinal, given = self._enter_gradient(dstate, batch, form), None
             if dy is not None:
                 directions = len(self._stack.layers[-1])
                 given = check_gradient(
-                    dy, form, batch, self.output_size, directions, self.dtype
+                    dy, form, batch.whole, self.output_size, directions, self.dtype
                 )
+                if isinstance(given, Rows) and batch.is_cut:
+                    given = given.unpack()
             x = None if kept.run is None or kept.tokens else kept.run.inputs[0]
             parts = (1, 0) if x is None or x.parts == 1 else (x.parts, x.part_stride)
             packed, lease = None, kept.lease
@@ -268,7 +277,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
             watcher = watching()
             found = self._backward_record(batch, record, watcher)
             if watcher is not None and watcher.last_alone and given is not None:
-                given = last_alone(given, batch, len(self._stack.layers[-1]))
+                given = last_alone(given, batch.whole, len(self._stack.layers[-1]))
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
                     kept, back, given, dfinal, input_gradient, state_gradient, accumulate, found
@@ -280,9 +289,9 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
                 )
         if isinstance(dx, np.ndarray) and not vectors:
             dx = form.leave(dx)
-        dstate = self._leave_state(dinitial, form) if state_gradient else None
+        dstate = self._leave_state(dinitial, form, batch, False) if state_gradient else None
         if watcher is not None and found is not None:
-            watcher.seen.append(Seen(self, batch.lengths, found.states, found.gradients))
+            watcher.seen.append(Seen(self, batch.whole.lengths, found.states, found.gradients))
         if not record or found is None:
             return dx, dstate
         return dx, dstate, [
@@ -298,6 +307,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         *,
         tokens: bool = False,
         embedding: Embedding | Any | None = None,
+        reset: Any = None,
     ) -> tuple[Any, State, list[dict[str, Any]]]:
         """Run the layer and return every state of every step as well, at the speed of `forward`.
 
@@ -319,18 +329,16 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         """
         from rnncore.engine.records import read_record
 
-        x, tokens, form, batch = self._enter(x, lengths, tokens, embedding)
-        lease = self._pool.lease()
-        run, packed, _, initial = self._begin_pass(
-            batch, x, tokens, embedding, True, lease, state, form
-        )
+        given = self._enter(x, state, lengths, tokens, embedding, reset)
+        run, packed, _, initial = self._begin_pass(given, True, self._pool.lease())
         y, final = self._stack.run(run, packed, initial)
         records = []
         for number, directions in enumerate(self._stack.layers):
             for d in range(len(directions)):
                 found = read_record(self._stack, run, number, d)
-                records.append({name: form.leave(array) for name, array in found.items()})
-        return form.leave(y), self._leave_state(final, form), records
+                records.append({name: given.form.leave(a) for name, a in found.items()})
+        last = self._leave_state(final, given.form, given.batch)
+        return given.form.leave(y), last, records
 
     def stream(
         self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None
@@ -363,30 +371,40 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         >>> bool((steps == layer(x)[0]).all())
         True
         """
-        from rnncore.engine.streams import stream_of
+        return stream_of([self], [], tokens, embedding)
 
-        most = self._stack.kernels.most_layers
-        if self.bidirectional:
-            raise ValueError(
-                "stream: a bidirectional layer cannot be fed step by step; its second direction "
-                "begins at the end of the sequence"
-            )
-        if self.num_layers > most:
-            raise ValueError(
-                f"stream: expected at most {most} layers, got {self.num_layers}; stack several "
-                "streams instead"
-            )
-        vocabulary, vectors = self.input_size if tokens else 0, vectors_of(embedding)
-        if embedding is not None:
-            vocabulary = check_embedding(embedding, self.input_size, self.dtype)
-        with self._weights_read(True, embedding):
-            h, c = self._initial_state(None, 1, Form("time first"))
-            zero = np.zeros(1, self.dtype)
-            initial = [
-                (zero if h_0 is None else h_0[0], zero if c_0 is None else c_0[0])
-                for h_0, c_0 in zip(h, c, strict=True)
-            ]
-            return stream_of(self._stack, initial, vocabulary, vectors)
+    def streams(
+        self, *, tokens: bool = False, embedding: Embedding | np.ndarray | None = None
+    ) -> Any:
+        """Return streams that come and go, and take their steps together.
+
+        `join()` begins one and returns its number, `leave(number)` ends it, and `step(x, at)` takes
+        a step of those whose numbers stand in `at`, a row of x for each. Each gives the bits of a
+        stream of its own. `reset`, `get_state` and `set_state` take a number.
+
+        Parameters
+        ----------
+        tokens, embedding
+            As in `stream`.
+
+        Raises
+        ------
+        ValueError
+            As `stream` does.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore
+        >>> streams = rnncore.GRU(3, 5, seed=0).streams()
+        >>> a, b = streams.join(), streams.join()
+        >>> x = np.ones((2, 3), np.float32)
+        >>> streams.step(x, [a, b]).shape, streams.step(x[:1], [b]).shape
+        ((2, 5), (1, 5))
+        >>> streams.leave(a)
+        >>> streams.numbers
+        [1]
+        """
+        return streams_of([self], [], tokens, embedding)
 
     def explain(self, steps: int, batch: int, training: bool = False) -> str:
         """Say what runs for a dense batch of `batch` sequences of `steps` steps, and why.

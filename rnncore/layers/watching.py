@@ -97,7 +97,7 @@ def last_alone(dy: np.ndarray | Rows, batch: Batch, directions: int) -> np.ndarr
     out = np.zeros_like(whole)
     size = whole.shape[2] // directions
     for d in range(directions):
-        step = 0 if d else batch.lengths[running] - 1
+        step = np.zeros_like(running) if d else batch.lengths[running] - 1
         columns = slice(d * size, (d + 1) * size)
         out[step, running, columns] = whole[step, running, columns]
     return out

@@ -119,10 +119,12 @@ class Drawing:
             np.put_along_axis(logits, recent, np.where(picked > 0, picked / r, picked * r), -1)
         if self.temperature == 0:
             return logits.argmax(-1)
-        logits -= logits.max(-1, keepdims=True)
-        # a temperature near 0 makes some of them -inf, whose exp is 0
-        with np.errstate(over="ignore"):
-            logits /= self.temperature
+        # Of one row in the quickest way: text is written symbol by symbol.
+        single = logits.ndim == 1
+        logits -= logits.item(logits.argmax()) if single else logits.max(-1, keepdims=True)
+        # A temperature near 0 shall not overflow; exp is 0 long before the limit.
+        np.maximum(logits, -1e4 * self.temperature, out=logits)
+        logits /= self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             kth = logits.shape[-1] - self.top_k
             least = np.partition(logits, kth, axis=-1)[..., kth : kth + 1]
@@ -131,8 +133,8 @@ class Drawing:
         if self.top_p is not None and self.top_p < 1:
             _keep_top(p, self.top_p)
         total = p.cumsum(-1)
-        if total.ndim == 1:
-            return total.searchsorted(uniform * total[-1], "right")
+        if single:
+            return total.searchsorted(uniform * total.item(-1), "right")
         return np.count_nonzero(total <= uniform[:, None] * total[:, -1:], axis=-1)
 
 

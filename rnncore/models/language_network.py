@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from typing import Any, Self
@@ -17,11 +16,11 @@ from rnncore.data.units import TextVocabulary, text_vocabulary_from_json
 from rnncore.engine.rows import Rows
 from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.kept import Kept, find, remember
+from rnncore.layers.streaming import stream_of, streams_of
 from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import Writer
-from rnncore.models.language_stream import LanguageStream, LanguageStreams
 from rnncore.models.model import CellName, Measure, Model, check_sizes, recurrent, with_weights
-from rnncore.settings import Choice, Flag, Share, Whole, setting
+from rnncore.settings import Choice, Flag, Share, Shares, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
 State = Any
@@ -57,10 +56,14 @@ class LanguageSettings:
     recurrent_dropout: float = setting(
         0.0, Share(), "Share of the state that no next step sees.", fixed=True
     )
-    zoneout: float = setting(
-        0.0, Share(), "Share of the state that a step leaves as it was.", fixed=True
-    )
+    zoneout: float | tuple[float, float] = setting(
+        0.0, Shares(), "Share of the state that a step leaves as it was; 0.05,0.5: of h, of c.",
+        fixed=True,
+    )  # fmt: skip
     weight_drop: float = setting(0.0, Share(), "Share of recurrent weights zeroed.", fixed=True)
+    state_reset: float = setting(
+        0.0, Share(), "Share of the rows of a batch that begin anew.", fixed=True
+    )
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
 
 
@@ -94,6 +97,10 @@ class LanguageNetwork(Writer, Model):
     variational, recurrent_dropout, zoneout, weight_drop
         Whether that has one mask for all steps of a chunk, and further noise of the recurrent
         layers; see `rnncore.RNN`.
+    state_reset
+        The share of the rows of a batch that begin with a state of zeros in training, rather than
+        with that of the batch before. Without it a model hardly ever learns how to begin, and may
+        take a wrong turn there that it does not come back from.
     dtype
         float32 or float64.
     seed
@@ -134,8 +141,9 @@ class LanguageNetwork(Writer, Model):
         dtype: DTypeLike = _DEFAULT.dtype,
         variational: bool = _DEFAULT.variational,
         recurrent_dropout: float = _DEFAULT.recurrent_dropout,
-        zoneout: float = _DEFAULT.zoneout,
+        zoneout: float | tuple[float, float] = _DEFAULT.zoneout,
         weight_drop: float = _DEFAULT.weight_drop,
+        state_reset: float = _DEFAULT.state_reset,
         tied: bool = _DEFAULT.tied,
         seed: int | np.random.Generator | None = None,
     ) -> None:
@@ -148,6 +156,7 @@ class LanguageNetwork(Writer, Model):
         if embedding_size is not None:
             check_size("embedding_size", embedding_size)
         CellName().check("cell", cell)
+        Share().check("state_reset", state_reset)
         if check_flag("tied", tied) and embedding_size not in (None, hidden_size):
             raise ValueError(
                 f"embedding_size: expected hidden_size, {hidden_size}, with a tied embedding, to "
@@ -156,6 +165,8 @@ class LanguageNetwork(Writer, Model):
             )
         if embedding_size is None and (tied or vocabulary.unit == "words"):
             embedding_size = hidden_size  # one-hot is as a table four times as wide, of an LSTM
+        if isinstance(zoneout, list):  # as in a file
+            zoneout = tuple(zoneout)
         super().__init__(dtype=dtype)
         self.vocabulary = vocabulary
         self.measures = (MEASURES[vocabulary.unit],)
@@ -170,9 +181,10 @@ class LanguageNetwork(Writer, Model):
             "recurrent_dropout": recurrent_dropout,
             "zoneout": zoneout,
             "weight_drop": weight_drop,
+            "state_reset": state_reset,
             "dtype": np.dtype(dtype).name,
         }
-        #: Draws the initial weights and, in training, what dropout zeroes.
+        #: Draws the initial weights and, in training, what dropout zeroes and who begins anew.
         self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": dtype, "seed": self.generator}
         self.embedding: layers.Embedding | None = None
@@ -223,6 +235,8 @@ class LanguageNetwork(Writer, Model):
         state
         """
         tokens = self._check(tokens)
+        if state is not None and self.settings["state_reset"]:
+            state = self._begin_anew(state)
         if not keep:
             remember(self, None)  # its buffers serve this pass
         with self._guard.weights:  # both of one moment
@@ -269,6 +283,14 @@ class LanguageNetwork(Writer, Model):
             dy = self.head.backward(dlogits, accumulate=accumulate, kept=head)
             dy = self.dropout.backward(dy, kept=dropout)
             self.rnn.backward(dy, input_gradient=False, accumulate=accumulate, kept=rnn)
+
+    def _begin_anew(self, state: State) -> State:
+        # Some rows of (layers, B, H), or of a tuple of such, become zeros.
+        parts = state if isinstance(state, tuple) else (state,)
+        draws = self.generator.random(parts[0].shape[1])
+        stays = (draws >= self.settings["state_reset"])[:, None]
+        left = tuple(np.where(stays, part, np.zeros((), self.dtype)) for part in parts)
+        return left if isinstance(state, tuple) else left[0]
 
     def _check(self, tokens: Any) -> NDArray[Any]:
         tokens = as_array("tokens", tokens)
@@ -323,15 +345,28 @@ class LanguageNetwork(Writer, Model):
         unit = measure.unit.replace(" per ", "/").replace("character", "char")
         return f"{loss * measure.factor:.3f} {unit}"
 
-    def stream(self) -> LanguageStream:
-        """Return a stream that predicts symbol after symbol; see `LanguageStream`."""
-        with self._guard.weights:  # both of one moment
-            rnn = self.rnn.stream(tokens=True, embedding=self.embedding)
-            return LanguageStream(rnn, copy.deepcopy(self.head))
+    def stream(self) -> Any:
+        """Return a stream that predicts symbol after symbol, one call of the engine a step.
 
-    def streams(self) -> LanguageStreams:
-        """Return several streams that take their steps together; see `LanguageStreams`."""
-        return LanguageStreams(self)
+        `step(token)` returns the logits (V,) of what comes after the token and all before it,
+        `process(tokens)` those of several (T, V); the rest is as in `rnncore.Recurrent.stream`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rnncore.data import Vocabulary
+        >>> from rnncore.models import LanguageNetwork
+        >>> model = LanguageNetwork(Vocabulary("abc"), hidden_size=8, num_layers=1, seed=0)
+        >>> stream, tokens = model.stream(), np.array([[0], [1], [2]])
+        >>> logits = [stream.step(token) for token in (0, 1, 2)]
+        >>> np.array_equal(logits, model.head(model.rnn(tokens, tokens=True)[0])[:, 0])
+        True
+        """
+        return stream_of([self.rnn], [self.head], True, self.embedding)
+
+    def streams(self) -> Any:
+        """Return streams that take their steps together; see `rnncore.Recurrent.streams`."""
+        return streams_of([self.rnn], [self.head], True, self.embedding)
 
     def _network(self) -> LanguageNetwork:
         return self

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rnncore.arguments import check_seed, check_size
 from rnncore.data.text_words import TextWords
-from rnncore.data.vocabulary import Vocabulary
+from rnncore.data.vocabulary import Vocabulary, as_bytes
 from rnncore.models.language_drawing import Drawing
 
 if TYPE_CHECKING:
@@ -267,29 +267,31 @@ def write_many(
     generators = [check_seed(first + k) for k in range(samples)]
     scribes = [Scribe(vocabulary, read, stop) for _ in generators]
     texts = [[read.text] for _ in generators]
-    batch, window = network.streams(), drawing.window
+    window = drawing.window
     writing = np.arange(samples)  # those that have not ended
     recent = np.tile(read.recent(window), (samples, 1))
-    left_out, tokens = read.left_out_first, read.tokens.astype(np.intp)[:, None]
-    for number in range(length):
-        rows = batch.step(tokens).astype(np.float64)
-        if not number:
-            batch.take(np.zeros(samples, np.intp))  # all have read the prime
-            rows = np.repeat(rows, samples, axis=0)
-        logits = _checked(rows, left_out)
+    left_out, batch = read.left_out_first, network.streams()
+    reader = batch.join()
+    for token in read.tokens:
+        logits = batch.step([token], [reader])
+    logits = np.repeat(logits, samples, axis=0)
+    for _ in generators[1:]:  # all have read the prime
+        batch.set_state(batch.join(), batch.get_state(reader))
+    for left in range(length, 0, -1):
+        logits = _checked(logits.astype(np.float64), left_out)
         uniform = np.array([generators[k].random() for k in writing])
         chosen = drawing.choose(logits, uniform, recent if window else None)
-        left_out, tokens = read.left_out, chosen[None]
+        left_out = read.left_out
         if window:
             recent = np.concatenate([recent, chosen[:, None]], 1)[:, -window:]
         for k, token in zip(writing, chosen.tolist(), strict=True):
             texts[k].append(scribes[k].piece(token))
         going = np.array([not scribes[k].ended for k in writing])
         if not going.all():
-            writing, tokens, recent = writing[going], tokens[:, going], recent[going]
-            if not writing.size:
-                break
-            batch.take(np.flatnonzero(going))
+            writing, chosen, recent = writing[going], chosen[going], recent[going]
+        if left == 1 or not writing.size:
+            break
+        logits = batch.step(chosen, writing.tolist())
     return ["".join([*text, scribe.rest()]) for text, scribe in zip(texts, scribes, strict=True)]
 
 
@@ -310,9 +312,9 @@ def check_stop(stop: Any, vocabulary: Vocabulary | TextWords) -> str | None:
         written = set("".join(vocabulary.words))
         strange = [letter for letter in stop if letter not in written]
     else:
-        codes = stop.encode() if vocabulary.is_bytes else map(ord, stop)
         known = set(vocabulary.symbols.tolist())
-        strange = [chr(code) for code in codes if code not in known]
+        codes = as_bytes if vocabulary.is_bytes else lambda letter: (ord(letter),)
+        strange = [letter for letter in stop if not known.issuperset(codes(letter))]
     if strange:
         raise ValueError(
             f"stop: expected what the model can write, got {stop!r} with {strange[0]!r}, which it "
@@ -331,7 +333,10 @@ def check_predicted(values: NDArray[np.float64]) -> None:
 
 
 def _checked(logits: NDArray[np.float64], left_out: NDArray[np.intp]) -> NDArray[np.float64]:
-    check_predicted(logits.max(-1))
+    if logits.ndim == 1 and math.isfinite(logits.item(logits.argmax())):
+        pass  # the quick way for one row
+    else:
+        check_predicted(logits.max(-1))
     if left_out.size:
         logits[..., left_out] = -math.inf
     return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,25 @@ class SequenceClassifierNetwork(SequenceNetwork):
     outputs_class = Classes
     #: (K,) or None: what the loss of each class is multiplied by, in training alone.
     class_weights: NDArray[Any] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings, inputs, outputs and weights of classes as `json` can write them."""
+        weights = self.class_weights
+        return super().describe() | (
+            {} if weights is None else {"class_weights": weights.tolist()}
+        )
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any], tensors: dict[str, Any]) -> Self:
+        """Return the model of a file; see `SequenceNetwork`."""
+        settings = dict(description)
+        weights = settings.pop("class_weights", None)
+        network = super().from_description(settings, tensors)
+        if weights is not None:
+            network.class_weights = np.array(weights, np.float64)
+            if network.class_weights.shape != (network.outputs.size,):
+                raise ValueError(f"class_weights: {weights} for {network.outputs.size} classes")
+        return network
 
     def loss(self, *batch: Any) -> Value:
         """Return the mean of ``-w log p(target)``; targets (B,) or (T, B), -1 beyond the end."""

@@ -29,7 +29,15 @@ from rnncore.models.model import (
 )
 from rnncore.models.sound_stream import SoundStream
 from rnncore.models.taped import TapedModel
-from rnncore.settings import Choice, Share, Whole, check_settings, chosen, setting
+from rnncore.settings import (
+    Choice,
+    Share,
+    Whole,
+    check_settings,
+    chosen,
+    kept_values,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,8 +233,9 @@ class TranscriberNetwork(TapedModel):
         settings = dict(description)
         vocabulary = WordVocabulary.from_json(settings.pop("vocabulary"))
         inputs = settings.pop("inputs")
-        fields = [field.name for field in dataclasses.fields(SoundSettings)]
-        sound = SoundSettings(**{name: settings.pop(name) for name in fields})
+        heard = kept_values(SoundSettings, settings)
+        settings = {name: value for name, value in settings.items() if name not in heard}
+        sound = SoundSettings(**heard)
         sizes = [
             layer_size(settings["cell"], "frames", settings["hidden_size"]),
             ("frames.weight_ih_l0", 1, sound.size),

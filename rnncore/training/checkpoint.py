@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from rnncore import files
 from rnncore.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
+    from rnncore.models.model import Model
     from rnncore.training.loop import Trainer
 
 
@@ -46,6 +49,33 @@ def contents(trainer: Trainer) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         training["average"] = {"updates": trainer.average.updates}
         tensors["average.raw"] = trainer.average.raw
     return tensors, {**model.metadata(), "training": training}
+
+
+def check(model: Model, metadata: dict[str, Any], name: str) -> None:
+    """Refuse a file without a training, or that of another model; `name` is what errors call it."""
+    if "training" not in metadata:
+        raise files.FileError(
+            f"checkpoint: expected a training checkpoint, but {name!r} is a model alone; resume "
+            "from last.safetensors or best.safetensors of a training folder"
+        )
+    if not _describes(metadata, model):
+        raise files.FileError(f"checkpoint: {name!r} holds a model of other settings")
+
+
+def _describes(metadata: dict[str, Any], model: Model) -> bool:
+    # A setting that came after the file was written was at the default of the constructor, or,
+    # where that takes settings as a whole, at what the model was loaded with.
+    settings = metadata.get("model")
+    if metadata.get("kind", model.kind) != model.kind or not isinstance(settings, dict):
+        return False
+    now = json.loads(json.dumps(model.describe()))  # a file has lists where there are tuples
+    parameters = inspect.signature(type(model)).parameters
+    later = {
+        name: parameters[name].default if name in parameters else value
+        for name, value in now.items()
+        if name not in settings
+    }
+    return bool(now == settings | later)
 
 
 def take(

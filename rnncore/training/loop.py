@@ -280,9 +280,16 @@ class Trainer:
         self.seconds += time.perf_counter() - start
         self._window = [self._window[0] + 1, self._window[1] + loss]
         if self.step % RECORD_STEPS == 0 or self.fraction >= 1.0:
-            mean = self.model.measures[0].value(self._window[1], self._window[0])
-            self.training_curve.append([self.step, self.epochs, self.seconds, mean])
+            self.training_curve = self.curve_so_far()
             self._window = [0, 0.0]
+
+    def curve_so_far(self) -> list[list[float]]:
+        """Return `training_curve`, and as its last point the steps that have come since."""
+        count, total = self._window
+        if not count:
+            return self.training_curve
+        mean = self.model.measures[0].value(total, count)
+        return [*self.training_curve, [self.step, self.epochs, self.seconds, mean]]
 
     def _gradient(self) -> tuple[float, Any]:
         # The mean over the next batches; returns the mean loss and the state after them.
@@ -402,14 +409,7 @@ class Trainer:
         """
         tensors, metadata = files.load(path) if contents is None else contents
         name = os.fspath(path)
-        if "training" not in metadata:
-            raise files.FileError(
-                f"checkpoint: expected a training checkpoint, but {name!r} is a model alone; "
-                "resume from last.safetensors or best.safetensors of a training folder"
-            )
-        kind = metadata.get("kind", self.model.kind)
-        if (kind, metadata.get("model")) != (self.model.kind, self.model.describe()):
-            raise files.FileError(f"checkpoint: {name!r} holds a model of other settings")
+        checkpoint.check(self.model, metadata, name)
         try:
             checkpoint.take(self, metadata["training"], tensors, name)
         except files.FileError:

@@ -13,6 +13,7 @@
 
 #define MOST_GATES 8
 #define MOST_OWN 8
+#define MOST_STATES 8
 #define MOST_PLACES (2 * MOST_GATES + MOST_OWN)
 
 /* The step t of one block, of one row at least. Strides are numbers from one row to the next.
@@ -33,10 +34,13 @@
  *                                                             through W_hh
  *   dc         INOUT     unused                               in: dL/dc_t; out: dL/dc_prev
  *   dy         IN        unused                               dL/dh_t from the layer above; NULL: zero
+ * c, c_prev and dc are those of the first state beside h. Those of the k-th behind it begin k times
+ * c_apart, c_prev_apart and dc_apart further on.
  */
 typedef struct {
     ptrdiff_t rows, units;
     ptrdiff_t saved_stride, recurrent_stride, state_stride, own_stride, dy_stride;
+    ptrdiff_t c_apart, c_prev_apart, dc_apart;
     real *saved;
     const real *recurrent, *own;
     real *h, *c;
@@ -65,7 +69,7 @@ typedef struct {
     int further;                 /* places behind these that forward uses as well */
     int elementwise;             /* not 0: a unit reads nothing of other units' h_prev. There is no
                                     W_hh, and `recurrent` holds nothing */
-    const char *states;          /* "h", or "hc" with a cell state beside it */
+    const char *states;          /* a letter each: "h", "hc" with a cell state beside it, or more */
     int x_gates[MOST_GATES];     /* which public gate stands in each place, for x */
     int h_gates[MOST_GATES];     /* the same for h */
     Own own[MOST_OWN + 1];       /* ends with a NULL name */

@@ -1,0 +1,5 @@
+/* y = the vector of the token */
+static void $name(int token, float *RESTRICT y)
+{
+$row
+}
