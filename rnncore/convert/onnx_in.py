@@ -43,7 +43,7 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
     Examples
     --------
     >>> import pytest, rnncore
-    >>> _ = pytest.importorskip("onnx")
+    >>> _ = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
     >>> from rnncore import convert
     >>> model = convert.to_onnx(rnncore.LSTM(3, 5, seed=0))
     >>> convert.from_onnx(model).model

@@ -42,7 +42,7 @@ def to_onnx(model: Module) -> Any:
     Examples
     --------
     >>> import pytest, rnncore
-    >>> _ = pytest.importorskip("onnx")
+    >>> _ = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
     >>> from rnncore import convert
     >>> [one.name for one in convert.to_onnx(rnncore.GRU(3, 5, seed=0)).graph.input]
     ['x', 'lengths', 'h']
