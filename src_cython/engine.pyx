@@ -90,6 +90,12 @@ cdef extern from "threads.h" nogil:
         int limit
         int forked
     Team team
+    ctypedef struct Lent:
+        void* parallel
+        void* place
+        void* count
+        void* most
+    Lent lent                   # of each thread of Python
 
 cdef extern from "noise.h" nogil:
     ctypedef unsigned long long uint64_t

@@ -45,7 +45,9 @@ typedef struct {
     atomic_int asleep;              /* without a region */
     _Alignas(64) atomic_int finished; /* the number of the last region that it has run */
     atomic_int waiting;             /* asleep within a region, for others of it */
-    pthread_t thread;
+    atomic_int has_clock;           /* the clock is that of the thread that runs as this member */
+    clockid_t clock;                /* of processor time */
+    pthread_t thread;               /* of the team's own, where there is one */
 #if defined(__linux__) && defined(CPU_CLR)
     int sent_away;                  /* from the caller's processor; freed again when it has woken */
     cpu_set_t processors;           /* that it may use */
@@ -107,16 +109,20 @@ static int spin_until_above(atomic_int *counter, int value, int64_t most)
     return 0;
 }
 
-/* Processor time that a member has used; -1 where the system does not say. */
-static int64_t time_used(const Member *member)
+/* The calling thread is this member from now on. */
+static void take_place(int place)
 {
+    team_place = place;
 #if defined(__linux__)
-    clockid_t clock;
-    if (!pthread_getcpuclockid(member->thread, &clock)) return nanoseconds(clock);
-#else
-    (void)member;
+    Member *member = &team.member[place];
+    atomic_store(&member->has_clock, !pthread_getcpuclockid(pthread_self(), &member->clock));
 #endif
-    return -1;
+}
+
+/* Processor time that a member has used; -1 where the system does not say. */
+static int64_t time_used(Member *member)
+{
+    return atomic_load(&member->has_clock) ? nanoseconds(member->clock) : -1;
 }
 
 /* Whether it ought to be running: it has not finished and is not asleep; but for one that was called
@@ -234,7 +240,7 @@ static void begin_probe(int64_t now)
 static int begin_region(int threads)
 {
     int64_t now = team.began = nanoseconds(CLOCK_MONOTONIC), found;
-    team.member[0].thread = pthread_self();
+    take_place(0);
     if (team.limit == 0 || team.steadfast) return threads;
     found = atomic_exchange(&team.found, 0);
     if (found == NONE || (found == 0 && team.probed > PROBE_DELAY)) {

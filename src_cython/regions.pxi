@@ -144,6 +144,16 @@ def backward(list tasks, int threads):
 
 # The team, see patience.h.
 
+def borrow(size_t parallel, size_t place, size_t count, size_t most):
+    """Have this thread's regions run on threads of OpenMP, or again on the team's own.
+
+    Addresses of its GOMP_parallel, omp_get_thread_num, omp_get_num_threads, omp_get_max_threads, or
+    zeros.
+    """
+    lent.parallel, lent.place = <void*>parallel, <void*>place
+    lent.count, lent.most = <void*>count, <void*>most
+
+
 def share_always(bint always):
     """Have regions run on as many threads as are asked for, however busy the processors are."""
     team.steadfast = always

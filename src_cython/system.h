@@ -19,10 +19,11 @@
 
 #define FOREVER (-1)
 
+/* -1 for the clock of a thread that has ended. */
 static int64_t nanoseconds(clockid_t clock)
 {
     struct timespec time;
-    clock_gettime(clock, &time);
+    if (clock_gettime(clock, &time)) return -1;
     return time.tv_sec * (int64_t)1000000000 + time.tv_nsec;
 }
 

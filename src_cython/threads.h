@@ -3,7 +3,8 @@
  * One region a sequence, never one a step. A region gives the same bits for any number of threads, so
  * how many run it is decided anew each time: see patience.h. Between regions the workers spin for a
  * moment, then sleep. When the team is busy (another Python thread is in a region) or the process is a
- * child of fork, the caller runs the region alone.
+ * child of fork, the caller runs the region alone. A caller who has threads already, as those of an
+ * OpenMP program are, may lend them: workers would wait for the processors on which these spin.
  */
 #ifndef RNNCORE_THREADS_H
 #define RNNCORE_THREADS_H
@@ -83,9 +84,9 @@ static int wait_for_ticket(Member *self, int seen)
 static void *worker(void *number)
 {
     Member *self = &team.member[(intptr_t)number];
-    team_place = (int)(intptr_t)number;
     for (int seen = 0;;) {
         seen = wait_for_ticket(self, seen);
+        take_place((int)(intptr_t)number);
         run_flushing_denormals(team.work, team.argument, team_place, team.threads);
         raise_to(&self->finished, seen);
     }
@@ -99,14 +100,16 @@ static void after_fork(void)
     atomic_store(&team.sleepers, 0);
 }
 
+static void expect_fork(void)
+{
+    static int registered = 0;
+    if (!registered) pthread_atfork(NULL, NULL, after_fork);
+    registered = 1;
+}
+
 /* As many workers as can be had, at most threads - 1. */
 static int team_grow(int threads)
 {
-    static int registered = 0;
-    if (!registered) {
-        pthread_atfork(NULL, NULL, after_fork);
-        registered = 1;
-    }
     while (team.workers < threads - 1) {
         int thread = team.workers + 1;
         if (start_thread(&team.member[thread].thread, worker, (void *)(intptr_t)thread)) break;
@@ -127,10 +130,40 @@ static void call_workers(int number)
     }
 }
 
+/* Threads that are lent, by the functions of OpenMP's library: run(lender) on so many of them, and what
+ * each of them may ask. Of the calling thread's regions; NULL: they run on the team's own. */
+typedef struct {
+    void (*parallel)(void (*run)(void *), void *argument, unsigned threads, unsigned flags);
+    int (*place)(void);
+    int (*count)(void);
+    int (*most)(void);
+} Lent;
+static _Thread_local Lent lent;
+
+static void run_borrowed(void *lender)
+{
+    const Lent *by = lender;
+    int place = by->place();
+    take_place(place);
+    run_flushing_denormals(team.work, team.argument, place, by->count());
+    if (place) raise_to(&team.member[place].finished, team.number);
+    team_place = 0;
+}
+
+static void call_lent(void)
+{
+    for (int k = 1; k < team.threads; k++) {
+        atomic_store(&team.member[k].has_clock, 0);
+        atomic_store(&team.member[k].finished, before(team.number));
+    }
+    lent.parallel(run_borrowed, &lent, team.threads, 0);
+}
+
 /* Runs work(argument, thread, threads) on `threads` threads at most, the caller being thread 0. */
 static void run_region(region work, void *argument, int threads)
 {
     if (threads > MOST_THREADS) threads = MOST_THREADS;
+    if (lent.parallel && lent.most() < threads) threads = lent.most();
     if (threads <= 1 || team.forked || pthread_mutex_trylock(&team.busy)) {
         run_flushing_denormals(work, argument, 0, 1);
         return;
@@ -138,11 +171,17 @@ static void run_region(region work, void *argument, int threads)
     team.work = work;
     team.argument = argument;
     team.number = after(team.number == -1 ? 0 : team.number);   /* 0 is none */
-    team.threads = team_grow(begin_region(threads));
-    call_workers(team.number);
-    run_flushing_denormals(work, argument, 0, team.threads);
-    for (int k = 1; k < team.threads; k++)
-        wait_until_above(&team.member[k].finished, before(team.number));
+    expect_fork();
+    team.threads = begin_region(threads);
+    if (lent.parallel) {
+        call_lent();
+    } else {
+        team.threads = team_grow(team.threads);
+        call_workers(team.number);
+        run_flushing_denormals(work, argument, 0, team.threads);
+        for (int k = 1; k < team.threads; k++)
+            wait_until_above(&team.member[k].finished, before(team.number));
+    }
     end_region();
     pthread_mutex_unlock(&team.busy);
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import python
 
 import rnncore
 
@@ -287,6 +288,50 @@ def test_two_threads() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+LENT = """
+import os
+import numpy as np, torch
+import rnncore, rnncore.torch
+from rnncore.torch.lending import addresses
+print(addresses() is not None)
+rnncore.engine.threads.share_always(True)
+rnncore.set_num_threads(2)
+torch.set_num_threads(2)
+count = lambda: len(os.listdir("/proc/self/task"))
+
+def train():
+    layer.zero_grad()
+    y, _ = layer(x)
+    y.square().mean().backward()
+    return [y.detach().numpy().copy(), *(w.grad.numpy().copy() for w in layer.parameters())]
+
+torch.manual_seed(0)
+layer, x = rnncore.torch.LSTM(64, 64), torch.randn(40, 16, 64)
+(x.repeat(100, 1, 1) @ torch.randn(64, 64)).sum()      # PyTorch begins its threads
+before = count()
+two = train()
+print(count() - before)                                # none of the engine's own
+torch.set_num_threads(1)
+print(all((a == b).all() for a, b in zip(two, train())))
+torch.set_num_threads(2)
+if os.fork() == 0:                                     # where PyTorch's threads are gone
+    with torch.no_grad():
+        os._exit(0 if (layer(x)[0].numpy() == two[0]).all() else 1)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+before = count()
+rnncore.LSTM(64, 64)(x.numpy())
+print(count() - before)                                # outside of PyTorch the engine has its own
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+def test_passes_run_on_threads_of_pytorch() -> None:
+    lent, grown, same, child, own = python(LENT, RNNCORE_NUM_THREADS="2").split()
+    if lent == "False":
+        pytest.skip("this PyTorch does not run on OpenMP")
+    assert (grown, same, child, own) == ("0", "True", "0", "1")
 
 
 def test_compile_takes_it_as_one_node() -> None:

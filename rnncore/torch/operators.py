@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rnncore.engine.batch import Batch
 from rnncore.engine.passes import Pass
+from rnncore.torch.lending import torch_threads
 from rnncore.torch.net import Kind
 from rnncore.torch.weights import Weights, as_array, weights_of
 
@@ -142,8 +143,9 @@ def _run(
     begin = _state("h_0", h, x, shape), _state("c_0", c, x, shape)
     width = known.net.stack.output_size
     given = [as_array(mask).reshape(batch.rows, width) for mask in masks]
-    packed = known.packed(weights, back=False)
-    return *known.net.forward(as_array(x), batch, *begin, packed, given, keep), known
+    with torch_threads(known.net.stack.kernels):
+        packed = known.packed(weights, back=False)
+        return *known.net.forward(as_array(x), batch, *begin, packed, given, keep), known
 
 
 def forward(
@@ -175,10 +177,11 @@ def backward(
     # What the engine replaces, and biases, to which it adds.
     empty = torch.empty, torch.zeros
     dweights = [empty[w.dim() == 1](w.shape, dtype=w.dtype) for w in weights]
-    dh_0, dc_0 = net.backward(
-        run, known.packed(weights, back=True), above, dfinal[0], dfinal[1],
-        None if dx is None else dx.numpy(), [one.numpy() for one in dweights], state_gradient,
-    )  # fmt: skip
+    with torch_threads(net.stack.kernels):
+        dh_0, dc_0 = net.backward(
+            run, known.packed(weights, back=True), above, dfinal[0], dfinal[1],
+            None if dx is None else dx.numpy(), [one.numpy() for one in dweights], state_gradient,
+        )  # fmt: skip
     if not state_gradient:
         return dx, None, None, dweights
     return dx, torch.from_numpy(dh_0), None if dc_0 is None else torch.from_numpy(dc_0), dweights
