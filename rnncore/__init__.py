@@ -24,7 +24,8 @@ Files
 Looking inside
     `rnncore.diagnostics`: states, gradients, gates and recurrent weights of any model on any batch.
 Settings
-    `set_num_threads`, `get_num_threads`, `count_stalls`, `show_config`.
+    `set_num_threads`, `get_num_threads`, `count_stalls`, `show_config`; `set_matmul_precision`,
+    `get_matmul_precision`.
 
 `rnncore.reference` has the mathematics in plain NumPy.
 """
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnncore import functions
 from rnncore.config import __version__, show_config
+from rnncore.engine.precision import get_matmul_precision, set_matmul_precision
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import count_stalls, get_num_threads, set_num_threads
 from rnncore.layers import (
@@ -87,8 +89,9 @@ __all__ = [
     "Tagger", "Tape", "Translator", "Value", "WordTranscriber", "__version__",
     "binary_cross_entropy_with_logits", "cell", "check_gradients", "clip_grad_norm", "count_stalls",
     "cross_entropy", "ctc_loss", "export_c", "functions",
-    "gaussian_nll_loss", "get_num_threads", "huber_loss", "l1_loss", "load", "mse_loss",
-    "quantile_loss", "set_num_threads", "show_config", "softmax_cross_entropy",
+    "gaussian_nll_loss", "get_matmul_precision", "get_num_threads", "huber_loss", "l1_loss",
+    "load", "mse_loss", "quantile_loss", "set_matmul_precision", "set_num_threads", "show_config",
+    "softmax_cross_entropy",
 ]  # fmt: skip
 
 _LATER = {

@@ -123,12 +123,12 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
             next = NULL if n + 1 == groups else panel_at(W_hh, after * PANEL)
         for i in range(split.tiles):
             row = tile_begin(split, i)
-            tile[tile_begin(split, i + 1) - row](
+            layout.wide[tile_begin(split, i + 1) - row](
                 dh + row * stride + panel * PANEL, stride,
                 NULL if start == NULL else start + row * stride + panel * PANEL, stride,
                 dz + row * z_stride, z_stride,
                 layout.blocks, layout.gates * layout.block, layout.places * layout.block,
-                panel_at(W_hh, panel * PANEL), columns, look_ahead(next, i, PANEL, W_hh.depth))
+                panel_at(W_hh, panel * PANEL), columns, look_ahead(next, i, PANEL, W_hh.steps))
     if work.noise.mask != NULL:
         join_masked(work, split)
 
@@ -181,12 +181,20 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
         to_columns(work.grads.dz_columns, work.states.z + first * layout.stride, layout.stride, rows,
                    thread, threads)
         if work.input.tokens == NULL:
-            copy_to_panels(work.grads.x_panels, &work.input.x, first, rows, 0, rows, thread, threads)
+            copy_to_panels(layout, work.grads.x_panels, &work.input.x, first, rows, 0, rows, thread,
+                           threads)
+        low_h, high_h = 0, rows         # those whose h_prev is not zero
+        if work.layer.reverse and begins_at_zero(work, high - 1):
+            high_h = min(rows, max(work.batch.offset[high - 1] - first, <ptrdiff_t>0))
+        elif begins_at_zero(work, low):
+            low_h = min(rows, max(work.batch.offset[low + 1] - first, <ptrdiff_t>0))
+        if low_h % layout.storage.together:
+            clear_row(layout, work.grads.h_panels, layout.units, low_h - 1, rows, thread, threads)
         for t in range(low, high):
             a = max(work.batch.offset[t], first)
             b = min(work.batch.offset[t + 1], first + rows)
             if a < b and work.layer.depth > 0 and not begins_at_zero(work, t):
-                copy_to_panels(work.grads.h_panels, &h,
+                copy_to_panels(layout, work.grads.h_panels, &h,
                                slot_before(work, t) + a - work.batch.offset[t], b - a, a - first,
                                rows, thread, threads)
         barrier_wait(&work.barrier, thread, threads)
@@ -194,11 +202,6 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
             accumulate(work.grads.dW_hx, work.input.x.parts * work.input.x.depth, layout, 0,
                        cell.x_gates, work.grads.dz_columns, work.grads.x_panels, rows, 0, rows, adds,
                        thread, threads)
-        low_h, high_h = 0, rows         # those whose h_prev is not zero
-        if work.layer.reverse and begins_at_zero(work, high - 1):
-            high_h = min(rows, max(work.batch.offset[high - 1] - first, <ptrdiff_t>0))
-        elif begins_at_zero(work, low):
-            low_h = min(rows, max(work.batch.offset[low + 1] - first, <ptrdiff_t>0))
         if work.layer.depth > 0:
             accumulate(work.grads.dW_hh, layout.units, layout, recurrent, cell.h_gates,
                        work.grads.dz_columns, work.grads.h_panels, rows, low_h, high_h, adds,

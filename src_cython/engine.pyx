@@ -52,22 +52,33 @@ cdef extern from "panels.h" nogil:
     const ptrdiff_t PANEL
     const ptrdiff_t CACHE_LINE
     ctypedef float weight
-    ctypedef struct Panels:
-        weight* data
-        ptrdiff_t depth
-        ptrdiff_t columns
-        ptrdiff_t width
-    size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns)
-    weight* panel_at(const Panels* panels, ptrdiff_t column)
-    ptrdiff_t panel_width(const Panels* panels, ptrdiff_t column)
-    weight* weight_at(const Panels* panels, ptrdiff_t k, ptrdiff_t column)
     ctypedef void (*tile_kernel)(
         real* out, ptrdiff_t out_stride, const real* init, ptrdiff_t init_stride,
         const real* a, ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth,
         ptrdiff_t part_stride, const weight* panel, ptrdiff_t columns,
         const weight* next) noexcept nogil
-    const tile_kernel tile[]
-    const tile_kernel tiles[][7]
+    ctypedef struct Storage:
+        const char* name
+        int together
+        const char* product
+    const Storage storages[]
+    int STORAGES
+    const tile_kernel* tiles_for(const Storage* storage, ptrdiff_t vectors)
+    void choose_products(int best)
+    ctypedef struct Panels:
+        weight* data
+        ptrdiff_t depth
+        ptrdiff_t columns
+        ptrdiff_t width
+        ptrdiff_t steps
+        ptrdiff_t together
+    ptrdiff_t steps_of(ptrdiff_t depth, const Storage* storage)
+    size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns, const Storage* storage)
+    weight* panel_at(const Panels* panels, ptrdiff_t column)
+    ptrdiff_t panel_width(const Panels* panels, ptrdiff_t column)
+    weight* weight_at(const Panels* panels, ptrdiff_t k, ptrdiff_t column)
+    void put_numbers(const Panels* panels, weight* words, ptrdiff_t k, const real* numbers,
+                 ptrdiff_t count)
 
 cdef extern from "caches.h" nogil:
     ptrdiff_t cache_bytes(int level)

@@ -87,7 +87,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
             layout.tile[rows](
                 recurrent, width, start, 0, step.multiplied + row * step.apart, step.apart, 1,
                 step.depth, 0, panel_at(W_hh, at * width), width,
-                look_ahead(next, i, layout.panel, layout.units * layout.block_panels))
+                look_ahead(next, i, layout.panel, W_hh.steps * layout.block_panels))
             run_cell(work, &block, step, row * step.apart + at * layout.block,
                      row * step.z_apart + at * places, at, rows)
 

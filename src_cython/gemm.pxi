@@ -1,10 +1,10 @@
 # Matrix products over all rows of a chunk, on the tile that the recurrence uses.
 
 cdef inline const weight* look_ahead(const weight* next, ptrdiff_t i, ptrdiff_t width,
-                                     ptrdiff_t depth) noexcept nogil:
-    # The part of the next panels, depth x width numbers, that the i-th tile prefetches. Larger than
-    # the second cache, they would come too late by themselves.
-    return NULL if next == NULL or i >= width // CACHE_LINE else next + i * depth * CACHE_LINE
+                                     ptrdiff_t steps) noexcept nogil:
+    # The part of the next panels, steps x width words, that the i-th tile prefetches. Larger than the
+    # second cache, they would come too late by themselves.
+    return NULL if next == NULL or i >= width // CACHE_LINE else next + i * steps * CACHE_LINE
 
 
 cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* x,
@@ -13,11 +13,11 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     # z[row * z_apart] = x[row * x_apart] W^T + b, blocks low to high; the weights of a block stay in
     # the cache while the rows pass by, and so do those of several blocks if they are small.
     cdef ptrdiff_t width = layout.gates * layout.block
-    cdef ptrdiff_t depth = x.parts * x.depth, block_size = width * depth
+    cdef ptrdiff_t block_size = width * W.steps
     cdef ptrdiff_t count = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t z_stride = z_apart * layout.stride, x_stride = x_apart * x.stride
     cdef ptrdiff_t block = low, many = 1, i, row, above
-    cdef bint large = are_large_weights((high - low) * block_size)
+    cdef bint large = are_large((high - low) * block_size * <ptrdiff_t>sizeof(weight))
     cdef const weight* next = NULL
     if layout.places == layout.gates:       # z of many blocks is in one piece, too
         many = max(many, FIRST_CACHE // 4 // (block_size * <ptrdiff_t>sizeof(weight)))
@@ -32,7 +32,7 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
                 z + row * z_stride + block * layout.places * layout.block, z_stride,
                 bias + block * width, 0, x.data + row * x_stride, x_stride,
                 x.parts, x.depth, x.part_stride, panel_at(W, block * width), many * width,
-                look_ahead(next, i, layout.panel, many * depth * layout.block_panels))
+                look_ahead(next, i, layout.panel, many * W.steps * layout.block_panels))
         block += many
 
 
@@ -41,12 +41,12 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
                        const Panels* W) noexcept nogil:
     # dx[row] = dz[row] W, its parts apart like those of x, and zeros from the last one to `end`. dz
     # begins at the first of the `gates` places that count.
-    cdef ptrdiff_t depth = layout.gates * layout.block, panel_size = W.depth * PANEL
+    cdef ptrdiff_t depth = layout.gates * layout.block, panel_size = W.steps * PANEL
     cdef ptrdiff_t columns = (x.parts - 1) * x.part_stride + x.depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef ptrdiff_t panel, i, row, above, r, width, rest
-    cdef bint fits, large = are_large_weights(count * panel_size)
+    cdef bint fits, large = are_large(count * panel_size * <ptrdiff_t>sizeof(weight))
     cdef real edge[TILE_SUMS]
     cdef real* out
     cdef const weight* next = NULL
@@ -59,10 +59,11 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
             out = dx + row * stride + panel * PANEL
-            tile[above - row](out if fits else edge, stride if fits else PANEL, NULL, 0,
+            layout.wide[above - row](
+                              out if fits else edge, stride if fits else PANEL, NULL, 0,
                               dz + row * dz_stride, dz_stride, layout.blocks, depth,
                               layout.places * layout.block, panel_at(W, panel * PANEL), width,
-                              look_ahead(next, i, PANEL, W.depth))
+                              look_ahead(next, i, PANEL, W.steps))
             if panel + 1 < count:
                 continue
             for r in range(above - row):
@@ -94,30 +95,39 @@ cdef void to_columns(real* columns, const real* dz, ptrdiff_t dz_stride, ptrdiff
                     dz[row * dz_stride + vector * LANES + lane])
 
 
-cdef inline void copy_to_panels(real* data, const Rows* x, ptrdiff_t first, ptrdiff_t rows,
-                                ptrdiff_t at, ptrdiff_t chunk, int thread,
+cdef inline void copy_to_panels(const Layout* z, real* data, const Rows* x, ptrdiff_t first,
+                                ptrdiff_t rows, ptrdiff_t at, ptrdiff_t chunk, int thread,
                                 int threads) noexcept nogil:
     # panels[at + row][column] = x[first + row][column], zeros beyond the last column, of a chunk of so
-    # many rows; this thread's share of the panels
+    # many rows; this thread's share of the panels. A word that it begins within is zero before.
     cdef ptrdiff_t columns = x.parts * x.depth
-    cdef Panels panels = row_panels(data, columns, chunk)
+    cdef Panels panels = row_panels(z, data, columns, chunk)
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef ptrdiff_t panel, row, j, part, begin, width, filled, run
     cdef const real* source
-    cdef real* out
+    cdef weight* out
     for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
         width = panel_width(&panels, panel * PANEL)
         filled = min(width, columns - panel * PANEL)
-        out = panel_at(&panels, panel * PANEL) + at * width
         for row in range(rows):
+            out = weight_at(&panels, at + row, panel * PANEL)
             source = x.data + (first + row) * x.stride
             part, begin, j = panel * PANEL // x.depth, panel * PANEL % x.depth, 0
             while j < filled:       # columns that stand side by side in x
                 run = min(filled - j, x.depth - begin)
-                memcpy(out + j, source + part * x.part_stride + begin, run * sizeof(real))
+                put_numbers(&panels, out + j, at + row, source + part * x.part_stride + begin, run)
                 part, begin, j = part + 1, 0, j + run
-            memset(out + filled, 0, (width - filled) * sizeof(real))
-            out += width
+            memset(out + filled, 0, (width - filled) * sizeof(weight))
+
+
+cdef void clear_row(const Layout* z, real* data, ptrdiff_t columns, ptrdiff_t row, ptrdiff_t chunk,
+                    int thread, int threads) noexcept nogil:
+    # Zeros in the words of one row of such panels.
+    cdef Panels panels = row_panels(z, data, columns, chunk)
+    cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL, panel
+    for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
+        memset(weight_at(&panels, row, panel * PANEL), 0,
+               panel_width(&panels, panel * PANEL) * sizeof(weight))
 
 
 cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_t first_place,
@@ -130,7 +140,8 @@ cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_
     cdef ptrdiff_t low = share(layout.blocks, thread, threads), high
     cdef ptrdiff_t last = share(layout.blocks, thread + 1, threads)
     cdef ptrdiff_t many = max(<ptrdiff_t>1, SUMS_IN_CACHE // (height * column_size(rows)))
-    cdef Panels panels = row_panels(<real*>x_panels, columns, rows)
+    cdef Panels panels = row_panels(layout, <real*>x_panels, columns, rows)
+    begin -= begin % panels.together        # whole words
     while low < last:
         high = min(low + many, last)
         accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns + begin, &panels,
@@ -166,8 +177,9 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             gate_of[inside // layout.block] * layout.units + unit)
                         for j in range(padded // LANES):
                             prefetch_write(out[r] + j * LANES)
-                tile[above - m](sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
-                                panel_at(panels, column) + begin * padded, padded, NULL)
+                layout.wide[above - m](
+                    sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
+                    weight_at(panels, begin, column), padded, NULL)
                 for r in range(above - m):
                     if out[r] == NULL:
                         continue

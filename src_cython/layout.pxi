@@ -24,6 +24,28 @@ cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3
 cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 
 
+cdef const Storage* storage_of(str name) except NULL:
+    cdef int k
+    for k in range(STORAGES):
+        if storages[k].name == name.encode():
+            return &storages[k]
+    raise ValueError(f"storage: expected one of {', '.join(products())}, got {name!r}")
+
+
+def products():
+    """How weights can be stored, and what multiplies them."""
+    return {storages[k].name.decode(): storages[k].product.decode() for k in range(STORAGES)}
+
+
+def use_products(bint best):
+    """Have layers that are made from now on use the instructions that this processor has, or those
+    that each has."""
+    choose_products(best)
+
+
+choose_products(True)
+
+
 cdef struct Layout:
     # How the gates of one row stand in memory: (blocks, places, block). The first `gates` of the
     # `places` belong to W_hx x.
@@ -36,7 +58,9 @@ cdef struct Layout:
     ptrdiff_t width             # blocks * gates * block: columns of the weights
     ptrdiff_t panel             # columns of the panels of the weights
     ptrdiff_t block_panels      # gates * block // panel
+    const Storage* storage      # how weights are stored
     const tile_kernel* tile     # the loop for such panels
+    const tile_kernel* wide     # and for those of PANEL columns
 
 
 cdef struct Rows:
@@ -63,8 +87,12 @@ cdef inline bint are_large(ptrdiff_t bytes) noexcept nogil:
     return bytes > 2 * SECOND_CACHE
 
 
-cdef inline bint are_large_weights(ptrdiff_t numbers) noexcept nogil:
-    return are_large(numbers * <ptrdiff_t>sizeof(weight))
+cdef inline ptrdiff_t bytes_of_weights(const Layout* z, ptrdiff_t numbers) noexcept nogil:
+    return numbers // z.storage.together * <ptrdiff_t>sizeof(weight)
+
+
+cdef inline bint are_large_weights(const Layout* z, ptrdiff_t numbers) noexcept nogil:
+    return are_large(bytes_of_weights(z, numbers))
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:
@@ -81,7 +109,8 @@ cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
     return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))
 
 
-cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexcept nogil:
+cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places,
+                      const Storage* storage) noexcept nogil:
     # Blocks are the smallest whose gates fill whole panels, and panels the widest of those that pad
     # the units least. A whole number of blocks makes PANEL units, so that these can be shared out.
     cdef Layout layout
@@ -95,7 +124,8 @@ cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexce
                                  round_up(units, vectors * LANES) < round_up(units, layout.block)):
             layout.block = vectors * LANES
             layout.panel = width * LANES
-            layout.tile = tiles[width]
+            layout.tile = tiles_for(storage, width)
+    layout.storage, layout.wide = storage, tiles_for(storage, PANEL_VECTORS)
     layout.units = units
     layout.block_panels = gates * layout.block // layout.panel
     layout.blocks = round_up(units, layout.block) // layout.block
@@ -108,7 +138,7 @@ cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places) noexce
 
 cdef inline Panels panels_of(const Layout* z, real* data, ptrdiff_t depth) noexcept nogil:
     # The weights of a layout, (width, depth), for the forward pass.
-    return Panels(data, depth, z.width, z.panel)
+    return Panels(data, depth, z.width, z.panel, steps_of(depth, z.storage), z.storage.together)
 
 
 cdef inline ptrdiff_t columns_of(ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride) noexcept nogil:
@@ -119,7 +149,8 @@ cdef inline ptrdiff_t columns_of(ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t par
 cdef inline Panels panels_back(const Layout* z, real* data, ptrdiff_t parts, ptrdiff_t depth,
                                ptrdiff_t part_stride) noexcept nogil:
     # The same weights for the backward pass: their rows are the panels' depth.
-    return Panels(data, z.width, columns_of(parts, depth, part_stride), PANEL)
+    return Panels(data, z.width, columns_of(parts, depth, part_stride), PANEL,
+                  steps_of(z.width, z.storage), z.storage.together)
 
 
 cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
@@ -127,9 +158,11 @@ cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
     return round_up(min(rows, <ptrdiff_t>CHUNK_ROWS), LANES)
 
 
-cdef inline Panels row_panels(real* data, ptrdiff_t columns, ptrdiff_t rows) noexcept nogil:
+cdef inline Panels row_panels(const Layout* z, real* data, ptrdiff_t columns, ptrdiff_t rows) noexcept nogil:
     # A chunk of rows as panels, for the sums of the weight gradients.
-    return Panels(data, column_size(rows), round_up(columns, LANES), PANEL)
+    cdef ptrdiff_t size = column_size(rows)
+    return Panels(data, size, round_up(columns, LANES), PANEL, steps_of(size, z.storage),
+                  z.storage.together)
 
 
 def backward_chunk(ptrdiff_t steps, ptrdiff_t rows):

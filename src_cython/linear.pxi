@@ -57,7 +57,7 @@ cdef void product_backward_region(void* argument, int thread, int threads) noexc
         rows = min(<ptrdiff_t>CHUNK_ROWS, product.rows - first)
         to_columns(product.dy_columns, product.y + first * layout.stride, layout.stride, rows,
                    thread, threads)
-        copy_to_panels(product.x_panels, &product.x, first, rows, 0, rows, thread, threads)
+        copy_to_panels(layout, product.x_panels, &product.x, first, rows, 0, rows, thread, threads)
         barrier_wait(&product.barrier, thread, threads)
         accumulate(product.dW, columns, layout, 0, product.gate_of, product.dy_columns,
                    product.x_panels, rows, 0, rows, adds, thread, threads)
@@ -96,17 +96,19 @@ cdef class Linear:
     cdef readonly ptrdiff_t row_size
     cdef readonly size_t packed_bytes
 
-    def __init__(self, ptrdiff_t in_features, ptrdiff_t out_features):
-        self.layout = layout_of(out_features, 1, 1)
+    def __init__(self, ptrdiff_t in_features, ptrdiff_t out_features, str storage):
+        self.layout = layout_of(out_features, 1, 1, storage_of(storage))
         self.in_features, self.out_features = in_features, out_features
         self.row_size = self.layout.stride
-        self.packed_bytes = aligned(panels_bytes(in_features, self.layout.width)) + aligned(
+        self.packed_bytes = aligned(panels_bytes(
+            in_features, self.layout.width, self.layout.storage)) + aligned(
             self.layout.width * sizeof(real))
 
     def packed_back_bytes(self, ptrdiff_t parts, ptrdiff_t part_stride):
         """Bytes of the weights for the backward pass, if x stands in parts."""
         return aligned(panels_bytes(
-            self.layout.width, columns_of(parts, depth_of(self.in_features, parts), part_stride)))
+            self.layout.width, columns_of(parts, depth_of(self.in_features, parts), part_stride),
+            self.layout.storage))
 
     def backward_sizes(self, ptrdiff_t rows):
         """Numbers of the scratch buffers of the backward pass of so many rows."""
@@ -137,7 +139,7 @@ cdef class LinearWeights:
             &p.layout, &NATURAL[0], &NATURAL[0], p.W, numbers(W, linear.in_features * linear.out_features),
             p.W, NULL, 1, linear.in_features, 0)
         run_packing(pack_region, &packing, threads)
-        at += aligned(panels_bytes(linear.in_features, p.layout.width))
+        at += aligned(panels_bytes(linear.in_features, p.layout.width, p.layout.storage))
         p.b = <real*>at
         if b is None:
             memset(at, 0, p.layout.width * sizeof(real))
@@ -234,6 +236,8 @@ def linear_backward(Linear linear not None, LinearWeightsBack weights, dy, x, pt
     if dx is not None:
         if weights is None:
             raise ValueError("weights: expected those of the backward pass for dx, got None")
+        if weights.W.together != linear.layout.storage.together:
+            raise RuntimeError("precision: another thread has changed it during the call")
         product.W_back = weights.W
         product.dx = numbers(dx, rows * dx_stride)
         product.dx_stride = dx_stride

@@ -21,8 +21,9 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
     # time, which are neighbouring units of one gate
     cdef ptrdiff_t depth = panels.depth
     cdef ptrdiff_t vector, column, lane, row, after, k
-    cdef bint large = are_large_weights(z.gates * z.units * depth)
+    cdef bint large = are_large(z.gates * z.units * depth * <ptrdiff_t>sizeof(real))
     cdef weight* out
+    cdef real square[MOST_LANES * MOST_LANES]
     for vector in range(share(panels.columns // LANES, thread, threads),
                         share(panels.columns // LANES, thread + 1, threads)):
         column = vector * LANES
@@ -34,17 +35,26 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
             while k + LANES <= depth:
                 for lane in range(LANES if after >= 0 and k % CACHE_LINE == 0 else 0):
                     prefetch(W + (after + lane) * depth + k)
-                transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
-                k += LANES
+                if panels.together == 1:
+                    transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
+                    k += LANES
+                    continue
+                transpose(square, LANES, W + row * depth + k, depth)
+                for lane in range(LANES):
+                    put_numbers(panels, out + k // panels.together * z.panel, k, square + lane * LANES, LANES)
+                    k += 1
         for lane in range(LANES):
             row = weight_row(z, gate_of, column + lane)
-            pack_column(out + lane, z.panel, NULL if row < 0 else W + row * depth, k, depth)
+            pack_column(panels, out + lane, NULL if row < 0 else W + row * depth, k)
 
 
-cdef inline void pack_column(weight* out, ptrdiff_t width, const real* row, ptrdiff_t k,
-                             ptrdiff_t depth) noexcept nogil:
-    while k < depth:
-        out[k * width] = 0 if row == NULL else row[k]
+cdef inline void pack_column(const Panels* panels, weight* out, const real* row,
+                             ptrdiff_t k) noexcept nogil:
+    cdef real number = 0
+    while k < panels.depth:
+        if row != NULL:
+            number = row[k]
+        put_numbers(panels, out + k // panels.together * panels.width, k, &number, 1)
         k += 1
 
 
@@ -59,17 +69,18 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef bint padded = columns % LANES > 0 or parts * depth < columns or (
         z.blocks * z.block > z.units)
-    cdef bint large = are_large_weights(z.gates * z.units * columns)
+    cdef bint large = are_large(z.gates * z.units * columns * <ptrdiff_t>sizeof(real))
     cdef bint by_panels = count % threads == 0 and not large
     cdef ptrdiff_t first = share(count, thread, threads) if by_panels else 0
     cdef ptrdiff_t last = share(count, thread + 1, threads) if by_panels else count
-    cdef ptrdiff_t low = 0 if by_panels else share(height, thread, threads)
-    cdef ptrdiff_t high = height if by_panels else share(height, thread + 1, threads)
+    cdef ptrdiff_t low = 0 if by_panels else panels.together * share(panels.steps, thread, threads)
+    cdef ptrdiff_t high = height if by_panels else panels.together * share(
+        panels.steps, thread + 1, threads)
     cdef ptrdiff_t m, row, after, part, column, end, many, panel, k
     for m in range(low, high):
         row = weight_row(z, gate_of, m)
         after = weight_row(z, gate_of, m + ROWS_AHEAD) if large else -1
-        if padded:
+        if padded and m % panels.together == 0:
             for panel in range(first, last):
                 memset(weight_at(panels, m, panel * PANEL), 0,
                        panel_width(panels, panel * PANEL) * sizeof(weight))
@@ -83,9 +94,8 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
             end = min(part * part_stride + depth, last * PANEL)
             while column < end:
                 many = min((column // PANEL + 1) * PANEL, end) - column
-                memcpy(weight_at(panels, m, column),
-                       W + (row * parts + part) * depth + column - part * part_stride,
-                       many * sizeof(weight))
+                put_numbers(panels, weight_at(panels, m, column), m,
+                        W + (row * parts + part) * depth + column - part * part_stride, many)
                 column += many
 
 
@@ -193,14 +203,15 @@ cdef int pack_own(real* out, const Description* layer, tuple own) except -1:
 cdef size_t packed_bytes(const Description* layer) noexcept nogil:
     cdef const Layout* z = &layer.z
     cdef size_t vectors = z.width * sizeof(real)
-    return (aligned(panels_bytes(layer.input_size, z.width)) + aligned(panels_bytes(layer.depth, z.width))
+    return (aligned(panels_bytes(layer.input_size, z.width, z.storage))
+            + aligned(panels_bytes(layer.depth, z.width, z.storage))
             + aligned(vectors) * (2 if starts_from_own(layer.cell) else 1) + own_bytes(layer))
 
 
 cdef size_t packed_back_bytes(const Description* layer, ptrdiff_t parts, ptrdiff_t part_stride) noexcept nogil:
     cdef ptrdiff_t columns = columns_of(parts, layer.input_size // parts, part_stride)
-    return (aligned(panels_bytes(layer.z.width, columns))
-            + aligned(panels_bytes(layer.z.width, round_up(layer.depth, LANES)))
+    return (aligned(panels_bytes(layer.z.width, columns, layer.z.storage))
+            + aligned(panels_bytes(layer.z.width, round_up(layer.depth, LANES), layer.z.storage))
             + own_bytes(layer))
 
 
@@ -247,9 +258,9 @@ cdef class Weights:
         cdef real* start = NULL
         self.buffer = buffer
         w.W_hx = panels_of(z, <real*>at, d.input_size)
-        at += aligned(panels_bytes(d.input_size, z.width))
+        at += aligned(panels_bytes(d.input_size, z.width, z.storage))
         w.W_hh = panels_of(z, <real*>at, d.depth)
-        at += aligned(panels_bytes(d.depth, z.width))
+        at += aligned(panels_bytes(d.depth, z.width, z.storage))
         cdef Packing packing = Packing(
             z, &cell.x_gates[0], &cell.h_gates[0], w.W_hx, numbers(W_hx, z.gates * z.units * d.input_size),
             w.W_hh, given_W_hh(d, W_hh), 1, d.input_size, 0)
@@ -289,9 +300,9 @@ cdef class WeightsBack:
         cdef char* at = buffer_of(buffer, packed_back_bytes(d, parts, part_stride))
         self.buffer = buffer
         self.weights.W_hx = panels_back(z, <real*>at, parts, depth, part_stride)
-        at += aligned(panels_bytes(z.width, self.weights.W_hx.columns))
+        at += aligned(panels_bytes(z.width, self.weights.W_hx.columns, z.storage))
         self.weights.W_hh = panels_back(z, <real*>at, 1, d.depth, 0)
-        at += aligned(panels_bytes(z.width, self.weights.W_hh.columns))
+        at += aligned(panels_bytes(z.width, self.weights.W_hh.columns, z.storage))
         self.weights.own = <real*>at
         pack_own(<real*>at, d, own)
         cdef Packing packing = Packing(

@@ -80,7 +80,7 @@ cdef inline ptrdiff_t count_panels(const Work* work) noexcept nogil:
 cdef bint splits_weights(const Work* work, int threads) noexcept nogil:
     # W_hh stays in the second caches only if each holds a part of it, and that is fair.
     return (threads > 1 and count_panels(work) % threads == 0
-            and count_weights(work) * <ptrdiff_t>sizeof(weight) > SECOND_CACHE)
+            and bytes_of_weights(&work.layer.z, count_weights(work)) > SECOND_CACHE)
 
 
 cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept nogil:
@@ -93,11 +93,12 @@ cdef bint shares_units(const Work* work, ptrdiff_t rows, int threads) noexcept n
     return splits_weights(work, threads)
 
 
-cdef ptrdiff_t group_panels(ptrdiff_t depth, ptrdiff_t width, ptrdiff_t panels) noexcept nogil:
+cdef ptrdiff_t group_panels(const Layout* z, ptrdiff_t depth, ptrdiff_t width,
+                            ptrdiff_t panels) noexcept nogil:
     # Panels of depth x width numbers that few rows take at once. Beyond the first cache the fewest
     # that keep the multiply-adds busy: then the gates of some units run while the weights of the
     # next arrive, and going there and back finds the most in the cache.
-    cdef ptrdiff_t weights = depth * width * panels * <ptrdiff_t>sizeof(weight)
+    cdef ptrdiff_t weights = bytes_of_weights(z, depth * width * panels)
     cdef ptrdiff_t few = (PANEL + width - 1) // width       # of narrower ones
     if weights <= FIRST_CACHE:
         return panels
@@ -109,10 +110,10 @@ cdef ptrdiff_t group_panels(ptrdiff_t depth, ptrdiff_t width, ptrdiff_t panels) 
 
 cdef void set_groups(Split* split, const Layout* z, ptrdiff_t panels) noexcept nogil:
     cdef ptrdiff_t depth = z.blocks * z.gates * z.block
-    split.group = group_panels(z.units, z.panel, z.blocks * z.block_panels) // z.block_panels
+    split.group = group_panels(z, z.units, z.panel, z.blocks * z.block_panels) // z.block_panels
     split.group = max(<ptrdiff_t>1, min(split.group, <ptrdiff_t>GROUP_BLOCKS))
     split.groups = (split.last_block - split.block + split.group - 1) // split.group
-    split.group_back = group_panels(depth, PANEL, panels)
+    split.group_back = group_panels(z, depth, PANEL, panels)
     split.groups_back = (
         (split.last_panel - split.panel + split.group_back - 1) // split.group_back)
 
@@ -134,7 +135,7 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
     split.block = min(work.layer.z.blocks, split.panel * (PANEL // work.layer.z.block))
     split.last_block = min(work.layer.z.blocks, split.last_panel * (PANEL // work.layer.z.block))
     set_groups(&split, &work.layer.z, panels)
-    split.looks_ahead = are_large_weights(count_weights(work) // split.unit_threads)
+    split.looks_ahead = are_large_weights(&work.layer.z, count_weights(work) // split.unit_threads)
     return split
 
 

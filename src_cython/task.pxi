@@ -45,12 +45,13 @@ cdef class Layer:
     cdef readonly ptrdiff_t places
     cdef readonly size_t packed_bytes
 
-    def __init__(self, Cell cell not None, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse):
+    def __init__(self, Cell cell not None, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse,
+                 str storage):
         if cell.c == NULL:
             raise ValueError("cell: expected what cell() returns or a CustomCell, got an empty Cell")
         if input_size < 0 or hidden_size < 1:
             raise ValueError(f"input_size, hidden_size: got {input_size}, {hidden_size}")
-        self.layer = describe(cell.c, input_size, hidden_size, reverse)
+        self.layer = describe(cell.c, input_size, hidden_size, reverse, storage_of(storage))
         self.cell = cell
         self.input_size, self.hidden_size, self.reverse = input_size, hidden_size, reverse
         self.z_size, self.table_size = self.layer.z.stride, self.layer.z.width
@@ -112,11 +113,19 @@ cdef class Task:
         self.layer = layer
         self.arrays = {}
 
+    cdef int check_storage(self, const Panels* panels) except -1:
+        if panels.together != self.work.layer.z.storage.together:
+            raise RuntimeError("precision: expected that with which the weights were packed; another "
+                               "thread has changed it during the call")
+        return 0
+
     def set_weights(self, Weights weights not None):
+        self.check_storage(&weights.weights.W_hx)
         self.arrays["weights"] = weights
         self.work.weights = weights.weights
 
     def set_weights_back(self, WeightsBack weights not None):
+        self.check_storage(&weights.weights.W_hx)
         self.arrays["weights back"] = weights
         self.work.back = weights.weights
 

@@ -179,7 +179,8 @@ cdef inline ptrdiff_t gradient_apart(const Work* work) noexcept nogil:
     return work.batch.running * work.layer.state_stride
 
 
-cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptrdiff_t units, bint reverse) noexcept:
+cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptrdiff_t units,
+                          bint reverse, const Storage* storage) noexcept:
     cdef Description layer
     cdef ptrdiff_t gates = strlen(cell.gates), places = strlen(cell.places), k
     layer.cell = cell
@@ -193,7 +194,7 @@ cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptr
     for k in range(own_vectors(cell)):
         layer.handed += cell.own[k].starts == 0
         places = max(places, <ptrdiff_t>cell.own[k].gradient + 1)
-    layer.z = layout_of(units, gates, places)
+    layer.z = layout_of(units, gates, places, storage)
     layer.state_stride = layer.z.blocks * layer.z.block
     return layer
 

@@ -42,11 +42,12 @@ class Direction:
     grads: Parameters
 
     def __init__(
-        self, kernels: Kernels, cell: Cell, input_size: int, hidden_size: int, reverse: bool
-    ) -> None:
+        self, kernels: Kernels, cell: Cell, input_size: int, hidden_size: int, reverse: bool,
+        storage: str,
+    ) -> None:  # fmt: skip
         self.kernels, self.cell, self.reverse = kernels, cell, reverse
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.layer = kernels.Layer(cell, input_size, hidden_size, reverse)
+        self.layer = kernels.Layer(cell, input_size, hidden_size, reverse, storage)
         self.gates = len(cell.gates)
         #: States beside h.
         self.carried = len(cell.states) - 1

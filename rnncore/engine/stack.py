@@ -43,21 +43,27 @@ class Stack:
     zoneout, recurrent_dropout
         Rates of zoneout of h and of the other states, and whether training passes have masks on
         the states.
+    storage
+        How weights are stored for products: "bfloat16", or, as None does, in the dtype.
     """
 
     def __init__(
         self, cell: Cell, input_size: int, sizes: Sequence[int], directions: int,
         dtype: np.dtype, zoneout: tuple[float, float] = (0.0, 0.0),
-        recurrent_dropout: bool = False,
+        recurrent_dropout: bool = False, storage: str | None = None,
     ) -> None:  # fmt: skip
         self.kernels = kernels(dtype)
         self.cell, self.dtype = cell, dtype
+        self.storage = storage or dtype.name
         self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
         self.layers: Layers = []
         width = input_size
         for size in sizes:
             self.layers.append(
-                [Direction(self.kernels, cell, width, size, d == 1) for d in range(directions)]
+                [
+                    Direction(self.kernels, cell, width, size, d == 1, self.storage)
+                    for d in range(directions)
+                ]
             )
             width = directions * size
         self.input_size, self.output_size = input_size, width

@@ -19,6 +19,7 @@ from rnncore.arguments import (
 )
 from rnncore.engine import kernels
 from rnncore.engine.packed import Job, Packed, Packing, Spare
+from rnncore.engine.precision import storage_of
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Pool, aligned_empty
@@ -39,6 +40,8 @@ class Linear(Module):
         (out_features,), both drawn from U(-1 / sqrt(in_features), 1 / sqrt(in_features)).
     bias
         Whether there is a b.
+    precision
+        Of the product's factors, see `set_matmul_precision`; None: what that has set.
     dtype, seed
         float32 or float64; a seed or generator for the initial values.
 
@@ -59,6 +62,7 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
+        precision: str | None = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -69,6 +73,7 @@ class Linear(Module):
         if check_flag("bias", bias):
             shapes["bias"] = (self.out_features,)
         self.dtype = check_dtype(dtype)
+        self.precision = storage_of(precision, self.dtype)
         self._build()
         super().__init__(shapes, dtype=dtype)
         bound = self.in_features**-0.5
@@ -81,7 +86,7 @@ class Linear(Module):
 
     def _build(self) -> None:
         self._kernels = kernels(self.dtype)
-        self._linear = self._kernels.Linear(self.in_features, self.out_features)
+        self._linear = self._kernels.Linear(self.in_features, self.out_features, self.precision)
         self._pool = Pool(self.dtype)
         self._spare = Spare()
         self._packings: dict[Any, Packing] = {}
@@ -91,6 +96,10 @@ class Linear(Module):
         self.__dict__.update(state)
         self._build()
         super().__setstate__(state)
+
+    def _take_precision(self, precision: str) -> None:
+        self.precision = precision
+        self._build()
 
     def _sizes_shown(self) -> list[str]:
         return [str(self.in_features), str(self.out_features)]

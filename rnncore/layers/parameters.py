@@ -26,6 +26,7 @@ from rnncore.arguments import (
 from rnncore.engine import kernels
 from rnncore.engine.direction import Direction, Parameters
 from rnncore.engine.packed import Packed, Packing
+from rnncore.engine.precision import storage_of
 from rnncore.engine.stack import Stack
 from rnncore.engine.sums import summed_apart
 from rnncore.engine.workspace import Pool
@@ -195,6 +196,7 @@ class RecurrentModule(Module):
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        precision: str | None = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -229,6 +231,7 @@ class RecurrentModule(Module):
         self.weight_drop = check_probability("weight_drop", weight_drop)
         self.zoneout = zoneout
         self.dtype, seed = check_dtype(dtype), check_seed(seed)
+        self.precision = storage_of(precision, self.dtype)
         self._cell = cell
         self._dropout = Dropout(self.dropout, dtype=dtype, seed=seed)
         self._build()
@@ -262,7 +265,7 @@ class RecurrentModule(Module):
         self._noisy = bool(self.dropout or self.recurrent_dropout or any(zoneout))
         self._stack = Stack(
             cell, self.input_size, self._layer_sizes, count, self.dtype, zoneout,
-            self.recurrent_dropout > 0,
+            self.recurrent_dropout > 0, self.precision,
         )  # fmt: skip
         self.output_size = self._stack.output_size
         self._names = [
@@ -278,6 +281,11 @@ class RecurrentModule(Module):
         self.__dict__.update(state)
         self._build()
         super().__setstate__(state)
+
+    def _take_precision(self, precision: str) -> None:
+        self.precision = precision
+        self._build()
+        self._show_parameters()
 
     def _sizes_shown(self) -> list[str]:
         options = ("num_layers", 1), ("bidirectional", False), ("batch_first", False)
@@ -311,6 +319,10 @@ class RecurrentModule(Module):
 
     def _bind(self, *buffers: Any) -> None:
         super()._bind(*buffers)
+        self._show_parameters()
+
+    def _show_parameters(self) -> None:
+        # Tells the stack where they are.
         for names, direction in zip(self._names, self._stack.directions(), strict=True):
             direction.params, direction.grads = names.pick(self._params), names.pick(self._grads)
         self._apart = summed_apart(self._stack.layers)

@@ -30,7 +30,7 @@ class Recurrent(RecurrentPasses):
         The name of a built-in cell: "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm",
         "gru", or what `rnncore.cell` makes.
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
         As in `RNN`.
 
     Examples

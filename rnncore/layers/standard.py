@@ -39,6 +39,9 @@ class RNN(Recurrent):
     learn_initial_state
         Whether the state that a sequence begins with, when none is given, is a parameter:
         `initial_h_l0` and so on, zero at first.
+    precision
+        Of the products' factors: "float32" or "bfloat16", see `set_matmul_precision`; None: what
+        that has set. `set_precision` changes it.
     dtype, seed
         float32 or float64; a seed or generator for initial values and dropout.
 
@@ -107,6 +110,7 @@ class RNN(Recurrent):
         zoneout: float = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        precision: str | None = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -122,7 +126,7 @@ class RNN(Recurrent):
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, variational=variational, recurrent_dropout=recurrent_dropout,
             zoneout=zoneout, weight_drop=weight_drop, learn_initial_state=learn_initial_state,
-            dtype=dtype, seed=seed,
+            precision=precision, dtype=dtype, seed=seed,
         )  # fmt: skip
 
 
@@ -135,7 +139,7 @@ class LSTM(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
         As in `RNN`.
     forget_bias
         What the forget gate's part of the bias begins with; None: drawn like the rest. At 0 the
@@ -181,14 +185,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        precision: str | None = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
         super().__init__(
             "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
-            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
-            seed=seed,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state,
+            precision=precision, dtype=dtype, seed=seed,
         )  # fmt: skip
         if forget_bias is not None:
             if not is_number(forget_bias) or not np.isfinite(forget_bias) or not self.bias:
@@ -214,7 +219,7 @@ class GRU(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
         As in `RNN`.
 
     Notes
@@ -255,12 +260,13 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         zoneout: float = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        precision: str | None = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
         super().__init__(
             "gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
-            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
-            seed=seed,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state,
+            precision=precision, dtype=dtype, seed=seed,
         )  # fmt: skip

@@ -1,0 +1,69 @@
+"""In which precision matrix products take their numbers: the names, and the default."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+NAMES = ("float32", "bfloat16")
+
+_default: str | None = None
+
+
+def get_matmul_precision() -> str:
+    """Return the precision of layers that are made without one.
+
+    `RNNCORE_MATMUL_PRECISION`, or else "float32", until `set_matmul_precision` says otherwise.
+    """
+    if _default is not None:
+        return _default
+    text = os.environ.get("RNNCORE_MATMUL_PRECISION")
+    return _check("RNNCORE_MATMUL_PRECISION", text) if text else "float32"
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Set the precision of the matrix products of float32 layers that are made from now on.
+
+    Weights, states and gradients stay float32 arrays, gates and sums are float32; what a product
+    multiplies is rounded before:
+
+    - "float32": not at all;
+    - "bfloat16": to 8 significant bits, the range being that of float32 (Kalamkar et al., A study
+      of BFLOAT16 for deep learning training, 2019, section 3), both in inference and in training.
+
+    `Module.set_precision` changes that of layers that there are.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of these.
+
+    Examples
+    --------
+    >>> import rnncore
+    >>> rnncore.set_matmul_precision("bfloat16")
+    >>> rnncore.LSTM(3, 5).precision
+    'bfloat16'
+    >>> rnncore.set_matmul_precision("float32")
+    """
+    global _default
+    _default = _check("precision", precision)
+
+
+def storage_of(precision: str | None, dtype: np.dtype) -> str:
+    """Return how the engine stores the weights of a layer of this dtype; None is the default."""
+    if dtype == np.float64:
+        if precision not in (None, "float64"):
+            raise ValueError(
+                f"precision: expected None for a layer of float64, got {precision!r}; make it of "
+                "float32 to round what its products take"
+            )
+        return "float64"
+    return get_matmul_precision() if precision is None else _check("precision", precision)
+
+
+def _check(name: str, precision: object) -> str:
+    if not isinstance(precision, str) or precision not in NAMES:
+        raise ValueError(f"{name}: expected one of {', '.join(NAMES)}, got {precision!r}")
+    return precision

@@ -1,0 +1,149 @@
+/* Products of bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Two of them
+ * in a word, that of the even row in the lower half.
+ *
+ * Where the processor multiplies such pairs (vdpbf16ps), that is one instruction a word; else words are
+ * widened as they are read, and products are those of float32, exact for such factors.
+ */
+#ifndef RNNCORE_BFLOAT16_H
+#define RNNCORE_BFLOAT16_H
+
+#include "simd.h"
+
+typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t words_memory __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+
+#define UPPER_HALF 0xffff0000u
+
+INLINE words load_words(const real *p) { return *(const words_memory *)p; }
+INLINE void store_words(real *p, words w) { *(words_memory *)p = w; }
+
+/* In the upper halves; NaN stays one. */
+INLINE words round_words(words bits)
+{
+    words rounded = bits + 0x7fff + (bits >> 16 & 1), nan = bits | 0x400000;
+    words is_nan = (words)((bits & 0x7fffffff) > 0x7f800000);
+    return ((rounded & ~is_nan) | (nan & is_nan)) & UPPER_HALF;
+}
+
+INLINE uint32_t round_word(real number)
+{
+    union {
+        real number;
+        uint32_t bits;
+    } one = {number};
+    if ((one.bits & 0x7fffffff) > 0x7f800000) return (one.bits | 0x400000) & UPPER_HALF;
+    return (one.bits + 0x7fff + (one.bits >> 16 & 1)) & UPPER_HALF;
+}
+
+/* Numbers into the lower halves of words, with zeros above them, or into the upper ones. */
+static void put_halves(real *at, int upper, const real *numbers, ptrdiff_t count)
+{
+    ptrdiff_t j = 0;
+    uint32_t *one = (uint32_t *)at;
+    for (; j + LANES <= count; j += LANES) {
+        words half = round_words(load_words(numbers + j));
+        store_words(at + j, upper ? (load_words(at + j) & 0xffff) | half : half >> 16);
+    }
+    for (; j < count; j++) {
+        uint32_t half = round_word(numbers[j]);
+        one[j] = upper ? (one[j] & 0xffff) | half : half >> 16;
+    }
+}
+
+#define ROUNDED 512
+#define TOGETHER 2
+
+typedef struct {
+    real even, odd;
+} Pair;
+
+typedef struct {
+    vec even, odd;
+} VectorPair;
+
+INLINE VectorPair read_widened(const weight *at)
+{
+    words both = load_words(at);
+    return (VectorPair){(vec)(both << 16), (vec)(both & UPPER_HALF)};
+}
+
+INLINE VectorPair spread_widened(Pair pair)
+{
+    return (VectorPair){splat(pair.even), splat(pair.odd)};
+}
+
+INLINE vec add_widened(vec sum, VectorPair numbers, VectorPair weights)
+{
+    sum += numbers.even * weights.even;
+    return sum + numbers.odd * weights.odd;
+}
+
+static void round_widened(Pair *pairs, const real *a, ptrdiff_t depth, ptrdiff_t part_stride,
+                          ptrdiff_t first, ptrdiff_t many)
+{
+    real *out = &pairs[0].even;
+    for (ptrdiff_t k = 0, run; k < many; k += run) {
+        const ptrdiff_t begin = (first + k) % depth;
+        const real *from = a + (first + k) / depth * part_stride + begin;
+        ptrdiff_t j = 0;
+        run = depth - begin < many - k ? depth - begin : many - k;
+        for (; j + LANES <= run; j += LANES)
+            store_words(out + k + j, round_words(load_words(from + j)));
+        for (; j < run; j++) ((uint32_t *)out)[k + j] = round_word(from[j]);
+    }
+    if (many % 2) out[many] = 0;
+}
+
+#define KIND widened
+#define NUMBER Pair
+#define SPREAD VectorPair
+#define PACKED VectorPair
+#include "tile.h"
+
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+#define HAS_DOT_PRODUCTS
+#define WITH_DOT_PRODUCTS __attribute__((target("avx512bf16")))
+
+INLINE WITH_DOT_PRODUCTS __m512bh read_dot(const weight *at)
+{
+    return (__m512bh)load_words(at);
+}
+
+INLINE WITH_DOT_PRODUCTS __m512bh spread_dot(uint32_t pair)
+{
+    return (__m512bh)_mm512_set1_epi32((int)pair);
+}
+
+INLINE WITH_DOT_PRODUCTS vec add_dot(vec sum, __m512bh numbers, __m512bh weights)
+{
+    return (vec)_mm512_dpbf16_ps((__m512)sum, numbers, weights);
+}
+
+static WITH_DOT_PRODUCTS void round_dot(uint32_t *pairs, const real *a, ptrdiff_t depth,
+                                        ptrdiff_t part_stride, ptrdiff_t first, ptrdiff_t many)
+{
+    uint16_t *out = (uint16_t *)pairs;
+    for (ptrdiff_t k = 0, run; k < many; k += run) {
+        const ptrdiff_t begin = (first + k) % depth;
+        const real *from = a + (first + k) / depth * part_stride + begin;
+        ptrdiff_t j = 0;
+        run = depth - begin < many - k ? depth - begin : many - k;
+        for (; j + LANES <= run; j += LANES)
+            _mm256_storeu_si256((__m256i *)(out + k + j),
+                                (__m256i)_mm512_cvtneps_pbh((__m512)load(from + j)));
+        for (; j < run; j++) out[k + j] = (uint16_t)(round_word(from[j]) >> 16);
+    }
+    if (many % 2) out[many] = 0;
+}
+
+#define ROUNDED 512
+#define TOGETHER 2
+#define KIND dot
+#define NUMBER uint32_t
+#define SPREAD __m512bh
+#define PACKED __m512bh
+#define TARGET WITH_DOT_PRODUCTS
+#include "tile.h"
+#endif
+
+#endif

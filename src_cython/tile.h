@@ -1,0 +1,187 @@
+/* The tiles of one kind of word. Whoever includes this says what it is:
+ *
+ *     KIND        its name, the end of those of its functions
+ *     NUMBER      what a step takes of a row of a, and SPREAD what that is over a vector
+ *     PACKED      a vector of words as they are multiplied
+ *     TARGET      attributes of functions, or nothing
+ *     ROUNDED     numbers of a that are rounded at a time; undefined: a is read as it is
+ *
+ * and defines before: PACKED read_KIND(const weight *words), SPREAD spread_KIND(NUMBER number), vec
+ * add_KIND(vec sum, SPREAD number, PACKED weights), and round_KIND, if a is rounded.
+ */
+#define JOIN_NAMES(a, b) a##_##b
+#define JOINED(a, b) JOIN_NAMES(a, b)
+#define NAMED(name) JOINED(name, KIND)
+#ifndef TARGET
+#define TARGET
+#endif
+
+/* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors. These and
+ * `ahead`, whether there is a `next`, are constants where it is used. */
+INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_vectors,
+                               const int last_vectors, const int ahead, real *out,
+                               ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride,
+                               const NUMBER *a, ptrdiff_t a_stride, ptrdiff_t parts,
+                               ptrdiff_t steps, ptrdiff_t part_stride, const weight *panel,
+                               ptrdiff_t panel_size, const weight *next)
+{
+    vec sum[TILE_ROWS][4 * PANEL_VECTORS];
+    const int others = (wide - 1) * panel_vectors, vectors = others + last_vectors;
+    const ptrdiff_t width = panel_vectors * LANES;
+    const weight *last = panel + (wide - 1) * panel_size;
+    if (init) {
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = load(init + r * init_stride + v * LANES);
+    } else {
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = (vec){0};
+    }
+    for (ptrdiff_t part = 0; part < parts; part++, a += part_stride) {
+        for (ptrdiff_t k = 0; k < steps; k++, panel += width, last += last_vectors * LANES) {
+            PACKED w_k[4 * PANEL_VECTORS];
+            if (ahead) {
+                prefetch(next);
+                next += CACHE_LINE;
+            }
+#pragma GCC unroll 4
+            for (int w = 0; w < wide - 1; w++)
+#pragma GCC unroll 4
+                for (int v = 0; v < panel_vectors; v++)
+                    w_k[w * panel_vectors + v] = NAMED(read)(panel + w * panel_size + v * LANES);
+#pragma GCC unroll 4
+            for (int v = 0; v < last_vectors; v++)
+                w_k[others + v] = NAMED(read)(last + v * LANES);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++) {
+                SPREAD number = NAMED(spread)(a[r * a_stride + k]);
+#pragma GCC unroll 16
+                for (int v = 0; v < vectors; v++)
+                    sum[r][v] = NAMED(add)(sum[r][v], number, w_k[v]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; v++)
+            store(out + r * out_stride + v * LANES, sum[r][v]);
+}
+
+/* All panels for steps of some parts. Few rows take several panels at once, so that there are the eight
+ * or more independent chains that keep a processor's multiply-adds busy. */
+#ifndef RUN_PANELS
+#define RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
+    while (columns > 0) {                                                                          \
+        const int whole = columns >= WIDEST * width ? WIDEST : (int)(columns / width);             \
+        const int rest = whole == WIDEST ? 0 : (int)(columns / LANES) - whole * VECTORS;           \
+        const int wide = whole + (rest > 0);                                                       \
+        TAKE(ROWS, 4, WIDEST, VECTORS)                                                             \
+        TAKE(ROWS, 3, WIDEST, VECTORS)                                                             \
+        TAKE(ROWS, 2, WIDEST, VECTORS)                                                             \
+        TAKE(ROWS, 1, WIDEST, VECTORS)                                                             \
+        out += wide * width, panel += wide * panel_size, columns -= wide * width;                  \
+        if (init) init += wide * width;                                                            \
+        if (next) next += wide * (panel_size / width) * CACHE_LINE;                                \
+    }
+
+#define TAKE(ROWS, WIDE, WIDEST, VECTORS)                                                          \
+    if (WIDE <= WIDEST && wide == WIDE) {                                                          \
+        if (rest == 0) TAKE_PANELS(ROWS, WIDE, VECTORS, VECTORS)                                   \
+        if (VECTORS == PANEL_VECTORS && VECTORS > 1 && rest == 1)                                  \
+            TAKE_PANELS(ROWS, WIDE, VECTORS, 1)                                                    \
+        if (VECTORS == PANEL_VECTORS && VECTORS > 2 && rest == 2)                                  \
+            TAKE_PANELS(ROWS, WIDE, VECTORS, 2)                                                    \
+        if (VECTORS == PANEL_VECTORS && VECTORS > 3 && rest == 3)                                  \
+            TAKE_PANELS(ROWS, WIDE, VECTORS, 3)                                                    \
+    }
+
+#define TAKE_PANELS(ROWS, WIDE, VECTORS, LAST)                                                     \
+    {                                                                                              \
+        if (ROWS >= MANY_ROWS && next)                                                             \
+            NAMED(body)(ROWS, WIDE, VECTORS, LAST, 1, out, out_stride, init, init_stride, a,       \
+                        a_stride, parts, steps, part_stride, panel, panel_size, next);             \
+        else                                                                                       \
+            NAMED(body)(ROWS, WIDE, VECTORS, LAST, 0, out, out_stride, init, init_stride, a,       \
+                        a_stride, parts, steps, part_stride, panel, panel_size, NULL);             \
+    }
+
+#define TILE_ARGUMENTS                                                                             \
+    real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const real *a,       \
+        ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride,               \
+        const weight *panel, ptrdiff_t columns, const weight *next
+
+#define DEFINE_TILES(VECTORS, WIDEST_OF_3)                                                         \
+    DEFINE_TILE(1, 4, VECTORS)                                                                     \
+    DEFINE_TILE(2, 2, VECTORS)                                                                     \
+    DEFINE_TILE(3, WIDEST_OF_3, VECTORS)                                                           \
+    DEFINE_TILE(4, 1, VECTORS)                                                                     \
+    DEFINE_TILE(5, 1, VECTORS)                                                                     \
+    DEFINE_TILE(6, 1, VECTORS)
+
+#define TILES(VECTORS)                                                                             \
+    {NULL, NAMED(tile_1_##VECTORS), NAMED(tile_2_##VECTORS), NAMED(tile_3_##VECTORS),              \
+     NAMED(tile_4_##VECTORS), NAMED(tile_5_##VECTORS), NAMED(tile_6_##VECTORS)}
+#endif
+
+#ifndef ROUNDED
+#define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
+    NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
+    {                                                                                              \
+        const ptrdiff_t width = VECTORS * LANES, steps = depth, panel_size = parts * depth * width;\
+        RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
+    }
+#else
+/* A piece of a at a time, the sums resting in `out` meanwhile. */
+#define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
+    NOINLINE TARGET void NAMED(run_##ROWS##_##VECTORS)(                                            \
+        real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const NUMBER *a, \
+        ptrdiff_t a_stride, ptrdiff_t steps, const weight *panel, ptrdiff_t panel_size,            \
+        ptrdiff_t columns, const weight *next)                                                     \
+    {                                                                                              \
+        const ptrdiff_t width = VECTORS * LANES, parts = 1, part_stride = 0;                       \
+        RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
+    }                                                                                              \
+    NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
+    {                                                                                              \
+        _Alignas(64) NUMBER rounded[ROWS][ROUNDED / TOGETHER];                                     \
+        const ptrdiff_t all = parts * depth, size = (all + TOGETHER - 1) / TOGETHER;               \
+        ptrdiff_t first = 0;                                                                       \
+        do {                                                                                       \
+            const ptrdiff_t many = all - first < ROUNDED ? all - first : ROUNDED;                  \
+            for (int r = 0; r < ROWS; r++)                                                         \
+                NAMED(round)(rounded[r], a + r * a_stride, depth, part_stride, first, many);       \
+            NAMED(run_##ROWS##_##VECTORS)(                                                         \
+                out, out_stride, init, init_stride, rounded[0], ROUNDED / TOGETHER,                \
+                (many + TOGETHER - 1) / TOGETHER, panel, size * VECTORS * LANES, columns, next);   \
+            init = out, init_stride = out_stride;                                                  \
+            panel += ROUNDED / TOGETHER * VECTORS * LANES, first += ROUNDED;                       \
+            if (next) next += ROUNDED / TOGETHER * CACHE_LINE;                                     \
+        } while (first < all);                                                                     \
+    }
+#endif
+
+/* tiles[vectors a panel][rows]; PANEL_VECTORS is the widest, 2 the narrowest. */
+DEFINE_TILES(2, 2)
+#if PANEL_VECTORS == 4
+DEFINE_TILES(3, 1)
+DEFINE_TILES(4, 1)
+static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][TILE_ROWS + 1] = {
+    [2] = TILES(2), [3] = TILES(3), [4] = TILES(4)};
+#else
+static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][TILE_ROWS + 1] = {[2] = TILES(2)};
+#endif
+
+#undef DEFINE_TILE
+#undef KIND
+#undef NUMBER
+#undef SPREAD
+#undef PACKED
+#undef TARGET
+#undef ROUNDED
+#undef TOGETHER
