@@ -17,6 +17,8 @@ import rnncore
 from rnncore import convert
 from rnncore.cli.main import main
 from rnncore.convert import ConversionError
+from rnncore.convert.hdf5_in import File
+from rnncore.convert.hdf5_out import hdf5_of
 
 FOLDER = Path(__file__).with_name("fixtures") / "convert"
 CONFIG = FOLDER / "keras3_functional.json"
@@ -95,6 +97,79 @@ def test_masks_are_passed_over_wherever_they_are() -> None:
             params[name][place] = flat[place]
         slope = (values[0] - values[1]) / (2 * eps)
         np.testing.assert_allclose(grads[name][place], slope, rtol=1e-6)
+
+
+OUT = {
+    "LSTM": lambda: rnncore.LSTM(3, 5, batch_first=True, seed=0),
+    "GRU": lambda: rnncore.GRU(3, 5, 2, bidirectional=True, batch_first=True, seed=0),
+    "GRU of two biases": lambda: rnncore.GRU(3, 5, bias="pytorch", seed=0),
+    "RNN": lambda: rnncore.RNN(3, [4, 6], nonlinearity="identity", bias=False, seed=0),
+    "float64": lambda: rnncore.Sequential(
+        rnncore.LSTM(2, 3, dtype="float64", batch_first=True, seed=0),
+        rnncore.Linear(3, 1, dtype="float64", seed=1),
+    ),
+    "words": lambda: rnncore.Sequential(
+        rnncore.Embedding(9, 4, seed=0), rnncore.Dropout(0.1),
+        rnncore.LSTM(4, 5, bidirectional=True, batch_first=True, seed=0),
+        convert.FinalState(rnncore.GRU(10, 3, batch_first=True, seed=0)),
+        rnncore.Linear(3, 2, seed=0), convert.Activation("softmax"),
+    ),
+    "masked words": lambda: convert.Masked(rnncore.Sequential(
+        rnncore.Embedding(9, 4, seed=0),
+        convert.FinalState(rnncore.GRU(4, 3, 2, batch_first=True, seed=0)),
+    )),
+    "masked": lambda: convert.Masked(rnncore.Sequential(
+        rnncore.RNN(2, 3, nonlinearity="relu", batch_first=True, seed=0), convert.LastStep(True),
+        rnncore.Linear(3, 1, False, seed=0),
+    ), -1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_there_and_back(name: str, tmp_path: Path) -> None:
+    ours, path = OUT[name](), tmp_path / "a.keras"
+    convert.write(path, ours)
+    content = path.read_bytes()
+    convert.write(path, ours)
+    assert path.read_bytes() == content
+    found = convert.load(path, prove=False).model
+    mine, theirs = [
+        [array.tobytes() for array in one.state_dict().values()] for one in (ours, found)
+    ]
+    assert mine == theirs
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (2, 6)) if "words" in name else rng.normal(
+        size=(2, 6, 2 if name in ("masked", "float64") else 3))  # fmt: skip
+    x = x.astype(ours.dtype) if x.dtype.kind == "f" else x
+    if name == "masked":
+        x[0, 4:] = -1.0
+    first = "two biases" in name or name == "RNN"
+    y, again = ours(x.swapaxes(0, 1) if first else x), found(x)
+    y, again = (one[0] if isinstance(one, tuple) else one for one in (y, again))
+    assert (y == (again.swapaxes(0, 1) if first else again)).all()
+
+
+def test_what_keras_has_not(tmp_path: Path) -> None:
+    lstm = rnncore.LSTM(3, 4, batch_first=True, seed=0)
+    for model in (
+        rnncore.LSTM(3, 4, learn_initial_state=True), rnncore.GRU(3, 4, zoneout=0.1),
+        rnncore.Sequential(rnncore.LSTM(3, 4), rnncore.Linear(4, 1)), convert.Swap(),
+        convert.Skip(rnncore.Linear(3, 3), 3), rnncore.Recurrent("gru", 3, 4),
+        rnncore.Sequential(lstm, rnncore.Linear(4, 4), convert.LastStep(True)),
+        convert.Masked(rnncore.Sequential(rnncore.Embedding(9, 3), convert.FinalState(
+            rnncore.GRU(3, 4, batch_first=True))), 2.0),
+    ):  # fmt: skip
+        with pytest.raises(ConversionError, match="model: expected what Keras has, got"):
+            convert.write(tmp_path / "a.keras", model)
+
+
+def test_files_of_many_layers() -> None:
+    tree = {f"layer {n}": {"vars": {"0": np.full((n % 3, 2), n, "f8")}} for n in range(300)}
+    root = File(hdf5_of(tree)).root
+    assert set(root.children()) == set(tree)
+    for name, group in tree.items():
+        assert (root[f"{name}/vars/0"].array() == group["vars"]["0"]).all()
+    assert not File(hdf5_of({})).root.children()
 
 
 def layer(kind: str, **config: Any) -> dict[str, Any]:

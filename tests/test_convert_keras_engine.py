@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from test_convert_keras import OUT
 
 import rnncore
 from rnncore import convert
 from rnncore.convert import ConversionError
 
+os.environ.setdefault("KERAS_BACKEND", "torch")
 h5py = pytest.importorskip("h5py", reason="makes files for Keras: pip install h5py")
 keras = pytest.importorskip("keras", reason="holds against Keras: pip install keras",
                             exc_type=ImportError)  # fmt: skip
@@ -119,6 +124,23 @@ def test_a_proof_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(keras_layers.ORDERS["keras"], "lstm", "iofg")
     with pytest.raises(ConversionError, match=r"the numbers of keras .*, got a difference"):
         convert.from_keras(model)
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_out(name: str, tmp_path: Path) -> None:
+    model, path = OUT[name](), tmp_path / "a.keras"
+    convert.to_keras(model)  # held against ours
+    convert.write(path, model)
+    with zipfile.ZipFile(path) as archive, h5py.File(
+        io.BytesIO(archive.read("model.weights.h5"))
+    ) as file:
+        found: dict[str, np.ndarray] = {}
+        file.visititems(lambda name, one: found.update(
+            {name: one[()]} if isinstance(one, h5py.Dataset) else {}))  # fmt: skip
+    assert sum(array.size for array in found.values()) >= model.num_parameters
+    theirs = keras.saving.load_model(path)
+    arrays = sorted(array.tobytes() for array in theirs.get_weights())
+    assert sorted(array.tobytes() for array in found.values()) == arrays
 
 
 def test_links_and_sizes_of_a_file_lead_nowhere(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def convert(source: Path, output: Path | None, no_proof: bool, **given: Any) -> 
     rnncore. Sizes are found in it; what it leaves open is asked for, never guessed.
 
     OUTPUT says by its end what to write: .safetensors for rnncore, which
-    rnncore.convert.load reads, .onnx, .json for RTNeural, .pt for PyTorch's
+    rnncore.convert.load reads, .keras, .onnx, .json for RTNeural, .pt for PyTorch's
     state dict. Without it the command says what it found.
 
     \b

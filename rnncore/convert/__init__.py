@@ -4,7 +4,7 @@ In
     `from_guitarml`, `from_keras`, `from_nam`, `from_numpy`, `from_onnx`, `from_rtneural`,
     `from_torch`, `load` (any file).
 Out
-    `to_onnx`, `to_rtneural`, `to_torch`, `write` (any file).
+    `to_keras`, `to_onnx`, `to_rtneural`, `to_torch`, `write` (any file).
 Files of rnncore's own
     `save`, `load`; `in_dtype` is a copy of a model in another precision.
 What comes back
@@ -15,6 +15,7 @@ What comes back
 from rnncore.convert.amplifiers import from_guitarml, from_nam
 from rnncore.convert.errors import ConversionError
 from rnncore.convert.keras_in import from_keras
+from rnncore.convert.keras_out import to_keras
 from rnncore.convert.loading import load
 from rnncore.convert.numpy_in import from_numpy
 from rnncore.convert.onnx_in import from_onnx
@@ -32,5 +33,5 @@ __all__ = [
     "Skip", "Swap",
     "from_guitarml", "from_keras", "from_nam", "from_numpy", "from_onnx", "from_rtneural",
     "from_torch",
-    "in_dtype", "load", "save", "to_onnx", "to_rtneural", "to_torch", "write",
+    "in_dtype", "load", "save", "to_keras", "to_onnx", "to_rtneural", "to_torch", "write",
 ]  # fmt: skip

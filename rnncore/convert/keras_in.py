@@ -57,6 +57,17 @@ def from_keras(source: Any, config: Any = None, *, prove: bool = True) -> Conver
     ------
     ConversionError
         If the source is damaged, leaves something open, or has equations that rnncore has not.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import rnncore
+    >>> from rnncore import convert
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "model.keras")
+    ...     convert.write(path, rnncore.GRU(3, 5, seed=0))
+    ...     convert.from_keras(path, prove=False).model
+    GRU(3, 5, batch_first=True; 140 parameters)
     """
     what, path, packages = "Keras", None, PACKAGES
     if isinstance(source, str | os.PathLike):

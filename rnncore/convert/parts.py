@@ -150,6 +150,8 @@ def _with_lengths(module: Module, x: Any, lengths: np.ndarray) -> Any:
         return x
     if isinstance(module, Recurrent):
         return module(x, lengths=lengths)[0]
+    if isinstance(module, LastStep):  # of those that are kept
+        return F.take(x, (np.arange(len(lengths)), lengths - 1))
     return module(x, lengths) if isinstance(module, FinalState) else module(x)
 
 
