@@ -16,7 +16,7 @@ import rnncore
 from rnncore import LanguageModel
 from rnncore.training.plot import new_figure, save_png
 
-LENGTHS, ROWS, CHARACTERS, SEEDS = (4, 8, 16, 32, 64, 128, 256), 2048, 1e6, (0, 1, 2)
+LENGTHS, ROWS, CHARACTERS, SEEDS = (4, 8, 16, 32, 64, 128, 256), 2048, 4e6, (0, 1, 2)
 STEPS, BATCH, SIZE, SHARES = 4096, 8, 128, 0.5 ** np.arange(6)
 
 

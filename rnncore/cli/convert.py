@@ -22,17 +22,19 @@ PATH = click.Path(path_type=Path)
            help="Of an RNN in a state dict, which does not say it."),
     option("--batch-first", is_flag=True, default=None,
            help="Of a state dict: take (B, T, features)."),
+    option("--config", metavar="FILE", help="Of Keras's weights alone: what model.to_json() "
+           "returned, in a file."),
     option("--no-proof", is_flag=True, help="Do not hold the result against the source's engine."),
 )  # fmt: skip
 def convert(source: Path, output: Path | None, no_proof: bool, **given: Any) -> None:
     r"""Convert a model that another program wrote, and prove that it computes the same.
 
-    SOURCE is a file of PyTorch (.safetensors, .pt, .pth, .bin, .ckpt), ONNX (.onnx),
-    RTNeural or GuitarML (.json), Neural Amp Modeler (.nam) or rnncore. Sizes are
-    found in it; what it leaves open is asked for, never guessed.
+    SOURCE is a file of PyTorch (.safetensors, .pt, .pth, .bin, .ckpt), Keras (.keras,
+    .h5), ONNX (.onnx), RTNeural or GuitarML (.json), Neural Amp Modeler (.nam) or
+    rnncore. Sizes are found in it; what it leaves open is asked for, never guessed.
 
     OUTPUT says by its end what to write: .safetensors for rnncore, which
-    rnncore.convert.load reads, .onnx, .json for RTNeural, .pt for PyTorch's
+    rnncore.convert.load reads, .keras, .onnx, .json for RTNeural, .pt for PyTorch's
     state dict. Without it the command says what it found.
 
     \b

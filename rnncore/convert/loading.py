@@ -12,6 +12,7 @@ from rnncore.convert import saved
 from rnncore.convert.amplifiers import from_guitarml, from_nam
 from rnncore.convert.errors import ConversionError
 from rnncore.convert.json_file import read_json
+from rnncore.convert.keras_in import from_keras
 from rnncore.convert.onnx_in import from_onnx
 from rnncore.convert.proof import Converted, Proof
 from rnncore.convert.rtneural import from_rtneural
@@ -56,6 +57,7 @@ READERS: dict[str, Callable[..., Converted]] = {
     ".safetensors": _from_safetensors,
     ".json": _from_json,
     ".nam": _from_nam,
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), from_keras),
     ".onnx": from_onnx,
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), from_torch),
 }

@@ -11,6 +11,8 @@ from rnncore import functions as F
 from rnncore.convert.errors import ConversionError
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
+from rnncore.layers.sequential import Sequential
+from rnncore.layers.tape import raw
 
 #: The functions that an `Activation` may be. Softmax is over the last axis.
 ACTIVATIONS = {"tanh": F.tanh, "sigmoid": F.sigmoid, "relu": F.relu, "softmax": F.softmax}
@@ -97,6 +99,60 @@ class LastStep(Module):
 
     def _sizes_shown(self) -> list[str]:
         return ["batch_first=True"] * self.batch_first
+
+
+class Masked(Module):
+    """Layers that pass over the steps of one value, wherever they are, as Keras's masks have it.
+
+    A step of features (B, T, I) is passed over where all of them are `value`, one of token ids
+    (B, T) where it is `value`: states stay what they were, and the step's output is 0.
+
+    Parameters
+    ----------
+    inner
+        Layers that take sequences first (`batch_first=True`).
+    value
+        What is passed over: 0 where Keras says nothing else.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore
+    >>> last = FinalState(rnncore.GRU(1, 4, batch_first=True, seed=0))
+    >>> x = np.array([[0.0, 1.0, 0.0, 2.0]], np.float32)[..., None]
+    >>> bool((Masked(last)(x) == last(x[:, [1, 3]])).all())
+    True
+    """
+
+    def __init__(self, inner: Module, value: float = 0.0) -> None:
+        super().__init__(children={"inner": inner})
+        self.inner, self.value = inner, value
+
+    def forward(self, x: Any) -> Any:
+        """Return what the layers make of the other steps."""
+        array = raw(x)
+        kept = array != self.value if array.ndim == 2 else (array != self.value).any(-1)
+        order = np.argsort(~kept, axis=1, kind="stable")  # what is kept comes first, as it stood
+        each = np.arange(len(order))[:, None]
+        y = _with_lengths(self.inner, F.take(x, (each, order)), kept.sum(1))
+        if raw(y).ndim == 2:  # a last state
+            return y
+        back = F.take(y, (each, np.argsort(order, axis=1)))
+        return F.multiply(back, kept[..., None].astype(raw(y).dtype))
+
+    def _sizes_shown(self) -> list[str]:
+        return [*super()._sizes_shown(), *[str(self.value)] * bool(self.value)]
+
+
+def _with_lengths(module: Module, x: Any, lengths: np.ndarray) -> Any:
+    if isinstance(module, Sequential):
+        for part in module._children.values():
+            x = _with_lengths(part, x, lengths)
+        return x
+    if isinstance(module, Recurrent):
+        return module(x, lengths=lengths)[0]
+    if isinstance(module, LastStep):  # of those that are kept
+        return F.take(x, (np.arange(len(lengths)), lengths - 1))
+    return module(x, lengths) if isinstance(module, FinalState) else module(x)
 
 
 class Skip(Module):

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnncore import layers
 from rnncore.convert.errors import ConversionError
-from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
+from rnncore.convert.parts import Activation, FinalState, LastStep, Masked, Skip, Swap
 from rnncore.convert.weights import widened
 from rnncore.layers.module import Module
 
@@ -28,8 +28,16 @@ class Added:
     count: int
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """These parts, from which the steps of this value are hidden."""
+
+    inner: tuple[Any, ...]
+    value: float
+
+
 #: A part of a plan: a module with weights, one of the above, or what makes a module of a dtype.
-Part = Module | Final | Added | Callable[[np.dtype], Module]
+Part = Module | Final | Added | Hidden | Callable[[np.dtype], Module]
 
 
 def activation(name: str) -> Part:
@@ -84,7 +92,7 @@ def made(source: str, plan: list[Part] | tuple[Part, ...]) -> Module:
 
 def _dtype(source: str, plan: list[Part] | tuple[Part, ...]) -> np.dtype:
     found = [part.dtype for part in plan if isinstance(part, Module)]
-    found += [_dtype(source, part.inner) for part in plan if isinstance(part, Added)]
+    found += [_dtype(source, part.inner) for part in plan if isinstance(part, Added | Hidden)]
     if not found:
         raise ConversionError(f"{source}: expected a layer with weights, got none")
     if len(set(found)) > 1:
@@ -99,11 +107,13 @@ def _made(source: str, plan: list[Part] | tuple[Part, ...], dtype: np.dtype) -> 
     for part in plan:
         if isinstance(part, Module):
             parts.append(part)
-        elif isinstance(part, Added):
+        elif isinstance(part, Added | Hidden):
             inner = _made(source, part.inner, dtype)
-            parts.append(
-                Skip(inner[0] if len(inner) == 1 else layers.Sequential(*inner), part.count)
-            )
+            whole = inner[0] if len(inner) == 1 else layers.Sequential(*inner)
+            if isinstance(part, Added):
+                parts.append(Skip(whole, part.count))
+            else:
+                parts.append(Masked(whole, part.value))
         elif isinstance(part, Final):
             before = parts.pop() if parts else None
             if not isinstance(before, layers.Recurrent):

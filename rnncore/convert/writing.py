@@ -10,6 +10,7 @@ from pathlib import Path
 from rnncore import files
 from rnncore.convert import saved
 from rnncore.convert.errors import ConversionError, needed
+from rnncore.convert.keras_out import write_keras
 from rnncore.convert.onnx_out import to_onnx
 from rnncore.convert.rtneural import write_rtneural
 from rnncore.convert.torch_out import to_torch
@@ -31,6 +32,7 @@ def _write_onnx(path: Path, model: Module) -> None:
 WRITERS: dict[str, Callable[[Path, Module], None]] = {
     ".safetensors": saved.save,
     ".json": write_rtneural,
+    ".keras": write_keras,
     ".onnx": _write_onnx,
     **dict.fromkeys((".pt", ".pth"), _write_torch),
 }
