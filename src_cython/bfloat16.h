@@ -1,8 +1,8 @@
-/* Products of bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Two of them
- * in a word, that of the even row in the lower half.
+/* Weights of bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Two of them in
+ * a word, that of the even row in the lower half.
  *
- * Where the processor multiplies such pairs (vdpbf16ps), that is one instruction a word; else words are
- * widened as they are read, and products are those of float32, exact for such factors.
+ * Where the processor multiplies such pairs (vdpbf16ps), `a` is rounded as well and a word is one
+ * instruction. Else words are widened as they are read, and `a` is taken as it is.
  */
 #ifndef RNNCORE_BFLOAT16_H
 #define RNNCORE_BFLOAT16_H
@@ -50,62 +50,54 @@ static void put_halves(real *at, int upper, const real *numbers, ptrdiff_t count
     }
 }
 
-#define ROUNDED 512
-#define TOGETHER 2
-
-typedef struct {
-    real even, odd;
-} Pair;
-
-typedef struct {
-    vec even, odd;
-} VectorPair;
-
-INLINE VectorPair read_widened(const weight *at)
+/* Even rows in the first turn, odd ones in the second: so registers are enough. */
+INLINE vec read_widened(const weight *at, int turn)
 {
-    words both = load_words(at);
-    return (VectorPair){(vec)(both << 16), (vec)(both & UPPER_HALF)};
+    return (vec)(turn ? load_words(at) & UPPER_HALF : load_words(at) << 16);
 }
 
-INLINE VectorPair spread_widened(Pair pair)
+INLINE vec spread_widened(real number) { return splat(number); }
+
+INLINE vec add_widened(vec sum, vec number, vec weights)
 {
-    return (VectorPair){splat(pair.even), splat(pair.odd)};
+#if defined(__FMA__) && VECTOR_BYTES == 32
+    /* The form that keeps the sum in its register: GCC mixes all three, and moves sums to memory. */
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(number), "x"(weights));
+    return sum;
+#else
+    return sum + number * weights;
+#endif
 }
 
-INLINE vec add_widened(vec sum, VectorPair numbers, VectorPair weights)
+/* Numbers first to first + many of a row in parts of `depth`, one after another, and zeros to the end of
+ * a word. */
+static void take_widened(real *out, const real *a, ptrdiff_t depth, ptrdiff_t part_stride,
+                         ptrdiff_t first, ptrdiff_t many)
 {
-    sum += numbers.even * weights.even;
-    return sum + numbers.odd * weights.odd;
-}
-
-static void round_widened(Pair *pairs, const real *a, ptrdiff_t depth, ptrdiff_t part_stride,
-                          ptrdiff_t first, ptrdiff_t many)
-{
-    real *out = &pairs[0].even;
     for (ptrdiff_t k = 0, run; k < many; k += run) {
-        const ptrdiff_t begin = (first + k) % depth;
-        const real *from = a + (first + k) / depth * part_stride + begin;
-        ptrdiff_t j = 0;
-        run = depth - begin < many - k ? depth - begin : many - k;
-        for (; j + LANES <= run; j += LANES)
-            store_words(out + k + j, round_words(load_words(from + j)));
-        for (; j < run; j++) ((uint32_t *)out)[k + j] = round_word(from[j]);
+        const ptrdiff_t begin = (first + k) % depth, left = depth - begin;
+        run = left < many - k ? left : many - k;
+        memcpy(out + k, a + (first + k) / depth * part_stride + begin, (size_t)run * sizeof(real));
     }
     if (many % 2) out[many] = 0;
 }
 
+#define TAKEN 512
+#define TOGETHER 2
+#define TURNS 2
 #define KIND widened
-#define NUMBER Pair
-#define SPREAD VectorPair
-#define PACKED VectorPair
+#define NUMBER real
+#define SPREAD vec
+#define PACKED vec
 #include "tile.h"
 
 #if defined(__AVX512F__) && VECTOR_BYTES == 64
 #define HAS_DOT_PRODUCTS
 #define WITH_DOT_PRODUCTS __attribute__((target("avx512bf16")))
 
-INLINE WITH_DOT_PRODUCTS __m512bh read_dot(const weight *at)
+INLINE WITH_DOT_PRODUCTS __m512bh read_dot(const weight *at, int turn)
 {
+    (void)turn;
     return (__m512bh)load_words(at);
 }
 
@@ -119,15 +111,15 @@ INLINE WITH_DOT_PRODUCTS vec add_dot(vec sum, __m512bh numbers, __m512bh weights
     return (vec)_mm512_dpbf16_ps((__m512)sum, numbers, weights);
 }
 
-static WITH_DOT_PRODUCTS void round_dot(uint32_t *pairs, const real *a, ptrdiff_t depth,
-                                        ptrdiff_t part_stride, ptrdiff_t first, ptrdiff_t many)
+static WITH_DOT_PRODUCTS void take_dot(uint32_t *pairs, const real *a, ptrdiff_t depth,
+                                       ptrdiff_t part_stride, ptrdiff_t first, ptrdiff_t many)
 {
     uint16_t *out = (uint16_t *)pairs;
     for (ptrdiff_t k = 0, run; k < many; k += run) {
-        const ptrdiff_t begin = (first + k) % depth;
+        const ptrdiff_t begin = (first + k) % depth, left = depth - begin;
         const real *from = a + (first + k) / depth * part_stride + begin;
         ptrdiff_t j = 0;
-        run = depth - begin < many - k ? depth - begin : many - k;
+        run = left < many - k ? left : many - k;
         for (; j + LANES <= run; j += LANES)
             _mm256_storeu_si256((__m256i *)(out + k + j),
                                 (__m256i)_mm512_cvtneps_pbh((__m512)load(from + j)));
@@ -136,7 +128,7 @@ static WITH_DOT_PRODUCTS void round_dot(uint32_t *pairs, const real *a, ptrdiff_
     if (many % 2) out[many] = 0;
 }
 
-#define ROUNDED 512
+#define TAKEN 512
 #define TOGETHER 2
 #define KIND dot
 #define NUMBER uint32_t

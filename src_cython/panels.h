@@ -108,7 +108,7 @@ INLINE weight *weight_at(const Panels *panels, ptrdiff_t k, ptrdiff_t column)
 #define NUMBER real
 #define SPREAD vec
 #define PACKED vec
-INLINE vec read_whole(const weight *word) { return load(word); }
+INLINE vec read_whole(const weight *words, int turn) { return (void)turn, load(words); }
 INLINE vec spread_whole(real number) { return splat(number); }
 INLINE vec add_whole(vec sum, vec number, vec weights) { return sum + number * weights; }
 #include "tile.h"
@@ -128,14 +128,16 @@ static Storage storages[] = {
 /* Numbers into row k of words side by side. The rows of a word come in order: the first one leaves
  * zeros for the others. */
 INLINE void put_numbers(const Panels *panels, weight *words, ptrdiff_t k, const real *numbers,
-                    ptrdiff_t count)
+                        ptrdiff_t count)
 {
+    (void)panels, (void)k;
 #if REAL_BITS == 32
-    if (panels->together == 2)
-        put_halves(words, (int)(k % 2), numbers, count);
-    else
+    if (panels->together == 2) {
+        put_halves(words, k % 2 == 1, numbers, count);
+        return;
+    }
 #endif
-        memcpy(words, numbers, (size_t)count * sizeof(real));
+    memcpy(words, numbers, (size_t)count * sizeof(real));
 }
 
 /* Takes the instructions that this processor has, or those that each has. */

@@ -1,19 +1,24 @@
 /* The tiles of one kind of word. Whoever includes this says what it is:
  *
  *     KIND        its name, the end of those of its functions
- *     NUMBER      what a step takes of a row of a, and SPREAD what that is over a vector
+ *     NUMBER      what a turn takes of a row of a, and SPREAD what that is over a vector
  *     PACKED      a vector of words as they are multiplied
+ *     TURNS       in how many turns a word is multiplied; undefined: in one
  *     TARGET      attributes of functions, or nothing
- *     ROUNDED     numbers of a that are rounded at a time; undefined: a is read as it is
+ *     TAKEN       numbers of a that are taken at a time, to whole words; undefined: a is read as it is
+ *     TOGETHER    how many of these stand in a word
  *
- * and defines before: PACKED read_KIND(const weight *words), SPREAD spread_KIND(NUMBER number), vec
- * add_KIND(vec sum, SPREAD number, PACKED weights), and round_KIND, if a is rounded.
+ * and defines before: PACKED read_KIND(const weight *words, int turn), SPREAD spread_KIND(NUMBER number),
+ * vec add_KIND(vec sum, SPREAD number, PACKED weights), and take_KIND, if a is taken.
  */
 #define JOIN_NAMES(a, b) a##_##b
 #define JOINED(a, b) JOIN_NAMES(a, b)
 #define NAMED(name) JOINED(name, KIND)
 #ifndef TARGET
 #define TARGET
+#endif
+#ifndef TURNS
+#define TURNS 1
 #endif
 
 /* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors. These and
@@ -49,20 +54,24 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
                 prefetch(next);
                 next += CACHE_LINE;
             }
+#pragma GCC unroll 2
+            for (int turn = 0; turn < TURNS; turn++) {
 #pragma GCC unroll 4
-            for (int w = 0; w < wide - 1; w++)
+                for (int w = 0; w < wide - 1; w++)
 #pragma GCC unroll 4
-                for (int v = 0; v < panel_vectors; v++)
-                    w_k[w * panel_vectors + v] = NAMED(read)(panel + w * panel_size + v * LANES);
+                    for (int v = 0; v < panel_vectors; v++)
+                        w_k[w * panel_vectors + v] =
+                            NAMED(read)(panel + w * panel_size + v * LANES, turn);
 #pragma GCC unroll 4
-            for (int v = 0; v < last_vectors; v++)
-                w_k[others + v] = NAMED(read)(last + v * LANES);
+                for (int v = 0; v < last_vectors; v++)
+                    w_k[others + v] = NAMED(read)(last + v * LANES, turn);
 #pragma GCC unroll 6
-            for (int r = 0; r < rows; r++) {
-                SPREAD number = NAMED(spread)(a[r * a_stride + k]);
+                for (int r = 0; r < rows; r++) {
+                    SPREAD number = NAMED(spread)(a[r * a_stride + k * TURNS + turn]);
 #pragma GCC unroll 16
-                for (int v = 0; v < vectors; v++)
-                    sum[r][v] = NAMED(add)(sum[r][v], number, w_k[v]);
+                    for (int v = 0; v < vectors; v++)
+                        sum[r][v] = NAMED(add)(sum[r][v], number, w_k[v]);
+                }
             }
         }
     }
@@ -129,7 +138,7 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
      NAMED(tile_4_##VECTORS), NAMED(tile_5_##VECTORS), NAMED(tile_6_##VECTORS)}
 #endif
 
-#ifndef ROUNDED
+#ifndef TAKEN
 #define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
     NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
     {                                                                                              \
@@ -137,31 +146,39 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
         RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
     }
 #else
-/* A piece of a at a time, the sums resting in `out` meanwhile. */
+/* A piece of a at a time, the sums resting in `out` meanwhile; or a as it is, where it may be. */
 #define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
     NOINLINE TARGET void NAMED(run_##ROWS##_##VECTORS)(                                            \
         real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const NUMBER *a, \
-        ptrdiff_t a_stride, ptrdiff_t steps, const weight *panel, ptrdiff_t panel_size,            \
-        ptrdiff_t columns, const weight *next)                                                     \
+        ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t steps, ptrdiff_t part_stride,               \
+        const weight *panel, ptrdiff_t panel_size, ptrdiff_t columns, const weight *next)          \
     {                                                                                              \
-        const ptrdiff_t width = VECTORS * LANES, parts = 1, part_stride = 0;                       \
+        const ptrdiff_t width = VECTORS * LANES;                                                   \
         RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
     }                                                                                              \
     NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
     {                                                                                              \
-        _Alignas(64) NUMBER rounded[ROWS][ROUNDED / TOGETHER];                                     \
+        enum { NUMBERS = TAKEN / TOGETHER * TURNS };                                               \
+        _Alignas(64) NUMBER taken[ROWS][NUMBERS];                                                  \
         const ptrdiff_t all = parts * depth, size = (all + TOGETHER - 1) / TOGETHER;               \
+        const ptrdiff_t panel_size = size * VECTORS * LANES;                                       \
+        if (TURNS == TOGETHER && depth % TOGETHER == 0) {                                          \
+            NAMED(run_##ROWS##_##VECTORS)(out, out_stride, init, init_stride, (const NUMBER *)a,   \
+                                          a_stride, parts, depth / TOGETHER, part_stride, panel,   \
+                                          panel_size, columns, next);                              \
+            return;                                                                                \
+        }                                                                                          \
         ptrdiff_t first = 0;                                                                       \
         do {                                                                                       \
-            const ptrdiff_t many = all - first < ROUNDED ? all - first : ROUNDED;                  \
+            const ptrdiff_t many = all - first < TAKEN ? all - first : TAKEN;                      \
             for (int r = 0; r < ROWS; r++)                                                         \
-                NAMED(round)(rounded[r], a + r * a_stride, depth, part_stride, first, many);       \
+                NAMED(take)(taken[r], a + r * a_stride, depth, part_stride, first, many);          \
             NAMED(run_##ROWS##_##VECTORS)(                                                         \
-                out, out_stride, init, init_stride, rounded[0], ROUNDED / TOGETHER,                \
-                (many + TOGETHER - 1) / TOGETHER, panel, size * VECTORS * LANES, columns, next);   \
+                out, out_stride, init, init_stride, taken[0], NUMBERS, 1,                          \
+                (many + TOGETHER - 1) / TOGETHER, 0, panel, panel_size, columns, next);            \
             init = out, init_stride = out_stride;                                                  \
-            panel += ROUNDED / TOGETHER * VECTORS * LANES, first += ROUNDED;                       \
-            if (next) next += ROUNDED / TOGETHER * CACHE_LINE;                                     \
+            panel += TAKEN / TOGETHER * VECTORS * LANES, first += TAKEN;                           \
+            if (next) next += TAKEN / TOGETHER * CACHE_LINE;                                       \
         } while (first < all);                                                                     \
     }
 #endif
@@ -182,6 +199,7 @@ static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][TILE_ROWS + 1] = {[2] =
 #undef NUMBER
 #undef SPREAD
 #undef PACKED
+#undef TURNS
 #undef TARGET
-#undef ROUNDED
+#undef TAKEN
 #undef TOGETHER
