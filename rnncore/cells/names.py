@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from rnncore.cells.definition import Cell
 
 #: What names in models stand for already.
-BUILT_IN = ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity")
+BUILT_IN = (
+    "lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "gru_reset_before",
+)  # fmt: skip
 
 #: What rnncore.cells.library has.
 LIBRARY = (

@@ -11,6 +11,8 @@ from rnncore.layers.recurrent import Recurrent
 
 #: What each kind applies to its gates, its candidate and, in an LSTM, its cell state.
 STANDARD = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh")}
+#: What the standard layers are called here.
+KINDS: dict[type[Any], str] = {layers.LSTM: "lstm", layers.GRU: "gru", layers.RNN: "rnn"}
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 
 
@@ -50,8 +52,6 @@ def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> 
     kind, found = equations.kind, equations.activations
     standard = STANDARD.get(kind, found)
     missing = list(equations.other)
-    if kind == "gru" and not equations.reset_after:
-        missing.append("the reset gate before the product with h (reset_after=False)")
     if equations.reverse:
         missing.append("one direction that reads backwards")
     if (found and found != standard) or (kind == "rnn" and found[0] not in NONLINEARITIES):
@@ -63,4 +63,7 @@ def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> 
         )
     if kind == "rnn":
         options["nonlinearity"] = found[0]
-    return {"rnn": layers.RNN, "lstm": layers.LSTM, "gru": layers.GRU}[kind](*sizes, **options)
+    if kind == "gru":
+        options["reset_after"] = equations.reset_after
+    [made] = (layer for layer, name in KINDS.items() if name == kind)
+    return made(*sizes, **options)

@@ -14,6 +14,7 @@ import numpy as np
 
 from rnncore import files, layers
 from rnncore.convert import proof
+from rnncore.convert.equations import KINDS
 from rnncore.convert.errors import ConversionError, needed
 from rnncore.convert.hdf5_out import hdf5_of
 from rnncore.convert.keras_config import Layer, file_names
@@ -24,7 +25,7 @@ from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 
 VERSION = "3.0.0"  # of Keras, which reads files of it ever since
-CLASSES = {layers.LSTM: "LSTM", layers.GRU: "GRU", layers.RNN: "SimpleRNN"}
+CLASSES: dict[type[Any], str] = {layers.LSTM: "LSTM", layers.GRU: "GRU", layers.RNN: "SimpleRNN"}
 
 
 def to_keras(model: Module) -> Any:
@@ -201,7 +202,7 @@ class _Writer:
 
 
 def _arrays(layer: Recurrent, state: dict[str, np.ndarray], end: str) -> list[np.ndarray]:
-    kind = {layers.LSTM: "lstm", layers.GRU: "gru", layers.RNN: "rnn"}[type(layer)]
+    kind = KINDS[type(layer)]
     names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if layer.bias else ()))
     W, R, *pair = (in_order(state[name + end], ORDERS["keras"][kind], kind) for name in names)
     if not pair:

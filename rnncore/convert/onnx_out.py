@@ -8,6 +8,7 @@ import numpy as np
 
 from rnncore import layers
 from rnncore.convert import proof
+from rnncore.convert.equations import KINDS
 from rnncore.convert.errors import ConversionError, needed
 from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
 from rnncore.convert.sizes import sizes_of
@@ -198,10 +199,10 @@ class _Writer:
 
 
 def _node_of(layer: Recurrent) -> tuple[str, dict[str, Any]]:
-    kind = {layers.LSTM: "LSTM", layers.GRU: "GRU", layers.RNN: "RNN"}.get(type(layer))
+    kind = KINDS.get(type(layer), "").upper()
     differs = [name for name, usual in (("learn_initial_state", False), ("zoneout", 0.0))
                if getattr(layer, name) != usual]  # fmt: skip
-    if kind is None or differs or len(set(layer._layer_sizes)) > 1:
+    if not kind or differs or len(set(layer._layer_sizes)) > 1:
         raise ConversionError(
             f"model: expected a recurrent layer that ONNX has, of one hidden size, got {layer!r}"
             + f" with {', '.join(differs)}" * bool(differs)
