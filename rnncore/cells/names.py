@@ -32,6 +32,11 @@ def remember(cell: Cell) -> None:
     _known[cell.name] = cell
 
 
+def is_known(name: str) -> bool:
+    """Whether there is a cell of this name so far."""
+    return name in _known
+
+
 def find(name: str) -> Cell:
     """Return the cell of this name.
 
@@ -40,7 +45,7 @@ def find(name: str) -> Cell:
     ValueError
         If there is none.
     """
-    if name not in _known:
+    if not is_known(name):
         raise ValueError(
             f"cell: no cell is called {name!r}; expected {', '.join(BUILT_IN[:3])}, "
             f"{', '.join(sorted(_known))}, or one that @rnncore.cell has made before: import the "

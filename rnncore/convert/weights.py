@@ -36,7 +36,8 @@ MOST = 2**31 - 1  # numbers in one array of weights
 class Direction:
     """The weights of one direction of one layer: W (G H, I), R (G H, H), biases (G H,).
 
-    `initial` has the states that it begins with, where they are learnt: h, or h and c.
+    `initial` has the states that it begins with, where they are learnt: h, or h and c. `own` has
+    vectors (H,) of the cell's own by their names, such as peepholes.
     """
 
     W: np.ndarray
@@ -44,6 +45,7 @@ class Direction:
     bias: np.ndarray | None = None
     second_bias: np.ndarray | None = None
     initial: tuple[np.ndarray, ...] = field(default=())
+    own: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def widened(name: str, array: Any) -> np.ndarray:
@@ -178,6 +180,7 @@ def make_layer(
                     state[f"{name}{end}"] = bias
             for letter, initial in zip("hc", one.initial, strict=False):
                 state[f"initial_{letter}{end}"] = widened(source, initial)
+            state |= {f"{name}{end}": widened(source, own) for name, own in one.own.items()}
     made.load_state_dict(state)
     return made
 
