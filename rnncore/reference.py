@@ -84,6 +84,8 @@ __all__ = [
     "gradients_by_name",
     "gru_backward",
     "gru_forward",
+    "gru_reset_before_backward",
+    "gru_reset_before_forward",
     "huber_loss",
     "l1_loss",
     "layers_from_state_dict",
@@ -621,9 +623,10 @@ def gru_forward(
         h_t = (1 - z_t) n_t + z_t h_{t-1}
         y_t = h_t
 
-    The paper applies the reset gate to h_{t-1} before the product with W_hh. This is the variant of
-    cuDNN and PyTorch (in ONNX ``linear_before_reset=1``), where one product serves all three
-    blocks; the bias b_hn then stands inside the reset and cannot be merged into b_h.
+    The paper applies the reset gate to h_{t-1} before the product with W_hh, as does
+    `gru_reset_before_forward`. This is the variant of cuDNN and PyTorch (in ONNX
+    ``linear_before_reset=1``), where one product serves all three blocks; the bias b_hn then stands
+    inside the reset and cannot be merged into b_h.
 
     Parameters
     ----------
@@ -713,6 +716,109 @@ def gru_backward(
     return dx, dh, dW_hx, dW_hh, db_h, db_hn
 
 
+def gru_reset_before_forward(
+    x: Array, h0: Array, W_hx: Array, W_hh: Array, b_h: Array
+) -> tuple[tuple[Array, Array], Saved]:
+    """Run the GRU as in its paper [5]_, with the reset gate before the linear map.
+
+    ::
+
+        a_t = W_hx x_t + b_h                     three blocks of rows: r, z, n
+        r_t = sigmoid(a_r + W_hr h_{t-1})        reset gate: how much of the past n may see
+        z_t = sigmoid(a_z + W_hz h_{t-1})        update gate: how much of the past stays
+        s_t = r_t h_{t-1}
+        n_t = tanh(a_n + W_hn s_t)               candidate
+        h_t = (1 - z_t) n_t + z_t h_{t-1}
+        y_t = h_t
+
+    W_hr, W_hz and W_hn are the blocks of W_hh. In Keras this is ``reset_after=False``, in ONNX
+    ``linear_before_reset=0``. A second product has to wait for the reset gate.
+
+    Parameters
+    ----------
+    x : (T, B, I) array
+    h0 : (B, H) array
+    W_hx : (3*H, I) array
+    W_hh : (3*H, H) array
+    b_h : (3*H,) array
+
+    Returns
+    -------
+    (y, h_T) : (T, B, H) and (B, H) arrays
+    saved : for `gru_reset_before_backward`
+
+    Examples
+    --------
+    A closed update gate (z = 1) keeps the state for ever:
+
+    >>> b_h = np.array([0.0, 50.0, 0.0])
+    >>> (y, h_T), _ = gru_reset_before_forward(
+    ...     np.ones((9, 1, 1)), np.array([[0.3]]), np.ones((3, 1)), np.ones((3, 1)), b_h
+    ... )
+    >>> h_T
+    array([[0.3]])
+    """
+    T, B, _ = x.shape
+    H = W_hh.shape[1]
+    W_hr, W_hz, W_hn = np.split(W_hh, 3)
+    a, saved_a = linear_forward(x, W_hx, b_h)
+    a_r, a_z, a_n = np.split(a, 3, axis=-1)  # views of a, each (T, B, H)
+    r, z, s, n = np.empty((4, T, B, H), a.dtype)
+    h = np.empty((T + 1, B, H), a.dtype)
+    h[0] = h0
+    for t in range(T):
+        r[t] = sigmoid(a_r[t] + h[t] @ W_hr.T)
+        z[t] = sigmoid(a_z[t] + h[t] @ W_hz.T)
+        s[t] = r[t] * h[t]
+        n[t] = np.tanh(a_n[t] + s[t] @ W_hn.T)
+        h[t + 1] = (1 - z[t]) * n[t] + z[t] * h[t]
+    return (h[1:], h[T]), (saved_a, r, z, s, n, h, W_hh)
+
+
+def gru_reset_before_backward(
+    dy: Array, dh_T: Array, saved: Saved
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Backward of `gru_reset_before_forward`: returns dx, dh0, dW_hx, dW_hh, db_h.
+
+    Parameters
+    ----------
+    dy : (T, B, H) array
+    dh_T : (B, H) array
+    saved : from `gru_reset_before_forward`
+    """
+    saved_a, r, z, s, n, h, W_hh = saved
+    T, B, H = r.shape
+    W_hr, W_hz, W_hn = np.split(W_hh, 3)
+    da = np.empty((T, B, 3 * H), r.dtype)
+    da_r, da_z, da_n = np.split(da, 3, axis=-1)  # views of da, each (T, B, H)
+    dh = dh_T
+    for t in reversed(range(T)):
+        # y_t = h_t
+        dh = dh + dy[t]
+        # h_t = (1 - z_t) n_t + z_t h_{t-1}
+        dn = dh * (1 - z[t])
+        dz = dh * (h[t] - n[t])
+        dh = dh * z[t]
+        # n_t = tanh(a_n + W_hn s_t)
+        da_n[t] = dn * (1 - n[t] ** 2)
+        ds = da_n[t] @ W_hn
+        # s_t = r_t h_{t-1}
+        dr = ds * h[t]
+        dh = dh + ds * r[t]
+        # z_t = sigmoid(a_z + W_hz h_{t-1})
+        da_z[t] = dz * z[t] * (1 - z[t])
+        dh = dh + da_z[t] @ W_hz
+        # r_t = sigmoid(a_r + W_hr h_{t-1})
+        da_r[t] = dr * r[t] * (1 - r[t])
+        dh = dh + da_r[t] @ W_hr
+
+    # a_t = W_hx x_t + b_h, and the products with W_hh, for all t at once
+    dx, dW_hx, db_h = linear_backward(da, saved_a)
+    dW_hr, dW_hz = _rows(da_r).T @ _rows(h[:-1]), _rows(da_z).T @ _rows(h[:-1])
+    dW_hn = _rows(da_n).T @ _rows(s)
+    return dx, dh, dW_hx, np.concatenate([dW_hr, dW_hz, dW_hn]), db_h
+
+
 # -- Whole layers: sequences of unequal length, both directions, several layers -------------------
 
 
@@ -728,7 +834,7 @@ class Cell(NamedTuple):
     own_bias: str | None = None
 
 
-#: What `forward` runs: rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, lstm, gru.
+#: What `forward` runs: rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, lstm, gru, gru_reset_before.
 CELLS = {
     **{
         f"rnn_{name}": Cell(partial(rnn_forward, nonlinearity=name), rnn_backward, 1)
@@ -736,6 +842,7 @@ CELLS = {
     },
     "lstm": Cell(lstm_forward, lstm_backward, 2),
     "gru": Cell(gru_forward, gru_backward, 1, own_bias="b_hn"),
+    "gru_reset_before": Cell(gru_reset_before_forward, gru_reset_before_backward, 1),
 }
 
 #: The order in which every cell takes its parameters and returns their gradients.

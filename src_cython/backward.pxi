@@ -32,8 +32,17 @@ cdef void keep_gradients(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_
                 store(work.grads.dc_steps + first + here, load(work.grads.dc + here))
 
 
-cdef inline void backward_gates(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t unit_block,
-                                ptrdiff_t row, Block* block) noexcept nogil:
+cdef struct StepBack:
+    # What one phase of a step goes back from, row 0 of each.
+    int phase
+    const real* dy              # NULL is zero
+    ptrdiff_t dy_stride
+    real* dh
+    const real* h_prev
+
+
+cdef inline void backward_gates(const Work* work, ptrdiff_t t, const StepBack* step, const real* dy,
+                                ptrdiff_t unit_block, ptrdiff_t row, Block* block) noexcept nogil:
     # The cell on rows of one block, or blocks of one row: whatever is saved_stride apart in z. dy
     # begins at the first.
     cdef const Layout* layout = &work.layer.z
@@ -43,32 +52,27 @@ cdef inline void backward_gates(const Work* work, ptrdiff_t t, const real* dy, p
     block.saved = (work.states.z + (work.batch.offset[t] + row) * layout.stride
                    + unit_block * layout.places * layout.block)
     block.own = work.back.own + unit_block * work.layer.handed * layout.block
-    block.dh, block.dc, block.dy = work.grads.dh + here, work.grads.dc + here, dy
+    block.dh, block.dc, block.dy = step.dh + here, work.grads.dc + here, dy
     block.h, block.c = work.states.h + after, work.states.c + after
-    block.h_prev, block.c_prev = work.states.h + before, work.states.c + before
+    block.h_prev, block.c_prev = step.h_prev + here, work.states.c + before
     if work.noise.h.rate > 0:
         block.h = work.noise.h.now + first_now(work, t) + here
     if work.noise.c.rate > 0:
         block.c = work.noise.c.now + first_now(work, t) + here
-    work.layer.cell.backward(block)
+    work.layer.phase[step.phase].backward(block)
 
 
-cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t dy_stride,
-                        const Split* split) noexcept nogil:
-    # dz of this thread's rows and units of step t; dy is row 0 of the step.
+cdef void backward_phase(const Work* work, ptrdiff_t t, const StepBack* step, const Split* split) noexcept nogil:
+    # dz of this thread's rows and units of step t.
     cdef const Layout* layout = &work.layer.z
     cdef ptrdiff_t blocks = split.last_block - split.block, apart = split.row_threads
     cdef ptrdiff_t places = layout.places * layout.block
-    cdef ptrdiff_t at, i, row, rows, k, r, unit
+    cdef ptrdiff_t at, i, row, rows, k, r, unit, dy_stride = step.dy_stride
+    cdef const real* dy = step.dy
     cdef Block block
     block.units = layout.block
     block.c_prev_apart, block.dc_apart = state_apart(work), gradient_apart(work)
     block.c_apart = now_apart(work) if work.noise.c.rate > 0 else block.c_prev_apart
-    if work.grads.dh_steps != NULL:
-        keep_gradients(work, t, dy, dy_stride, split)
-    if work.noise.active:
-        part_gradients(work, t, dy, dy_stride, split)
-        dy = NULL if work.noise.h.rate > 0 else dy
     for i in range(split.tiles):
         row = split.row_thread + tile_begin(split, i) * apart
         rows = tile_begin(split, i + 1) - tile_begin(split, i)
@@ -79,7 +83,7 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
             block.own_stride = work.layer.handed * layout.block
             for k in range(rows):
                 r = row + k * apart
-                backward_gates(work, t, NULL if dy == NULL else dy + r * dy_stride + unit,
+                backward_gates(work, t, step, NULL if dy == NULL else dy + r * dy_stride + unit,
                                split.block, r, &block)
         else:
             block.rows, block.saved_stride = rows, layout.stride * apart
@@ -87,33 +91,70 @@ cdef void backward_step(const Work* work, ptrdiff_t t, const real* dy, ptrdiff_t
             block.own_stride = 0
             for at in range(split.block, split.last_block):
                 unit = at * layout.block
-                backward_gates(work, t, NULL if dy == NULL else dy + row * dy_stride + unit, at,
-                               row, &block)
+                backward_gates(work, t, step, NULL if dy == NULL else dy + row * dy_stride + unit,
+                               at, row, &block)
         if split.last_block * layout.block > layout.units:
             clear_padding(work, work.states.z + (work.batch.offset[t] + row) * layout.stride
                           + (layout.blocks - 1) * places, layout.stride * apart, rows)
+
+
+cdef void backward_step(Work* work, ptrdiff_t t, const real* dy, ptrdiff_t dy_stride,
+                        const Split* split) noexcept nogil:
+    # All of dz of this thread's rows and units of step t; dy is row 0 of the step.
+    cdef StepBack step
+    if work.grads.dh_steps != NULL:
+        keep_gradients(work, t, dy, dy_stride, split)
+    if work.noise.active:
+        part_gradients(work, t, dy, dy_stride, split)
+        dy = NULL if work.noise.h.rate > 0 else dy
+    step.phase, step.dy, step.dy_stride = work.layer.phases - 1, dy, dy_stride
+    step.dh = work.grads.dh
+    step.h_prev = work.states.h + slot_before(work, t) * work.layer.state_stride
+    backward_phase(work, t, &step, split)
     if work.noise.active:
         join_gradients(work, t, split)
+    if work.layer.phases == 1:
+        return
+    # z_h = W_hh s, so ds = dz_h W_hh, of the gates of the second phase
+    if split.unit_threads > 1:
+        barrier_wait(&work.barrier, split.unit_thread, split.unit_threads)
+    multiply_back(work, t, 1, work.grads.dbetween, NULL, split)
+    step.phase, step.dy, step.dy_stride = 0, work.grads.dbetween, work.layer.state_stride
+    if work.noise.mask != NULL:     # s = f(masked h_prev)
+        clear_aside(work, t, split)
+        step.dh = work.noise.h.aside
+        step.h_prev = work.noise.masked + slot_before(work, t) * work.layer.state_stride
+    backward_phase(work, t, &step, split)
 
 
 cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
     # z_h = W_hh h_prev, so dh_prev += dz_h W_hh, for this thread's rows and units.
-    cdef const Layout* layout = &work.layer.z
-    cdef const Panels* W_hh = &work.back.W_hh
+    cdef real* aside = work.noise.h.aside
+    if work.noise.mask == NULL:
+        multiply_back(work, t, 0, work.grads.dh, work.grads.dh, split)
+    else:               # dh_prev += mask * (what the first phase of two has left + dz_h W_hh)
+        multiply_back(work, t, 0, aside, aside if work.layer.phases > 1 else NULL, split)
+        join_masked(work, split)
+
+
+cdef void multiply_back(const Work* work, ptrdiff_t t, int phase, real* out, const real* start,
+                        const Split* split) noexcept nogil:
+    # out = start + dz_h W_hh, of the gates of a phase, for this thread's rows and units; row 0 of each.
+    cdef const Layout* layout = &work.layer.phase[phase].z
+    cdef const Panels* W_hh = &work.back.W_hh[phase]
     cdef ptrdiff_t stride = work.layer.state_stride * split.row_threads
     cdef ptrdiff_t z_stride = layout.stride * split.row_threads
     cdef const real* dz = (
         work.states.z + (work.batch.offset[t] + split.row_thread) * layout.stride
-        + work.layer.recurrent_place * layout.block)
-    cdef real* dh = work.grads.dh + split.row_thread * work.layer.state_stride
-    cdef const real* start = dh
+        + work.layer.phase[phase].place * layout.block)
     cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
     cdef ptrdiff_t n, panel, many, i, row, after, columns
     cdef const weight* next = NULL
-    if work.noise.mask != NULL:     # dh_prev += mask * (dz_h W_hh)
-        dh, start = work.noise.h.aside + split.row_thread * work.layer.state_stride, NULL
+    out = out + split.row_thread * work.layer.state_stride
+    if start != NULL:
+        start = start + split.row_thread * work.layer.state_stride
     if split.own <= FEW_ROWS:
-        group, groups = split.group_back, split.groups_back
+        group, groups = split.group_back[phase], split.groups_back[phase]
     for n in range(groups):
         panel = split.panel + group * (groups - 1 - n if t & 1 else n)
         many = min(group, split.last_panel - panel)
@@ -124,13 +165,11 @@ cdef void backward_step_h(const Work* work, ptrdiff_t t, const Split* split) noe
         for i in range(split.tiles):
             row = tile_begin(split, i)
             layout.wide[tile_begin(split, i + 1) - row](
-                dh + row * stride + panel * PANEL, stride,
+                out + row * stride + panel * PANEL, stride,
                 NULL if start == NULL else start + row * stride + panel * PANEL, stride,
                 dz + row * z_stride, z_stride,
                 layout.blocks, layout.gates * layout.block, layout.places * layout.block,
                 panel_at(W_hh, panel * PANEL), columns, look_ahead(next, i, PANEL, W_hh.steps))
-    if work.noise.mask != NULL:
-        join_masked(work, split)
 
 
 cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,
@@ -156,9 +195,10 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
     cdef const Layout* layout = &work.layer.z
     cdef ptrdiff_t first = work.batch.offset[low], end = work.batch.offset[high]
     cdef const CellDescription* cell = work.layer.cell
-    cdef ptrdiff_t recurrent = work.layer.recurrent_place
-    cdef ptrdiff_t rows, t, a, b, k, low_h, high_h
+    cdef const Phase* phase
+    cdef ptrdiff_t rows, t, a, b, k, low_h, high_h, h_size
     cdef Rows h = Rows(work.states.h, work.layer.state_stride, 1, layout.units, 0)
+    cdef Rows between = Rows(work.states.between, work.layer.state_stride, 1, layout.units, 0)
     cdef real* dx = work.grads.dx.data
     if work.noise.mask != NULL:
         h.data = work.noise.masked
@@ -178,6 +218,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
         scatter_rows(work, first, end - first, thread, threads)
     while first < end:
         rows = min(<ptrdiff_t>CHUNK_ROWS, end - first)
+        h_size = column_size(rows) * round_up(layout.units, LANES)
         to_columns(work.grads.dz_columns, work.states.z + first * layout.stride, layout.stride, rows,
                    thread, threads)
         if work.input.tokens == NULL:
@@ -188,8 +229,9 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
             high_h = min(rows, max(work.batch.offset[high - 1] - first, <ptrdiff_t>0))
         elif begins_at_zero(work, low):
             low_h = min(rows, max(work.batch.offset[low + 1] - first, <ptrdiff_t>0))
-        if low_h % layout.storage.together:
-            clear_row(layout, work.grads.h_panels, layout.units, low_h - 1, rows, thread, threads)
+        for k in range(work.layer.phases if low_h % layout.storage.together else 0):
+            clear_row(layout, work.grads.h_panels + k * h_size, layout.units, low_h - 1, rows, thread,
+                      threads)
         for t in range(low, high):
             a = max(work.batch.offset[t], first)
             b = min(work.batch.offset[t + 1], first + rows)
@@ -197,15 +239,19 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
                 copy_to_panels(layout, work.grads.h_panels, &h,
                                slot_before(work, t) + a - work.batch.offset[t], b - a, a - first,
                                rows, thread, threads)
+                if work.layer.phases > 1:
+                    copy_to_panels(layout, work.grads.h_panels + h_size, &between, a, b - a, a - first,
+                                   rows, thread, threads)
         barrier_wait(&work.barrier, thread, threads)
         if work.input.tokens == NULL:
             accumulate(work.grads.dW_hx, work.input.x.parts * work.input.x.depth, layout, 0,
                        cell.x_gates, work.grads.dz_columns, work.grads.x_panels, rows, 0, rows, adds,
                        thread, threads)
-        if work.layer.depth > 0:
-            accumulate(work.grads.dW_hh, layout.units, layout, recurrent, cell.h_gates,
-                       work.grads.dz_columns, work.grads.h_panels, rows, low_h, high_h, adds,
-                       thread, threads)
+        for k in range(work.layer.phases if work.layer.depth > 0 else 0):
+            phase = &work.layer.phase[k]
+            accumulate(work.grads.dW_hh, layout.units, &phase.z, phase.place, phase.gate_of,
+                       work.grads.dz_columns, work.grads.h_panels + k * h_size, rows, low_h, high_h,
+                       adds, thread, threads)
         if work.grads.db != NULL:
             accumulate_bias(work.grads.db, layout, 0, cell.x_gates, work.grads.dz_columns, rows, adds,
                             thread, threads)

@@ -34,12 +34,14 @@ cdef class Cell:
     cdef readonly tuple own
     cdef readonly tuple starts
     cdef readonly bint elementwise      # there is no W_hh
+    cdef readonly int phases            # products with W_hh a step
 
     cdef void take(self, const CellDescription* c):
         self.c = c
         self.name = c.name.decode()
         self.gates, self.places = c.gates.decode(), c.places.decode()
         self.states, self.elementwise = c.states.decode(), c.elementwise
+        self.phases = 2 if c.second else 1
         cdef ptrdiff_t k
         self.own = tuple([c.own[k].name.decode() for k in range(own_vectors(c))])
         self.starts = tuple([c.h_gates[c.own[k].starts - 1] if c.own[k].starts else -1

@@ -170,9 +170,12 @@ cdef extern from "cells/cells.h" nogil:
         int elementwise
         int x_gates[]
         int h_gates[]
+        int second
         Own own[]
         cell_function forward
         cell_function backward
+        cell_function first_forward
+        cell_function first_backward
     const CellDescription* built_in "cells"[]
     int cell_count
 

@@ -24,15 +24,16 @@ cdef inline void run_cell(const Work* work, Block* block, const Step* step, ptrd
     block.h_prev, block.c_prev = step.h_prev + here, step.c_prev + here
     block.saved = step.z + z_here
     block.own = work.weights.own + at * work.layer.handed * work.layer.z.block
-    work.layer.cell.forward(block)
+    work.layer.phase[step.phase].forward(block)
 
 
 cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
                         real* recurrent) noexcept nogil:
     # Several blocks at a time, and those of one row in one call of the cell: what it takes for rows
     # are blocks of one sequence.
-    cdef const Layout* layout = &work.layer.z
-    cdef const Panels* W_hh = &work.weights.W_hh
+    cdef const Layout* layout = &work.layer.phase[step.phase].z
+    cdef const Panels* W_hh = &work.weights.W_hh[step.phase]
+    cdef ptrdiff_t group = split.group[step.phase], groups = split.groups[step.phase]
     cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
     cdef tile_kernel own_tile = layout.tile[split.own]
     cdef ptrdiff_t n, r, first, many
@@ -42,10 +43,10 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
     block.c_apart, block.c_prev_apart = step.c_apart, step.c_prev_apart
     block.saved_stride, block.recurrent_stride = places, width
     block.own_stride = work.layer.handed * layout.block
-    for n in range(split.groups):
+    for n in range(groups):
         # There and back: the weights that a step reads last are the first that the next one reads.
-        first = split.block + split.group * (split.groups - 1 - n if t & 1 else n)
-        many = min(split.group, split.last_block - first)
+        first = split.block + group * (groups - 1 - n if t & 1 else n)
+        many = min(group, split.last_block - first)
         if work.weights.start != NULL:
             start = work.weights.start + first * width
         # W_hh h_prev, from an own vector on where there is one
@@ -61,8 +62,8 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
 cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
                          real* recurrent) noexcept nogil:
     # A block at a time, and a tile of rows: the weights of a block stay in the first cache.
-    cdef const Layout* layout = &work.layer.z
-    cdef const Panels* W_hh = &work.weights.W_hh
+    cdef const Layout* layout = &work.layer.phase[step.phase].z
+    cdef const Panels* W_hh = &work.weights.W_hh[step.phase]
     cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
     cdef ptrdiff_t blocks = split.last_block - split.block, n, i, row, rows, at, after
     cdef const weight* next = NULL
@@ -92,14 +93,35 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
                      row * step.z_apart + at * places, at, rows)
 
 
-cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart,
+cdef inline void run_phase(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
+                           real* recurrent) noexcept nogil:
+    if split.own > FEW_ROWS:
+        step_many_rows(work, t, step, split, recurrent)
+    elif split.own > 0:
+        step_few_rows(work, t, step, split, recurrent)
+
+
+cdef void run_first_phase(Work* work, ptrdiff_t t, Step step, const Split* split, real* recurrent) noexcept nogil:
+    # Leaves for all units what W_hh of the second phase multiplies.
+    step.h, step.h_prev = <real*>between_of(work, t, split), step.multiplied
+    run_phase(work, t, &step, split, recurrent)
+    if split.unit_threads > 1:
+        barrier_wait(&work.barrier, split.unit_thread, split.unit_threads)
+
+
+cdef inline const real* between_of(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
+    cdef ptrdiff_t row = work.batch.offset[t] if work.batch.training else 0
+    return work.states.between + (row + split.row_thread) * work.layer.state_stride
+
+
+cdef void forward_step(Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart,
                        const Split* split, real* recurrent) noexcept nogil:
     # This thread's rows and units of step t; z is its first row, the next is z_apart rows on.
     cdef Step step
     cdef ptrdiff_t stride = work.layer.state_stride, first = split.row_thread * stride
     cdef real* h
     cdef real* c
-    step.z = z
+    step.phase, step.z = 0, z
     step.z_apart = z_apart * work.layer.z.stride
     step.apart = stride * split.row_threads
     step.depth = 0 if begins_at_zero(work, t) else work.layer.depth
@@ -113,10 +135,10 @@ cdef void forward_step(const Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart
     h, c = step.h, step.c
     if work.noise.active:
         turn_aside(work, t, &step, split)
-    if split.own > FEW_ROWS:
-        step_many_rows(work, t, &step, split, recurrent)
-    elif split.own > 0:
-        step_few_rows(work, t, &step, split, recurrent)
+    if work.layer.phases > 1:
+        run_first_phase(work, t, step, split, recurrent)
+        step.phase, step.multiplied = 1, between_of(work, t, split)
+    run_phase(work, t, &step, split, recurrent)
     if work.noise.active:
         settle(work, t, &step, h, c, split)
 

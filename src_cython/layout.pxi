@@ -57,7 +57,7 @@ cdef struct Layout:
     ptrdiff_t stride            # blocks * places * block
     ptrdiff_t width             # blocks * gates * block: columns of the weights
     ptrdiff_t panel             # columns of the panels of the weights
-    ptrdiff_t block_panels      # gates * block // panel
+    ptrdiff_t block_panels      # that the gates of a block fill; the last one may be narrower
     const Storage* storage      # how weights are stored
     const tile_kernel* tile     # the loop for such panels
     const tile_kernel* wide     # and for those of PANEL columns
@@ -109,16 +109,21 @@ cdef int worthwhile(int threads, ptrdiff_t multiply_adds) noexcept nogil:
     return <int>max(<ptrdiff_t>1, min(<ptrdiff_t>threads, most))
 
 
-cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places,
+cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places, ptrdiff_t together,
                       const Storage* storage) noexcept nogil:
-    # Blocks are the smallest whose gates fill whole panels, and panels the widest of those that pad
-    # the units least. A whole number of blocks makes PANEL units, so that these can be shared out.
+    # Blocks are the smallest of which so many gates together fill whole panels, and panels the widest
+    # of those that pad the units least. A whole number of blocks makes PANEL units, so that these can be
+    # shared out. Of gates that fill panels apart, units of one panel are a single block, since the last
+    # panel of a matrix may be narrower.
     cdef Layout layout
     cdef ptrdiff_t vectors, width
-    layout.block = 0
-    for width in range(PANEL_VECTORS, 1, -1):
+    memset(&layout, 0, sizeof(Layout))
+    if together < gates and units <= PANEL:
+        layout.block, layout.panel = round_up(units, LANES), PANEL
+        layout.tile = tiles_for(storage, PANEL_VECTORS)
+    for width in range(PANEL_VECTORS if layout.block == 0 else 1, 1, -1):
         vectors = 1
-        while vectors * gates % width:
+        while vectors * together % width:
             vectors += 1
         if layout.block == 0 or (PANEL_VECTORS % vectors == 0 and
                                  round_up(units, vectors * LANES) < round_up(units, layout.block)):
@@ -127,8 +132,14 @@ cdef Layout layout_of(ptrdiff_t units, ptrdiff_t gates, ptrdiff_t places,
             layout.tile = tiles_for(storage, width)
     layout.storage, layout.wide = storage, tiles_for(storage, PANEL_VECTORS)
     layout.units = units
-    layout.block_panels = gates * layout.block // layout.panel
     layout.blocks = round_up(units, layout.block) // layout.block
+    return with_gates(&layout, gates, places)
+
+
+cdef Layout with_gates(const Layout* like, ptrdiff_t gates, ptrdiff_t places) noexcept nogil:
+    # The same blocks with other gates.
+    cdef Layout layout = like[0]
+    layout.block_panels = round_up(gates * layout.block, layout.panel) // layout.panel
     layout.gates = gates
     layout.places = places
     layout.width = layout.blocks * gates * layout.block

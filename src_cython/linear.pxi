@@ -97,7 +97,7 @@ cdef class Linear:
     cdef readonly size_t packed_bytes
 
     def __init__(self, ptrdiff_t in_features, ptrdiff_t out_features, str storage):
-        self.layout = layout_of(out_features, 1, 1, storage_of(storage))
+        self.layout = layout_of(out_features, 1, 1, 1, storage_of(storage))
         self.in_features, self.out_features = in_features, out_features
         self.row_size = self.layout.stride
         self.packed_bytes = aligned(panels_bytes(
@@ -136,8 +136,8 @@ cdef class LinearWeights:
         p.layout = linear.layout
         p.W = panels_of(&p.layout, <real*>at, linear.in_features)
         cdef Packing packing = Packing(
-            &p.layout, &NATURAL[0], &NATURAL[0], p.W, numbers(W, linear.in_features * linear.out_features),
-            p.W, NULL, 1, linear.in_features, 0)
+            &p.layout, &NATURAL[0], p.W, numbers(W, linear.in_features * linear.out_features),
+            1, linear.in_features, 0, NULL, NULL, NULL)
         run_packing(pack_region, &packing, threads)
         at += aligned(panels_bytes(linear.in_features, p.layout.width, p.layout.storage))
         p.b = <real*>at
@@ -200,9 +200,8 @@ cdef class LinearWeightsBack:
         self.buffer = buffer
         self.W = panels_back(&linear.layout, <real*>at, parts, depth, part_stride)
         cdef Packing packing = Packing(
-            &linear.layout, &NATURAL[0], &NATURAL[0], self.W,
-            numbers(W, linear.in_features * linear.out_features), self.W, NULL, parts, depth,
-            part_stride)
+            &linear.layout, &NATURAL[0], self.W, numbers(W, linear.in_features * linear.out_features),
+            parts, depth, part_stride, NULL, NULL, NULL)
         run_packing(pack_back_region, &packing, threads)
 
 

@@ -88,11 +88,21 @@ cdef void join_gradients(const Work* work, ptrdiff_t t, const Split* split) noex
                         work.noise.c.aside + k * gradient_apart(work) + first)
 
 
+cdef void clear_aside(const Work* work, ptrdiff_t t, const Split* split) noexcept nogil:
+    # Zeros where the gradient of the masked h goes, of this thread's rows and units.
+    cdef Piece piece = piece_of(work, t, split)
+    cdef ptrdiff_t row
+    cdef real* aside = (work.noise.h.aside + split.row_thread * work.layer.state_stride
+                        + split.block * work.layer.z.block)
+    for row in range(piece.rows):
+        memset(aside + row * piece.stride, 0, piece.units * sizeof(real))
+
+
 cdef void join_masked(const Work* work, const Split* split) noexcept nogil:
     # dh_prev += mask * (dz_h W_hh): the product stands aside.
     cdef ptrdiff_t column = split.panel * PANEL
     cdef ptrdiff_t first = split.row_thread * work.layer.state_stride + column
     cdef Piece piece
-    piece.rows, piece.units = split.own, min(split.last_panel * PANEL, work.back.W_hh.columns) - column
+    piece.rows, piece.units = split.own, min(split.last_panel * PANEL, work.back.W_hh[0].columns) - column
     piece.stride = work.layer.state_stride * split.row_threads
     add_product(piece, work.grads.dh + first, work.noise.h.aside + first, work.noise.mask + first)

@@ -20,14 +20,14 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
     # panels[k][column] = W[row of column][k], this thread's share of the columns; LANES of them at a
     # time, which are neighbouring units of one gate
     cdef ptrdiff_t depth = panels.depth
-    cdef ptrdiff_t vector, column, lane, row, after, k
+    cdef ptrdiff_t vector, column, width, lane, row, after, k
     cdef bint large = are_large(z.gates * z.units * depth * <ptrdiff_t>sizeof(real))
     cdef weight* out
     cdef real square[MOST_LANES * MOST_LANES]
     for vector in range(share(panels.columns // LANES, thread, threads),
                         share(panels.columns // LANES, thread + 1, threads)):
         column = vector * LANES
-        out = weight_at(panels, 0, column)
+        out, width = weight_at(panels, 0, column), panel_width(panels, column - column % panels.width)
         after = weight_row(z, gate_of, column + LANES) if large else -1
         k = 0
         if weight_row(z, gate_of, column + LANES - 1) >= 0:
@@ -36,25 +36,25 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
                 for lane in range(LANES if after >= 0 and k % CACHE_LINE == 0 else 0):
                     prefetch(W + (after + lane) * depth + k)
                 if panels.together == 1:
-                    transpose(out + k * z.panel, z.panel, W + row * depth + k, depth)
+                    transpose(out + k * width, width, W + row * depth + k, depth)
                     k += LANES
                     continue
                 transpose(square, LANES, W + row * depth + k, depth)
                 for lane in range(LANES):
-                    put_numbers(panels, out + k // panels.together * z.panel, k, square + lane * LANES, LANES)
+                    put_numbers(panels, out + k // panels.together * width, k, square + lane * LANES, LANES)
                     k += 1
         for lane in range(LANES):
             row = weight_row(z, gate_of, column + lane)
-            pack_column(panels, out + lane, NULL if row < 0 else W + row * depth, k)
+            pack_column(panels, out + lane, width, NULL if row < 0 else W + row * depth, k)
 
 
-cdef inline void pack_column(const Panels* panels, weight* out, const real* row,
+cdef inline void pack_column(const Panels* panels, weight* out, ptrdiff_t width, const real* row,
                              ptrdiff_t k) noexcept nogil:
     cdef real number = 0
     while k < panels.depth:
         if row != NULL:
             number = row[k]
-        put_numbers(panels, out + k // panels.together * panels.width, k, &number, 1)
+        put_numbers(panels, out + k // panels.together * width, k, &number, 1)
         k += 1
 
 
@@ -131,31 +131,37 @@ cdef void spread_own(real* out, ptrdiff_t stride, const real* values, const Layo
 cdef struct Packing:
     const Layout* z
     const int* x_gates
-    const int* h_gates
     Panels W_hx                 # OUT
     const real* W_hx_given      # NULL: left out
-    Panels W_hh                 # OUT
-    const real* W_hh_given      # NULL: left out
     ptrdiff_t parts             # of the columns of W_hx, for the backward pass
     ptrdiff_t depth
     ptrdiff_t part_stride
+    const Description* layer    # NULL: W_hh is left out
+    Panels* W_hh                # OUT, one a phase
+    const real* W_hh_given
 
 
 cdef void pack_region(void* argument, int thread, int threads) noexcept nogil:
     cdef Packing* p = <Packing*>argument
+    cdef int k
     if p.W_hx_given != NULL:
         pack_weights(&p.W_hx, p.W_hx_given, p.z, p.x_gates, thread, threads)
     if p.W_hh_given != NULL:
-        pack_weights(&p.W_hh, p.W_hh_given, p.z, p.h_gates, thread, threads)
+        for k in range(p.layer.phases):
+            pack_weights(&p.W_hh[k], p.W_hh_given, &p.layer.phase[k].z, p.layer.phase[k].gate_of, thread,
+                         threads)
 
 
 cdef void pack_back_region(void* argument, int thread, int threads) noexcept nogil:
     cdef Packing* p = <Packing*>argument
+    cdef int k
     if p.W_hx_given != NULL:
         pack_weights_back(&p.W_hx, p.W_hx_given, p.parts, p.depth, p.part_stride, p.z, p.x_gates,
                           thread, threads)
     if p.W_hh_given != NULL:
-        pack_weights_back(&p.W_hh, p.W_hh_given, 1, p.z.units, 0, p.z, p.h_gates, thread, threads)
+        for k in range(p.layer.phases):
+            pack_weights_back(&p.W_hh[k], p.W_hh_given, 1, p.z.units, 0, &p.layer.phase[k].z,
+                              p.layer.phase[k].gate_of, thread, threads)
 
 
 cdef void run_packing(region kernel, Packing* packing, int threads):
@@ -259,11 +265,13 @@ cdef class Weights:
         self.buffer = buffer
         w.W_hx = panels_of(z, <real*>at, d.input_size)
         at += aligned(panels_bytes(d.input_size, z.width, z.storage))
-        w.W_hh = panels_of(z, <real*>at, d.depth)
+        w.W_hh[0] = panels_of(&d.phase[0].z, <real*>at, d.depth)
+        w.W_hh[1] = panels_of(&d.phase[1].z, <real*>(
+            at + panels_bytes(d.depth, w.W_hh[0].columns, z.storage)), d.depth)
         at += aligned(panels_bytes(d.depth, z.width, z.storage))
         cdef Packing packing = Packing(
-            z, &cell.x_gates[0], &cell.h_gates[0], w.W_hx, numbers(W_hx, z.gates * z.units * d.input_size),
-            w.W_hh, given_W_hh(d, W_hh), 1, d.input_size, 0)
+            z, &cell.x_gates[0], w.W_hx, numbers(W_hx, z.gates * z.units * d.input_size),
+            1, d.input_size, 0, d, &w.W_hh[0], given_W_hh(d, W_hh))
         run_packing(pack_region, &packing, threads)
         w.b_x = <real*>at
         if bias is None:
@@ -296,17 +304,20 @@ cdef class WeightsBack:
                  ptrdiff_t part_stride, int threads):
         cdef const Description* d = &layer.layer
         cdef const Layout* z = &d.z
-        cdef ptrdiff_t depth = d.input_size // parts
+        cdef BackwardWeights* w = &self.weights
+        cdef ptrdiff_t depth = d.input_size // parts, columns
         cdef char* at = buffer_of(buffer, packed_back_bytes(d, parts, part_stride))
         self.buffer = buffer
-        self.weights.W_hx = panels_back(z, <real*>at, parts, depth, part_stride)
-        at += aligned(panels_bytes(z.width, self.weights.W_hx.columns, z.storage))
-        self.weights.W_hh = panels_back(z, <real*>at, 1, d.depth, 0)
-        at += aligned(panels_bytes(z.width, self.weights.W_hh.columns, z.storage))
-        self.weights.own = <real*>at
+        w.W_hx = panels_back(z, <real*>at, parts, depth, part_stride)
+        at += aligned(panels_bytes(z.width, w.W_hx.columns, z.storage))
+        w.W_hh[0] = panels_back(&d.phase[0].z, <real*>at, 1, d.depth, 0)
+        columns = w.W_hh[0].columns
+        w.W_hh[1] = panels_back(&d.phase[1].z, <real*>(
+            at + panels_bytes(w.W_hh[0].depth, columns, z.storage)), 1, d.depth, 0)
+        at += aligned(panels_bytes(z.width, columns, z.storage))
+        w.own = <real*>at
         pack_own(<real*>at, d, own)
         cdef Packing packing = Packing(
-            z, &d.cell.x_gates[0], &d.cell.h_gates[0], self.weights.W_hx,
-            numbers(W_hx, z.gates * z.units * d.input_size), self.weights.W_hh,
-            given_W_hh(d, W_hh), parts, depth, part_stride)
+            z, &d.cell.x_gates[0], w.W_hx, numbers(W_hx, z.gates * z.units * d.input_size),
+            parts, depth, part_stride, d, &w.W_hh[0], given_W_hh(d, W_hh))
         run_packing(pack_back_region, &packing, threads)

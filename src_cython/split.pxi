@@ -6,6 +6,7 @@ cdef struct Split:
     # runs of blocks, and wait for each other once a step.
     int row_thread
     int row_threads
+    int unit_thread
     int unit_threads
     # this thread's rows of a step, in tiles of tile_rows; the first `taller` have one more
     ptrdiff_t rows              # of the step that the tiles are for
@@ -19,11 +20,11 @@ cdef struct Split:
     ptrdiff_t last_panel
     ptrdiff_t block
     ptrdiff_t last_block
-    # blocks forward, and panels backward, that few rows take at once; how many times
-    ptrdiff_t group
-    ptrdiff_t groups
-    ptrdiff_t group_back
-    ptrdiff_t groups_back
+    # of each phase: blocks forward, and panels backward, that few rows take at once; how many times
+    ptrdiff_t group[2]
+    ptrdiff_t groups[2]
+    ptrdiff_t group_back[2]
+    ptrdiff_t groups_back[2]
     bint looks_ahead            # this thread's part of W_hh is larger than its second cache
 
 
@@ -108,33 +109,35 @@ cdef ptrdiff_t group_panels(const Layout* z, ptrdiff_t depth, ptrdiff_t width,
     return 2 * few if weights <= 3 * FIRST_CACHE and panels >= 4 else few
 
 
-cdef void set_groups(Split* split, const Layout* z, ptrdiff_t panels) noexcept nogil:
+cdef void set_groups(Split* split, int phase, const Layout* z, ptrdiff_t panels) noexcept nogil:
     cdef ptrdiff_t depth = z.blocks * z.gates * z.block
-    split.group = group_panels(z, z.units, z.panel, z.blocks * z.block_panels) // z.block_panels
-    split.group = max(<ptrdiff_t>1, min(split.group, <ptrdiff_t>GROUP_BLOCKS))
-    split.groups = (split.last_block - split.block + split.group - 1) // split.group
-    split.group_back = group_panels(z, depth, PANEL, panels)
-    split.groups_back = (
-        (split.last_panel - split.panel + split.group_back - 1) // split.group_back)
+    cdef ptrdiff_t group = group_panels(z, z.units, z.panel, z.blocks * z.block_panels) // z.block_panels
+    group = max(<ptrdiff_t>1, min(group, <ptrdiff_t>GROUP_BLOCKS))
+    split.group[phase] = group
+    split.groups[phase] = (split.last_block - split.block + group - 1) // group
+    group = group_panels(z, depth, PANEL, panels)
+    split.group_back[phase] = group
+    split.groups_back[phase] = (split.last_panel - split.panel + group - 1) // group
 
 
 cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads) noexcept nogil:
     # For steps of so many rows.
     cdef Split split
     cdef ptrdiff_t panels = count_panels(work)
-    cdef int unit_thread = 0
+    cdef int phase
     memset(&split, 0, sizeof(Split))
     split.row_thread, split.row_threads, split.unit_threads = thread, threads, 1
     if shares_units(work, rows, threads):
         split.row_thread, split.row_threads = 0, 1
-        unit_thread, split.unit_threads = thread, threads
+        split.unit_thread, split.unit_threads = thread, threads
     split.rows = -1
     deal_rows(&split, rows)
-    split.panel = share(panels, unit_thread, split.unit_threads)
-    split.last_panel = share(panels, unit_thread + 1, split.unit_threads)
+    split.panel = share(panels, split.unit_thread, split.unit_threads)
+    split.last_panel = share(panels, split.unit_thread + 1, split.unit_threads)
     split.block = min(work.layer.z.blocks, split.panel * (PANEL // work.layer.z.block))
     split.last_block = min(work.layer.z.blocks, split.last_panel * (PANEL // work.layer.z.block))
-    set_groups(&split, &work.layer.z, panels)
+    for phase in range(work.layer.phases):
+        set_groups(&split, phase, &work.layer.phase[phase].z, panels)
     split.looks_ahead = are_large_weights(&work.layer.z, count_weights(work) // split.unit_threads)
     return split
 

@@ -75,7 +75,7 @@ cdef class Layer:
         """Numbers of the scratch buffers of the backward pass of so many rows."""
         cdef ptrdiff_t size = column_size(rows)
         return {"dz_columns": self.layer.z.stride * size,
-                "h_panels": round_up(self.layer.z.units, LANES) * size,
+                "h_panels": self.layer.phases * round_up(self.layer.z.units, LANES) * size,
                 "x_panels": round_up(self.layer.input_size, LANES) * size}
 
     def splits(self, int threads):
@@ -140,6 +140,16 @@ cdef class Task:
         self.work.states.h = reals(h)
         self.work.states.c = reals(c)
         self.work.states.scratch = reals(scratch)
+
+    def set_between(self, between):
+        """Give a cell of two phases room for what stands between them."""
+        self.arrays["between"] = between
+        self.work.states.between = reals(between)
+
+    def set_between_back(self, dbetween):
+        """The same in the backward pass."""
+        self.arrays["between back"] = dbetween
+        self.work.grads.dbetween = reals(dbetween)
 
     def set_x_rows(self, x_rows):
         """Give each thread room for its rows of x of a chunk."""

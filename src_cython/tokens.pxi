@@ -56,7 +56,7 @@ cdef Product table_of(Layer layer, embedding, ptrdiff_t vocabulary, table) excep
     cdef Product product
     cdef Layout* z = &layer.layer.z
     memset(&product, 0, sizeof(Product))
-    product.layout = layout_of(z.units, z.gates, z.gates, z.storage)
+    product.layout = with_gates(z, z.gates, z.gates)
     product.gate_of = &layer.layer.cell.x_gates[0]
     product.x = rows_in_array(embedding, 0, vocabulary, layer.input_size, 1, layer.input_size, 0)
     product.rows = vocabulary

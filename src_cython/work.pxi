@@ -10,13 +10,23 @@
 # where a sequence ends, a reverse direction finds its initial state in place. The states beside h,
 # c and others, stand one after another in one array.
 
+cdef struct Phase:
+    # The gates of h of one product: all of them, unless the cell takes a step in two (cells/cell.h).
+    Layout z                    # the layer's, with these gates alone
+    const int* gate_of          # which public gates they are
+    ptrdiff_t place             # the first of their places in z after backward
+    cell_function forward
+    cell_function backward
+
+
 cdef struct Description:
     # What a layer is.
     const CellDescription* cell
     Layout z
+    Phase phase[2]
+    int phases
     ptrdiff_t input_size
     ptrdiff_t state_stride      # hidden units in whole blocks
-    ptrdiff_t recurrent_place   # the first of the places that W_hh h has in z after backward
     ptrdiff_t handed            # own vectors that the cell's functions get
     ptrdiff_t depth             # of W_hh: the hidden units, or 0 for a cell that has none
     ptrdiff_t carried           # states beside h
@@ -48,7 +58,7 @@ cdef struct Input:
 
 cdef struct ForwardWeights:
     Panels W_hx                 # IN (input_size, width)
-    Panels W_hh                 # IN (hidden_size, width)
+    Panels W_hh[2]              # IN (hidden_size, width of the phase)
     const real* b_x             # IN (blocks, gates, block): added to W_hx x
     const real* start           # IN the same: what W_hh h starts from; NULL is zero
     const real* own             # IN (blocks, handed, block)
@@ -56,7 +66,7 @@ cdef struct ForwardWeights:
 
 cdef struct BackwardWeights:
     Panels W_hx                 # IN (width, columns of x)
-    Panels W_hh                 # IN (width, hidden_size)
+    Panels W_hh[2]              # IN (width of the phase, hidden_size)
     const real* own             # IN (blocks, handed, block)
 
 
@@ -65,6 +75,8 @@ cdef struct States:
                                 # threads that share rows have a place each
     real* h                     # (slots, state_stride)
     real* c                     # (carried, slots, state_stride); inference keeps (carried, batch, ...)
+    real* between               # (rows, state_stride): what W_hh of a second phase multiplies;
+                                # inference keeps (batch, state_stride)
     real* scratch               # (threads, scratch_size)
     bint from_zero              # the initial h is zero: W_hh h of the first step is not computed
     Target y                    # OUT h_t; data NULL: nobody wants it elsewhere
@@ -78,6 +90,7 @@ cdef struct Gradients:
                                 # zeros beyond the hidden size
     real* dh                    # INOUT (batch, state_stride): dL/dh_last, then dL/dh_0
     real* dc                    # the same for c: (carried, batch, state_stride)
+    real* dbetween              # SCRATCH (batch, state_stride)
     real* dh_steps              # OUT (rows, state_stride): dL/dh_t of every step; NULL: nobody wants it
     real* dc_steps              # OUT the same: what dL/dc_t has from step t + 1
     Target dx                   # OUT; data NULL: nobody wants it
@@ -91,7 +104,7 @@ cdef struct Gradients:
     bint no_dh_0                # nobody wants dL/dh_0: then it is not computed
     real* dz_columns            # SCRATCH (blocks * places * block, column_size)
     real* x_panels              # SCRATCH (column_size, columns of x)
-    real* h_panels              # SCRATCH (column_size, hidden_size)
+    real* h_panels              # SCRATCH (phases, column_size, hidden_size)
 
 
 cdef struct Zone:
@@ -127,7 +140,8 @@ cdef struct Work:
 
 
 cdef struct Step:
-    # The states of one step, and its part of z, from this thread's first row on.
+    # The states of one phase of a step, and its part of z, from this thread's first row on.
+    int phase
     real* h
     real* c
     real* z
@@ -187,14 +201,23 @@ cdef Description describe(const CellDescription* cell, ptrdiff_t input_size, ptr
     layer.input_size = input_size
     layer.reverse = reverse
     layer.carried = strlen(cell.states) - 1
-    layer.recurrent_place = places - gates
+    layer.phases = 2 if cell.second else 1
+    layer.phase[0].gate_of, layer.phase[0].place = &cell.h_gates[0], places - gates
+    layer.phase[0].forward = cell.first_forward if cell.second else cell.forward
+    layer.phase[0].backward = cell.first_backward if cell.second else cell.backward
+    layer.phase[1] = layer.phase[0]
+    layer.phase[1].gate_of += gates - cell.second
+    layer.phase[1].place += gates - cell.second
+    layer.phase[1].forward, layer.phase[1].backward = cell.forward, cell.backward
     layer.depth = 0 if cell.elementwise else units
     places += cell.further
     layer.handed = 0
     for k in range(own_vectors(cell)):
         layer.handed += cell.own[k].starts == 0
         places = max(places, <ptrdiff_t>cell.own[k].gradient + 1)
-    layer.z = layout_of(units, gates, places, storage)
+    layer.z = layout_of(units, gates, places, 1 if cell.second else gates, storage)
+    layer.phase[0].z = with_gates(&layer.z, gates - cell.second, places)
+    layer.phase[1].z = with_gates(&layer.z, cell.second, places)
     layer.state_stride = layer.z.blocks * layer.z.block
     return layer
 

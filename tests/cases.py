@@ -21,6 +21,7 @@ from rnncore.layers.recurrent import Recurrent
 Array = np.ndarray
 
 KINDS = engine.kernels(np.float64).cells()
+MAIN_KINDS = ("rnn_tanh", "lstm", "gru", "gru_reset_before")
 VOCABULARY = 7  # of cases with an embedding
 
 
@@ -128,7 +129,9 @@ def make_layer(case: Case) -> Recurrent:
         options["nonlinearity"] = case.kind.removeprefix("rnn_")
         layer: Recurrent = rnncore.RNN(case.I, hidden, **options)
     else:
-        layer = getattr(rnncore, case.kind.upper())(case.I, hidden, **options)
+        if case.kind == "gru_reset_before":
+            options["reset_after"] = False
+        layer = getattr(rnncore, case.kind[:4].strip("_").upper())(case.I, hidden, **options)
     with layer.changing_weights() as params:
         params[...] = params.astype(np.float32)
     return layer
@@ -238,7 +241,7 @@ AROUND_ROWS = (1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 18, 19)
 def _columns() -> Iterator[Case]:
     for kind, H in product(KINDS, AROUND_COLUMNS):
         yield Case(kind, 3, 3, 6, H)
-    for kind, width in product(("rnn_tanh", "lstm", "gru"), AROUND_COLUMNS):
+    for kind, width in product(MAIN_KINDS, AROUND_COLUMNS):
         yield Case(kind, 3, 3, width, 6)
     # the second layer's input stands in two parts
     for kind, H in product(("rnn_relu", "lstm", "gru"), (3, 4, 5, 15, 16, 17, 63, 64, 65)):
@@ -246,7 +249,7 @@ def _columns() -> Iterator[Case]:
 
 
 def _rows() -> Iterator[Case]:
-    for kind, B, ragged in product(("rnn_tanh", "lstm", "gru"), AROUND_ROWS, (False, True)):
+    for kind, B, ragged in product(MAIN_KINDS, AROUND_ROWS, (False, True)):
         yield Case(kind, 3, B, 4, 10, ragged=ragged)
     # rows of all steps: one less, equal, one more than the chunks of 256 that are projected, and
     # whose weight gradients are summed, at once
@@ -260,7 +263,7 @@ def _structures() -> Iterator[Case]:
     for kind, layers, bidirectional, ragged, (T, B) in product(
         KINDS, (1, 2), (False, True), (False, True), ((1, 1), (1, 3), (2, 3), (5, 1), (5, 3))
     ):
-        if kind in ("rnn_tanh", "lstm", "gru") or B * T in (1, 15):
+        if kind in MAIN_KINDS or B * T in (1, 15):
             yield Case(kind, T, B, 1 if layers == 2 else 3, 2, layers, bidirectional, ragged)
     for kind, layers, bidirectional, ragged in product(
         KINDS, (1, 2, 3), (False, True), (False, True)
@@ -275,10 +278,10 @@ def _structures() -> Iterator[Case]:
         KINDS, ("one-hot", "embedding"), (False, True), (False, True)
     ):
         yield Case(kind, 5, 3, 4, 3, 1, bidirectional, ragged, source=source)
-    for kind, source in product(("rnn_tanh", "lstm", "gru"), ("one-hot", "embedding")):
+    for kind, source in product(MAIN_KINDS, ("one-hot", "embedding")):
         yield Case(kind, 9, 40, 10, 33, 2, True, True, source=source)
         yield Case(kind, 3, 2, 3, 4, bias=False, source=source)
-    for kind, bidirectional in product(("rnn_tanh", "lstm", "gru"), (False, True)):
+    for kind, bidirectional in product(MAIN_KINDS, (False, True)):
         yield Case(kind, 3, 3, 2, 3, 2, bidirectional, True, dropout=0.4)
 
 
@@ -287,7 +290,7 @@ def _large() -> Iterator[Case]:
         yield Case(kind, 1000, 2, 3, 20)  # long
         yield Case(kind, 70, 1, 5, 300, layers=2)  # one sequence: hidden units in groups
         yield Case(kind, 5, 40, 70, 130, ragged=True)
-    for kind in ("rnn_tanh", "lstm", "gru"):
+    for kind in MAIN_KINDS:
         yield Case(kind, 1000, 4, 2, 9, layers=2, bidirectional=True, ragged=True)
         yield Case(kind, 6, 1, 3, 600)
         yield Case(kind, 40, 3, 9, 70, bidirectional=True, ragged=True)

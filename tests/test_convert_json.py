@@ -43,14 +43,17 @@ def lstm(x: np.ndarray, kernel: Any, recurrent: Any, bias: Any, order: str = "if
     return np.array(out)
 
 
-def gru(x: np.ndarray, kernel: Any, recurrent: Any, bias: Any) -> np.ndarray:
+def gru(
+    x: np.ndarray, kernel: Any, recurrent: Any, bias: Any, reset_after: bool = True
+) -> np.ndarray:
     """Return h of every step; kernels (I, 3 H) and (H, 3 H), bias (2, 3 H), gates z, r, n."""
     W, R, (b, d) = (np.array(one, np.float64) for one in (kernel, recurrent, bias))
     h, out = np.zeros(len(R)), []
     for x_t in x:
         (xz, xr, xn), (hz, hr, hn) = np.split(x_t @ W + b, 3), np.split(h @ R + d, 3)
         z, r = sigmoid(xz + hz), sigmoid(xr + hr)
-        h = z * h + (1 - z) * np.tanh(xn + r * hn)
+        hn = r * hn if reset_after else (r * h) @ R[:, -len(h) :] + d[-len(h) :]
+        h = z * h + (1 - z) * np.tanh(xn + hn)
         out.append(h)
     return np.array(out)
 
@@ -92,6 +95,7 @@ def test_rtneural_in_and_out(tmp_path: Path) -> None:
 def test_rtneural_refuses_what_it_has_not() -> None:
     for model in (
         rnncore.LSTM(2, 3, bidirectional=True), rnncore.RNN(2, 3), rnncore.Embedding(3, 2),
+        rnncore.GRU(2, 3, reset_after=False),
     ):  # fmt: skip
         with pytest.raises(ConversionError, match="model: expected"):
             convert.to_rtneural(model)
@@ -200,6 +204,11 @@ def test_arrays_of_a_gru_say_which_it_is(tmp_path: Path) -> None:
         inverted_update=True,
     )  # fmt: skip
     np.testing.assert_allclose(run(turned.model), y, atol=1e-6)
+    before = convert.from_numpy(
+        path, "W", "R", "b", "d", gates="zrn", transposed=True, reset_after=False
+    )
+    y = gru(X, kernel, recurrent, bias, reset_after=False)
+    np.testing.assert_allclose(run(before.model), y, atol=1e-6)
     with pytest.raises(ConversionError, match="Q"):
         convert.from_numpy(arrays, "W", "Q", gates="zrn", transposed=True, reset_after=True)
 

@@ -15,6 +15,7 @@ from mutations import mutated, mutated_json, refused_or_read
 
 import rnncore
 from rnncore import convert
+from rnncore.cells import chosen
 from rnncore.cli.main import main
 from rnncore.convert import ConversionError
 from rnncore.convert.hdf5_in import File
@@ -102,6 +103,12 @@ def test_masks_are_passed_over_wherever_they_are() -> None:
 OUT = {
     "LSTM": lambda: rnncore.LSTM(3, 5, batch_first=True, seed=0),
     "GRU": lambda: rnncore.GRU(3, 5, 2, bidirectional=True, batch_first=True, seed=0),
+    "GRU, reset before": lambda: rnncore.GRU(
+        3, 5, batch_first=True, reset_after=False, seed=0
+    ),
+    "LSTM, other activations": lambda: rnncore.Recurrent(
+        chosen.lstm("hard_sigmoid", "softsign", "softsign"), 3, 5, batch_first=True, seed=0
+    ),
     "GRU of two biases": lambda: rnncore.GRU(3, 5, bias="pytorch", seed=0),
     "RNN": lambda: rnncore.RNN(3, [4, 6], nonlinearity="identity", bias=False, seed=0),
     "float64": lambda: rnncore.Sequential(
@@ -154,7 +161,8 @@ def test_what_keras_has_not(tmp_path: Path) -> None:
     for model in (
         rnncore.LSTM(3, 4, learn_initial_state=True), rnncore.GRU(3, 4, zoneout=0.1),
         rnncore.Sequential(rnncore.LSTM(3, 4), rnncore.Linear(4, 1)), convert.Swap(),
-        convert.Skip(rnncore.Linear(3, 3), 3), rnncore.Recurrent("gru", 3, 4),
+        convert.Skip(rnncore.Linear(3, 3), 3),
+        rnncore.Recurrent(chosen.lstm(peepholes=True), 3, 4),
         rnncore.Sequential(lstm, rnncore.Linear(4, 4), convert.LastStep(True)),
         convert.Masked(rnncore.Sequential(rnncore.Embedding(9, 3), convert.FinalState(
             rnncore.GRU(3, 4, batch_first=True))), 2.0),
@@ -217,8 +225,7 @@ def test_refused_layers(what: str) -> None:
 
 
 @pytest.mark.parametrize(("change", "match"), [
-    ({"activation": "relu"}, r"the activations sigmoid, relu, relu"),
-    ({"recurrent_activation": "hard_sigmoid"}, r"hard_sigmoid\(0.2, 0.5\), tanh, tanh"),
+    ({"activation": "swish"}, r"the activations sigmoid, swish, swish"),
     ({"go_backwards": True}, "one direction that reads backwards"),
     ({"time_major": True}, "time_major"),
     ({"units": 3}, "weights of 3 units"),
@@ -227,6 +234,18 @@ def test_refused_layers(what: str) -> None:
 def test_refused_settings(change: dict[str, Any], match: str) -> None:
     with pytest.raises(ConversionError, match=match):
         read(SIMPLE, GRU, changed(LSTM, **change), DENSE)
+
+
+@pytest.mark.parametrize(("change", "cell"), [
+    ({"activation": "relu"}, "lstm(sigmoid, relu, relu)"),
+    ({"recurrent_activation": "hard_sigmoid"}, "lstm(hard_sigmoid(0.2, 0.5), tanh, tanh)"),
+    ({"activation": "leaky_relu"}, "lstm(sigmoid, leaky_relu(0.2), leaky_relu(0.2))"),
+])  # fmt: skip
+def test_other_activations(change: dict[str, Any], cell: str) -> None:
+    pytest.importorskip("llvmlite")
+    found = read(SIMPLE, GRU, changed(LSTM, **change), DENSE).model
+    names = [part.layer.layer_name for part in found._children.values() if hasattr(part, "layer")]
+    assert names == [cell]
 
 
 def test_what_a_file_says_of_itself_must_agree() -> None:
@@ -256,7 +275,7 @@ def test_a_gru_with_the_reset_gate_before_is_not_taken_for_the_other() -> None:
     try:
         found = convert.load(FOLDER / "keras2_before.h5", prove=False)
     except ConversionError as error:
-        assert "reset_after=False" in str(error) and "hard_sigmoid(0.2, 0.5)" in str(error)
+        assert "hard_sigmoid(0.2, 0.5)" in str(error)
     else:
         np.testing.assert_allclose(found.model(x), y, atol=1e-6)
 

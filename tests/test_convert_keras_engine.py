@@ -52,6 +52,7 @@ MODELS: dict[str, Callable[[], Any]] = {
         K.GRU(5, return_sequences=True, dropout=0.1), K.GRU(4, use_bias=False),
         K.Dense(3, activation="softmax"),
     ]),
+    "GRU, reset before": lambda: filled([K.GRU(5, reset_after=False)]),
     "SimpleRNN": lambda: filled([
         K.SimpleRNN(4, activation="relu", use_bias=False), K.Dense(1, "sigmoid", use_bias=False)
     ]),

@@ -73,6 +73,10 @@ MODELS = {
     "gru": lambda: rnncore.GRU(1, 32, num_layers=2, seed=0),
     "gru-odd": lambda: rnncore.GRU(5, 7, bias="pytorch", zoneout=0.2, seed=0),
     "gru-no-bias": lambda: rnncore.GRU(5, 7, bias=False, seed=0),
+    "gru-before": lambda: rnncore.GRU(
+        5, [9, 40], bias="pytorch", zoneout=0.2, reset_after=False, seed=0
+    ),
+    "gru-before-one-unit": lambda: rnncore.GRU(2, 1, reset_after=False, seed=0),
     "tanh": lambda: rnncore.RNN(4, [8, 33, 2], seed=0),
     "relu": lambda: rnncore.RNN(4, 24, nonlinearity="relu", seed=0),
     "sigmoid": lambda: rnncore.RNN(4, 24, nonlinearity="sigmoid", seed=0),
@@ -93,6 +97,7 @@ MODELS = {
     "dense": lambda: rnncore.Linear(100, 70, seed=0),
     "language-one-hot": lambda: language(),
     "language-one-hot-gru": lambda: language(cell="gru", num_layers=1),
+    "language-one-hot-gru-before": lambda: language(cell="gru_reset_before", num_layers=1),
     "language-embedding": lambda: language(embedding_size=7, zoneout=0.1),
     "language-tied": lambda: language(tied=True, cell="rnn"),
     "classifier-last": lambda: sequences(
@@ -184,7 +189,7 @@ def test_compilers(which: str, weights: str, tmp_path: Path) -> None:
     if which == "WebAssembly" and not Path("/usr/include/wasm32-wasi").exists():
         pytest.skip("needs wasi-libc")
     path = tmp_path / "model.c"
-    for name in ("lstm-odd", "gru-odd", "net", "language-one-hot", "classifier-mean",
+    for name in ("lstm-odd", "gru-odd", "gru-before", "net", "language-one-hot", "classifier-mean",
                  "regressor-max", "amplifier"):  # fmt: skip
         export_c(MODELS[name](), path, weights=weights)
         self_test(path, *compiler.split(), "-O2", emulator=emulator)
@@ -385,7 +390,7 @@ def test_the_command(tmp_path: Path) -> None:
 def test_a_new_clang_proves_that_nothing_blocks(tmp_path: Path) -> None:
     if shutil.which("zig") is None:
         pytest.skip("needs zig, whose clang is new")
-    for name in ("net", "lstm-odd", "gru-odd", "classifier-last", "regressor-max"):
+    for name in ("net", "lstm-odd", "gru-odd", "gru-before", "classifier-last", "regressor-max"):
         export_c(MODELS[name](), tmp_path / "model.c")
         (tmp_path / "main.c").write_text("""
 #define MODEL_DECLARATIONS

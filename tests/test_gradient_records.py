@@ -10,6 +10,7 @@ from cases import KINDS, Array, Case, Given, make_given, make_layer, named_state
 from finite_differences import assert_gradients_close, numerical_gradients
 
 import rnncore
+from rnncore.layers.marks import RESET_AFTER
 from rnncore.layers.recurrent import Recurrent
 from rnncore.layers.watching import watch_backward
 
@@ -27,7 +28,7 @@ def one_direction(layer: Recurrent, case: Case, number: int, d: int) -> Recurren
     end = f"_l{number}" + "_reverse" * d
     single.load_state_dict(
         {name.replace(end, "_l0"): array for name, array in layer.state_dict().items()
-         if name.endswith(end)}
+         if name.endswith((end, RESET_AFTER))}
     )  # fmt: skip
     return single
 
@@ -141,7 +142,7 @@ def in_segments(layer: Recurrent, given: Given) -> Any:
 
 
 @pytest.mark.parametrize("source", ["features", "embedding"])
-@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
 def test_recording_changes_no_bit_and_memory_none_of_it(kind: str, source: str) -> None:
     case = Case(kind, 2000, 3, 4, 9, 2, ragged=True, source=source, dropout=0.3, dtype="float32")
     layer, given, again = make_layer(case), make_given(case), make_layer(case)

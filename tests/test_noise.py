@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from rnncore.cli.main import main
 from rnncore.engine import kernels
 from rnncore.engine.noise import drop, mask_of
 
-CELLS = {"rnn": rnncore.RNN, "lstm": rnncore.LSTM, "gru": rnncore.GRU}
+CELLS = {
+    "rnn": rnncore.RNN, "lstm": rnncore.LSTM, "gru": rnncore.GRU,
+    "gru_reset_before": partial(rnncore.GRU, reset_after=False),
+}  # fmt: skip
 #: The options, each by itself and together.
 OPTIONS: dict[str, dict[str, Any]] = {
     "recurrent": {"recurrent_dropout": 0.4},
@@ -65,7 +69,10 @@ def step(
         return sigmoid(o) * np.tanh(c), c
     (r, z, n), (h_r, h_z, h_n) = np.split(z_x, 3), np.split(z_h, 3)
     r, z = sigmoid(r + h_r), sigmoid(z + h_z)
-    n = np.tanh(n + r * (h_n + p["bias_hn" + end]))
+    if kind == "gru_reset_before":
+        n = np.tanh(n + np.split(W_hh, 3)[2] @ (r * h * m))
+    else:
+        n = np.tanh(n + r * (h_n + p["bias_hn" + end]))
     return (1 - z) * n + z * h, c
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cases import Array, Case, infer, make_given, make_layer, run
+from cases import MAIN_KINDS, Array, Case, infer, make_given, make_layer, run
 from conftest import BUILDS
 
 import rnncore
@@ -126,7 +126,7 @@ def test_functions_never_turn_back(dtype: type, build: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru"])
+@pytest.mark.parametrize("kind", ["rnn_relu", "rnn_identity", *MAIN_KINDS])
 def test_what_is_not_finite_reaches_no_other_sequence(kind: str, value: float) -> None:
     case = Case(kind, 6, 8, 3, 5, bidirectional=True, ragged=True)
     layer, given = make_layer(case), make_given(case)
@@ -144,7 +144,7 @@ def test_what_is_not_finite_reaches_no_other_sequence(kind: str, value: float) -
 
 
 @pytest.mark.parametrize("H", [5, 64])  # with and without padding in the engine
-@pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_sigmoid", "lstm", "gru"])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_sigmoid", "lstm", "gru", "gru_reset_before"])
 def test_an_infinite_input_saturates(kind: str, H: int) -> None:
     # tanh(inf) = 1, sigmoid(inf) = 1: outputs stay finite, and so do gradients that do not
     # multiply the infinity itself.
@@ -178,7 +178,7 @@ def denormals(shape: tuple[int, ...], dtype: str) -> Array:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", ["rnn_identity", "lstm", "gru"])
+@pytest.mark.parametrize("kind", ["rnn_identity", "lstm", "gru", "gru_reset_before"])
 def test_denormal_inputs_are_zeros(kind: str, dtype: str) -> None:
     case = Case(kind, 5, 9, 4, 6, dtype=dtype)
     layer, given = make_layer(case), make_given(case)

@@ -27,7 +27,7 @@ from rnncore import reference
 
 Array = NDArray[Any]
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}
 
 
 def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
@@ -96,8 +96,9 @@ def check_gradients(name: str, inputs: dict[str, Any], **options: str) -> None:
 @pytest.mark.parametrize("T", [1, 2, 5])
 @pytest.mark.parametrize("cell", reference.CELLS)
 def test_cell_gradients(cell: str, T: int, B: int) -> None:
-    kind, _, nonlinearity = cell.partition("_")
-    options = {"nonlinearity": nonlinearity} if nonlinearity else {}
+    kind, options = cell, dict[str, str]()
+    if cell.startswith("rnn_"):
+        kind, options["nonlinearity"] = cell.split("_")
     check_gradients(kind, cell_inputs(kind, T, B, np.random.default_rng(T * 10 + B)), **options)
 
 
@@ -186,7 +187,7 @@ def stack(
     cell: str, depth: int = 1, directions: int = 1, T: int = 3, dtype: Any = np.float64
 ) -> tuple[Array, list[list[dict[str, Array]]], Any]:
     """Random x, layers and initial state for 3 sequences (I=3, H=2)."""
-    kind = cell.partition("_")[0]
+    kind = "rnn" if cell.startswith("rnn_") else cell
     rng = np.random.default_rng(depth * 10 + directions)
     layers = [
         [
@@ -240,12 +241,12 @@ def check_stack_gradients(cell: str, lengths: list[int] | None = None, **sizes: 
 
 
 @pytest.mark.parametrize("kind", STACKS)
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"])
 def test_stack_gradients(cell: str, kind: str) -> None:
     check_stack_gradients(cell, **STACKS[kind])
 
 
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
 def test_no_state_is_a_state_of_zeros(cell: str) -> None:
     x, layers, state = stack(cell, depth=2, directions=2)
     zeros = tuple(np.zeros_like(s) for s in as_tuple(state))
@@ -256,7 +257,7 @@ def test_no_state_is_a_state_of_zeros(cell: str) -> None:
     np.testing.assert_equal(results[0], results[1])
 
 
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
 def test_padding_is_never_read(cell: str) -> None:
     x, layers, state = stack(cell, depth=2, directions=2)
     lengths = np.array([2, 0, 3])
@@ -278,7 +279,7 @@ def test_padding_is_never_read(cell: str) -> None:
     np.testing.assert_equal((dx2, dstate2, dlayers2), (dx, dstate, dlayers))
 
 
-@pytest.mark.parametrize("cell", ["rnn_relu", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_relu", "lstm", "gru", "gru_reset_before"])
 def test_ragged_batch_equals_its_sequences_alone(cell: str) -> None:
     x, layers, state = stack(cell, depth=2, directions=2)
     lengths = [2, 0, 3]
@@ -364,7 +365,7 @@ def test_sigmoid_is_exact_and_silent() -> None:
 
 
 @pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0), (0, 0)])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
 def test_no_steps_or_no_sequences(cell: str, T: int, B: int) -> None:
     x, layers, _ = stack(cell, depth=2, directions=2)
     state = tuple(np.ones((4, B, 2)) for _ in range(reference.CELLS[cell].state_arrays))
@@ -379,7 +380,7 @@ def test_no_steps_or_no_sequences(cell: str, T: int, B: int) -> None:
 
 def test_bad_input_is_named() -> None:
     x, layers, _ = stack("gru")
-    with pytest.raises(ValueError, match=r"cell must be one of rnn_tanh.*gru; got 'elman'"):
+    with pytest.raises(ValueError, match=r"one of rnn_tanh.*gru, gru_reset_before; got 'elman'"):
         reference.forward("elman", x, layers)
     with pytest.raises(ValueError, match=r"nonlinearity must be one of tanh.*; got 'softsign'"):
         reference.rnn_forward(x, x, x, x, x, "softsign")
@@ -424,6 +425,14 @@ MISTAKES = [
     ("lstm_backward", "dg * (1 - g[t] ** 2)", "dg * (1 - g[t])"),
     ("lstm_backward", "do * o[t] * (1 - o[t])", "do * (1 - o[t])"),
     ("gru_backward", "dz * z[t] * (1 - z[t])", "dz * z[t]"),
+    # the GRU of two products
+    ("gru_reset_before_backward", "dr = ds * h[t]", "dr = ds * h[t + 1]"),
+    ("gru_reset_before_backward", "dh = dh + ds * r[t]", "dh = dh + ds"),
+    ("gru_reset_before_backward", "dh = dh + ds * r[t]", "dh = ds * r[t]"),
+    ("gru_reset_before_backward", "da_r, da_z, da_n = ", "da_z, da_r, da_n = "),
+    ("gru_reset_before_backward", "dW_hn = _rows(da_n).T @ _rows(s)",
+     "dW_hn = _rows(da_n).T @ _rows(h[:-1])"),
+    ("gru_reset_before_backward", "da_r[t] @ W_hr", "da_r[t] @ W_hz"),
     # around the recurrence
     ("embedding_backward", "np.add.at(dW_e, ids, dx)", "dW_e[ids] += dx"),
     ("softmax_cross_entropy", "np.exp(log_p_target) - 1", "np.exp(log_p_target)"),
@@ -455,7 +464,7 @@ def gradient_check_of(function: str) -> None:
     """Run the gradient check that covers `function`."""
     rng = np.random.default_rng(7)
     match function.removesuffix("_backward"):
-        case "rnn" | "lstm" | "gru" as kind:
+        case "rnn" | "lstm" | "gru" | "gru_reset_before" as kind:
             check_gradients(kind, cell_inputs(kind, 3, 2, rng))
         case "linear":
             check_gradients("linear", {k: normal(rng, 4, 4) for k in "xW"} | {"b": normal(rng, 4)})

@@ -15,7 +15,7 @@ from rnncore.cells import library
 from rnncore.layers.watching import watch_backward
 
 OWN = ["min_gru", "s_lstm"] if importlib.util.find_spec("llvmlite") else []
-KINDS = ["rnn_relu", "lstm", "gru", *OWN]
+KINDS = ["rnn_relu", "lstm", "gru", "gru_reset_before", *OWN]
 
 
 def make(kind: str, *sizes: int, dtype: Any = np.float64, **options: Any) -> rnncore.Recurrent:
@@ -197,7 +197,7 @@ def test_whether_a_given_state_counts() -> None:
     assert not dh[0].any() and not dc[0].any() and dh[1].all() and dc[1].all()
 
 
-@pytest.mark.parametrize("kind", ["lstm", *OWN])
+@pytest.mark.parametrize("kind", ["lstm", "gru_reset_before", *OWN])
 def test_streams(kind) -> None:
     layer, x, reset = make(kind, 3, 9, 2, learn_initial_state=True), numbers(150, 3), mask(150, 1)
     with layer.writable_params() as params:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
 import rnncore
 
-KINDS = {"RNN": rnncore.RNN, "LSTM": rnncore.LSTM, "GRU": rnncore.GRU}
+KINDS = {
+    "RNN": rnncore.RNN, "LSTM": rnncore.LSTM, "GRU": rnncore.GRU,
+    "reset before": partial(rnncore.GRU, reset_after=False),
+}  # fmt: skip
 
 
 def features(steps: int, size: int, dtype: type = np.float32) -> np.ndarray:
@@ -209,7 +213,7 @@ def test_a_state_that_is_refused_changes_nothing(wrong) -> None:
 
 def chain(dtype: type = np.float32, embedded: bool = False) -> rnncore.Sequential:
     layers = [
-        rnncore.GRU(6, 9, seed=0, dtype=dtype, learn_initial_state=True),
+        rnncore.GRU(6, 9, seed=0, dtype=dtype, learn_initial_state=True, reset_after=False),
         rnncore.Dropout(0.5, dtype=dtype),
         rnncore.LSTM(9, 33, num_layers=2, seed=2, dtype=dtype, zoneout=(0.1, 0.2)),
         rnncore.Linear(33, 5, seed=3, dtype=dtype),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from cases import KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,7 +139,7 @@ class Program(rnncore.Module):
     # Steps
 
     def do_recurrent(self, name: str, op: Op, x: Any) -> Any:
-        kind = op.pick("rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm", "gru")
+        kind = op.pick(*KINDS)
         options = {
             "num_layers": op.pick(1, 1, 2, salt=2), "bidirectional": op.pick(False, True, salt=3),
             "bias": op.pick(True, False, "pytorch", salt=4),
@@ -353,7 +354,7 @@ def test_batches_add_up(net: Program, several: list[Batch], rows: bool) -> None:
 
 LAYERS: dict[str, Callable[[int], Any]] = {
     **{kind: lambda size, kind=kind: rnncore.Recurrent(kind, size, size, seed=1, **DOUBLE)
-       for kind in ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm", "gru")},
+       for kind in KINDS},
     "linear": lambda size: rnncore.Linear(size, size, seed=1, **DOUBLE),
 }  # fmt: skip
 

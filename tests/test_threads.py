@@ -31,8 +31,8 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 # Shapes that take each path. What the engine does with them is asserted below.
 ROWS = Case("lstm", 12, 32, 16, 65, ragged=True)
 SHAPES = [
-    *(replace(ROWS, kind=kind) for kind in ("rnn_tanh", "lstm", "gru")),
-    *(Case(kind, 8, 1, 7, 600) for kind in ("rnn_relu", "lstm", "gru")),
+    *(replace(ROWS, kind=kind) for kind in ("rnn_tanh", "lstm", "gru", "gru_reset_before")),
+    *(Case(kind, 8, 1, 7, 600) for kind in ("rnn_relu", "lstm", "gru", "gru_reset_before")),
     Case("lstm", 20, 1, 7, 300, bidirectional=True),
     Case("gru", 12, 9, 70, 40, 2, bidirectional=True, ragged=True),
     Case("lstm", 100, 1, 9, 40, layers=3),
@@ -96,9 +96,9 @@ def test_the_shapes_take_the_paths(dtype: str) -> None:
     def plan(case: Case) -> dict[str, int]:
         return sharing(replace(case, dtype=dtype), 2)
 
-    for case in SHAPES[:3]:
+    for case in SHAPES[:4]:
         assert plan(case)["row_threads"] == 2, case
-    for case in SHAPES[3:6]:
+    for case in SHAPES[4:8]:
         assert plan(case)["unit_threads"] == 2, case
     assert all(plan(case)["splits_weights"] for case in SHAPES[-5:-3])
     assert plan(Case("rnn_tanh", 1, 1, 1, 1)) | {"chunk": 0} == {

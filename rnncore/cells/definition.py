@@ -39,8 +39,12 @@ class Cell:
         states: str,
         own: Mapping[str, tuple[float, float] | None],
         backward: Callable[..., Any] | None,
+        starts: Mapping[str, str] | None = None,
     ) -> None:
         self.function, self.gates, self.states, self.own = function, gates, states, dict(own)
+        self._starts = dict(starts or {})
+        self.pickled: Any = None  # what makes it again, where that is not a module's name for it
+        self._handed = [name for name in own if name not in self._starts]
         self.name = getattr(function, "__name__", "a cell")
         self.__doc__ = getattr(function, "__doc__", None)
         self.__module__ = getattr(function, "__module__", None) or __name__
@@ -50,7 +54,8 @@ class Cell:
         recorded = {gate: reading.names[gate] for gate in gates
                     if gate in reading.names and gate not in states}  # fmt: skip
         self._inputs = [f"{part}.{gate}" for part in "xh" for gate in gates]
-        self._inputs += [f"own.{name}" for name in own] + [f"prev.{state}" for state in states]
+        self._inputs += [f"own.{name}" for name in self._handed]
+        self._inputs += [f"prev.{state}" for state in states]
         used = {node.data for node in in_order([*self._states.values(), *recorded.values()])
                 if node.op == "input"}  # fmt: skip
         self.elementwise = not any(name.startswith("h.") for name in used)
@@ -64,7 +69,7 @@ class Cell:
                     f"remove it from gates={gates!r}"
                 )
         self.signature = hashlib.sha256(
-            f"{gates} {states} {' '.join(own)}\n{spelled(self._states)}".encode()
+            f"{gates} {states} {' '.join(own)}\n{spelled(self._states)}{self._begun()}".encode()
         ).hexdigest()[:16]
         check_values(self.name, reading, self._states, self._sampled())
         gradients = self._derive() if backward is None else self._take(backward, reading)
@@ -81,7 +86,7 @@ class Cell:
         self._members: dict[str, dict[str, Node]] = {
             "z": {gate: graph.add(x[gate], h[gate]) for gate in gates}, "x": x, "h": h,
             "prev": {state: graph.input(f"prev.{state}") for state in self.states},
-            "own": {name: graph.input(f"own.{name}") for name in self.own},
+            "own": {name: graph.input(f"own.{name}") for name in self._handed},
         }  # fmt: skip
         reading = Reading(self.function, graph, self._members)
         if not isinstance(reading.found, list) or len(reading.found) != len(self.states):
@@ -121,6 +126,10 @@ class Cell:
                 gradients[whole] = node if before is None else graph.add(before, node)
         return gradients
 
+    def _begun(self) -> str:
+        # Which sums start from a vector.
+        return "".join(f"\n{name} starts {gate}" for name, gate in self._starts.items())
+
     def _sampled(self) -> dict[str, np.ndarray]:
         # Ordinary inputs; own vectors as they begin.
         rng, count = np.random.default_rng(0), 64
@@ -137,7 +146,7 @@ class Cell:
         ]
         places = assign_places(
             self._graph, self.gates, self.states, list(self.own), recorded, gradients, at_hand,
-            not self.elementwise,
+            not self.elementwise, self._starts,
         )  # fmt: skip
         most = engine.kernels(np.float32).most_places
         if len(places.names) + places.further > most:
@@ -165,7 +174,7 @@ class Cell:
     def _compile(self, kernels: Any, dtype: np.dtype) -> Any:
         from rnncore.cells.compiled import Vectors, backward_step, build_module, forward_step
 
-        vectors, own, places = Vectors(kernels, 8 * dtype.itemsize), list(self.own), self._places
+        vectors, own, places = Vectors(kernels, 8 * dtype.itemsize), self._handed, self._places
 
         def write(module: Any) -> None:
             forward_step(vectors, module, self._states, places, own)
@@ -173,7 +182,8 @@ class Cell:
 
         code, assembly = build_module(write)
         return kernels.CustomCell(
-            self.name, self.gates, places.names, self.states, tuple(own), (-1,) * len(own),
+            self.name, self.gates, places.names, self.states, tuple(self.own),
+            tuple(self.gates.find(self._starts.get(name, " ")) for name in self.own),
             [self.gates.index(gate) for gate in places.x_gates],
             [self.gates.index(gate) for gate in places.h_gates], places.own,
             code.get_function_address("forward"), code.get_function_address("backward"),
@@ -189,9 +199,9 @@ class Cell:
         own = f", own={' '.join(self.own)!r}" if self.own else ""
         return f"<cell {self.name}: gates={self.gates!r}, states={self.states!r}{own}>"
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         """Be pickled as functions are, by name: the module is imported where it arrives."""
-        return self.__qualname__
+        return self.pickled or self.__qualname__
 
 
 def cell(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnncore.cells.activations import KINDS, Activation
 from rnncore.cells.graph import Graph, Node
 
 
@@ -83,34 +84,14 @@ def _plain(name: str) -> Function:
     return Function(1, lambda graph, a: graph.function(name, a))
 
 
-def _hard(graph: Graph, a: Node) -> Node:
-    line = graph.add(graph.mul(a, graph.number(1 / 6)), graph.number(0.5))
-    return _between(graph, line, 0)
-
-
-def _between(graph: Graph, a: Node, low: float) -> Node:
-    return graph.greater(graph.less(a, graph.number(1)), graph.number(low))
-
-
-def _softplus(graph: Graph, a: Node) -> Node:
-    # At zero the slopes of both parts add up to 1 / 2, where abs has 1 and so has this where.
-    zero = graph.number(0)
-    large = graph.where(graph.compare("<", a, zero), zero, a)
-    small = graph.function("exp", graph.neg(graph.function("abs", a)))
-    return graph.add(large, graph.function("log1p", small))
-
-
-def _softsign(graph: Graph, a: Node) -> Node:
-    return graph.div(a, graph.add(graph.number(1), graph.function("abs", a)))
+def _activation(name: str) -> Function:
+    return Function(1, Activation(name, KINDS[name].numbers).make)
 
 
 FUNCTIONS: dict[str, Function] = {
     **{name: _plain(name) for name in ("sigmoid", "tanh", "exp", "log", "log1p", "sqrt", "abs")},
-    "softplus": Function(1, _softplus),
-    "softsign": Function(1, _softsign),
-    "relu": Function(1, lambda graph, a: graph.greater(a, graph.number(0))),
-    "hard_sigmoid": Function(1, _hard),
-    "hard_tanh": Function(1, lambda graph, a: _between(graph, a, -1)),
+    **{name: _activation(name)
+       for name in ("softplus", "softsign", "relu", "hard_sigmoid", "hard_tanh")},
     "min": Function(2, Graph.less),
     "max": Function(2, Graph.greater),
     "where": Function(3, Graph.where),
@@ -127,6 +108,8 @@ _SAME: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-def name_of(function: Any) -> str | None:
-    """Return which of the functions this is; None: none of them."""
-    return next((name for known, name in _SAME if known is function), None)
+def known(function: Any) -> Function | None:
+    """Return what this is in a graph: one of the functions, or an activation; None: neither."""
+    if isinstance(function, Activation):
+        return Function(1, function.make)
+    return next((FUNCTIONS[name] for same, name in _SAME if same is function), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnncore.cells import names
+from rnncore.cells.chosen import chosen_cell
 from rnncore.cells.definition import Cell, cell
 from rnncore.cells.functions import (
     exp,
@@ -121,11 +122,11 @@ def rg_lru(x: Any, prev: Any, own: Any) -> Any:
 
 
 def find(name: str) -> Cell:
-    """Return the cell of this name: one of these, or one that has been defined since.
+    """Return the cell of this name: one of these, by choice, or defined since.
 
     Raises
     ------
     ValueError
         If there is none.
     """
-    return names.find(name)
+    return chosen_cell(name) or names.find(name)

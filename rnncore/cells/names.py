@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from rnncore.cells.definition import Cell
 
 #: What names in models stand for already.
-BUILT_IN = ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity")
+BUILT_IN = (
+    "lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "gru_reset_before",
+)  # fmt: skip
 
 #: What rnncore.cells.library has.
 LIBRARY = (
@@ -30,6 +32,11 @@ def remember(cell: Cell) -> None:
     _known[cell.name] = cell
 
 
+def is_known(name: str) -> bool:
+    """Whether there is a cell of this name so far."""
+    return name in _known
+
+
 def find(name: str) -> Cell:
     """Return the cell of this name.
 
@@ -38,7 +45,7 @@ def find(name: str) -> Cell:
     ValueError
         If there is none.
     """
-    if name not in _known:
+    if not is_known(name):
         raise ValueError(
             f"cell: no cell is called {name!r}; expected {', '.join(BUILT_IN[:3])}, "
             f"{', '.join(sorted(_known))}, or one that @rnncore.cell has made before: import the "

@@ -51,6 +51,7 @@ def assign_places(
     gradients: Mapping[str, Node],
     at_hand: Iterable[Node],
     recurrent: bool,
+    starts: Mapping[str, str],
 ) -> Places:
     """Say where everything stands.
 
@@ -66,6 +67,8 @@ def assign_places(
         What backward has without its being saved.
     recurrent
         Whether there is a W_hh.
+    starts
+        The gates whose W_hh h starts from a vector, by the vector's name.
     """
     zero = graph.number(0)
 
@@ -82,7 +85,8 @@ def assign_places(
         if gate in recorded:
             names[place], saved[place] = gate, recorded[gate]
     ends = [of(f"{part}.{gate}") for part in "xh" for gate in gates]
-    ends += [of(f"own.{name}") for name in own] + [of(f"prev.{state}") for state in states]
+    handed = [name for name in own if name not in starts]
+    ends += [of(f"own.{name}") for name in handed] + [of(f"prev.{state}") for state in states]
     for node in needed(ends, [*at_hand, *saved.values()]):
         place = next(place for place in range(len(saved) + 1) if place not in saved)
         for k, gate in enumerate(x_gates):
@@ -93,8 +97,11 @@ def assign_places(
     left = {place: of(f"x.{gate}") for place, gate in enumerate(x_gates)}
     if recurrent:
         left |= {len(apart) + k: of(f"h.{gate}") for k, gate in enumerate(h_gates)}
-    own_places = [count + k for k in range(len(own))]
-    left |= {place: of(f"own.{name}") for place, name in zip(own_places, own, strict=True)}
+    left |= {count + k: of(f"own.{name}") for k, name in enumerate(handed)}
+    own_places = [
+        len(apart) + h_gates.index(starts[name]) if name in starts else count + handed.index(name)
+        for name in own
+    ]
     return Places(x_gates, h_gates, "".join(names), saved, left, own_places)
 
 

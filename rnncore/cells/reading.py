@@ -300,9 +300,9 @@ class Reading:
 
     def _read_Call(self, node: ast.Call) -> Node:
         function = self._object(node.func)
-        name = functions.name_of(function)
+        known = functions.known(function)
         text = ast.unparse(node.func)
-        if name is None:
+        if known is None:
             module = getattr(function, "__module__", None) or type(function).__module__
             owner = getattr(function, "__self__", None)
             if "random" in f"{module} {type(owner).__module__} {text}" or (
@@ -312,14 +312,14 @@ class Reading:
                           "draw outside, and give them as inputs")  # fmt: skip
             self.fail(node, f"{text} is a function of your own or of another library",
                       f"write its lines here; a cell has {_known()}")  # fmt: skip
-        count = functions.FUNCTIONS[name].arity
+        count = known.arity
         if node.keywords or len(node.args) != count:
             self.fail(node, f"{text}: expected {count} arguments without names, "
                       f"got {len(node.args) + len(node.keywords)}")  # fmt: skip
-        if name == "where":
+        if known is functions.FUNCTIONS["where"]:
             rest = [self.number(part) for part in node.args[1:]]
             return self.graph.where(self._condition(node.args[0]), *rest)
-        return functions.FUNCTIONS[name].make(self.graph, *(self.number(a) for a in node.args))
+        return known.make(self.graph, *(self.number(a) for a in node.args))
 
 
 def _known() -> str:

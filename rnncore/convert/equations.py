@@ -10,8 +10,9 @@ from rnncore.convert.errors import ConversionError
 from rnncore.layers.recurrent import Recurrent
 
 #: What each kind applies to its gates, its candidate and, in an LSTM, its cell state.
-STANDARD = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh")}
-NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+STANDARD = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh"), "rnn": ("tanh",)}
+#: What the standard layers are called here.
+KINDS: dict[type[Any], str] = {layers.LSTM: "lstm", layers.GRU: "gru", layers.RNN: "rnn"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,11 @@ class Equations:
     reverse
         Whether the only direction reads backwards.
     other
-        What else differs from the standard equations, each in words: "clip = 3.0".
+        What else differs from the standard equations, each in words: "input_forget = 1".
+    clip
+        The bound of what goes into activations.
+    peepholes
+        Whether the gates of an LSTM see its cell state.
     """
 
     kind: str
@@ -37,6 +42,8 @@ class Equations:
     reset_after: bool = True
     reverse: bool = False
     other: tuple[str, ...] = ()
+    clip: float | None = None
+    peepholes: bool = False
 
 
 def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> Recurrent:
@@ -47,20 +54,54 @@ def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> 
     ConversionError
         Naming the source and the equation.
     """
-    kind, found = equations.kind, equations.activations
-    standard = STANDARD.get(kind, found)
-    missing = list(equations.other)
-    if kind == "gru" and not equations.reset_after:
-        missing.append("the reset gate before the product with h (reset_after=False)")
+    from rnncore.cells.chosen import Choice
+
+    kind, missing = equations.kind, list(equations.other)
+    found = equations.activations or STANDARD[kind]
+    cell: Any = None
+    try:
+        cell = Choice(kind, found, equations.clip, equations.peepholes).cell()
+    except ValueError as error:
+        missing.append(f"the activations {', '.join(found)} ({error})")
+    if not isinstance(cell, str | None) and not equations.reset_after:
+        missing.append(
+            f"the activations {', '.join(found)}, or a clip, with the reset gate before the product"
+        )
     if equations.reverse:
         missing.append("one direction that reads backwards")
-    if (found and found != standard) or (kind == "rnn" and found[0] not in NONLINEARITIES):
-        missing.append(f"the activations {', '.join(found)}")
     if missing:
         raise ConversionError(
-            f"{source}: expected equations that rnncore.{kind.upper()} has, got "
-            f"{' and '.join(missing)}; help(rnncore.{kind.upper()}) has them"
+            f"{source}: expected equations that rnncore has, got {' and '.join(missing)}; "
+            "help(rnncore.cells.chosen) has them"
         )
+    if not isinstance(cell, str):
+        try:
+            return layers.Recurrent(cell, *sizes, **options)
+        except ImportError as error:
+            raise ConversionError(f"{source}: needs a cell by choice; {error}") from None
     if kind == "rnn":
-        options["nonlinearity"] = found[0]
-    return {"rnn": layers.RNN, "lstm": layers.LSTM, "gru": layers.GRU}[kind](*sizes, **options)
+        options["nonlinearity"] = cell.removeprefix("rnn_")
+    if kind == "gru":
+        options["reset_after"] = equations.reset_after
+    [made] = (layer for layer, name in KINDS.items() if name == kind)
+    return made(*sizes, **options)
+
+
+def equations_of(layer: Recurrent) -> Equations | None:
+    """Return the equations of a layer; None: they are of none of these kinds."""
+    from rnncore.cells.chosen import choice_of
+
+    name = layer._stack.cell.name
+    choice = choice_of(name)
+    if choice is not None:
+        return Equations(
+            choice.kind, choice.activations, clip=choice.clip, peepholes=choice.peepholes
+        )
+    if name == "peephole_lstm":
+        return Equations("lstm", STANDARD["lstm"], peepholes=True)
+    kind, _, rest = name.partition("_")
+    if kind == "rnn":
+        return Equations("rnn", (rest,))
+    if name in ("lstm", "gru", "gru_reset_before"):
+        return Equations(kind, STANDARD[kind], not rest)
+    return None

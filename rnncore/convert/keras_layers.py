@@ -214,7 +214,9 @@ class Reader:
                     "hard_sigmoid, another function in Keras 3 than before",
                 )
             old = self.version.split(".")[0] in ("1", "2")
-            return "hard_sigmoid(0.2, 0.5)" if old else "hard_sigmoid(0.166667, 0.5)"
+            return "hard_sigmoid(0.2, 0.5)" if old else "hard_sigmoid"
+        if name == "leaky_relu":
+            return "leaky_relu(0.2)"
         return str(name)[:50]
 
     def _say(self, options: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rnncore import files, layers
 from rnncore.convert import proof
+from rnncore.convert.equations import STANDARD, Equations, equations_of
 from rnncore.convert.errors import ConversionError, needed
 from rnncore.convert.hdf5_out import hdf5_of
 from rnncore.convert.keras_config import Layer, file_names
@@ -24,7 +25,10 @@ from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 
 VERSION = "3.0.0"  # of Keras, which reads files of it ever since
-CLASSES = {layers.LSTM: "LSTM", layers.GRU: "GRU", layers.RNN: "SimpleRNN"}
+CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
+#: What Keras 3 calls activations; the others are the same.
+ACTIVATIONS = {"identity": "linear", "leaky_relu(0.2)": "leaky_relu"}
+ALIKE = ("tanh", "sigmoid", "relu", "elu", "hard_sigmoid", "softplus", "softsign")
 
 
 def to_keras(model: Module) -> Any:
@@ -172,25 +176,25 @@ class _Writer:
             self.refuse(part, "is no layer of it")
 
     def _recurrent(self, layer: Recurrent, last: bool) -> None:
-        kind = CLASSES.get(type(layer))
-        if kind is None or layer.learn_initial_state or layer.zoneout:
+        equations = equations_of(layer)
+        if equations is None or layer.learn_initial_state or layer.zoneout:
             self.refuse(layer, "is no LSTM, GRU or RNN that begins at zero, without zoneout")
+        assert equations is not None
+        functions = self._functions(layer, equations)
+        kind = CLASSES[equations.kind]
         if not layer.batch_first and not self.alone:
             self.refuse(layer, "takes steps first; make it with batch_first=True")
         state, count = layer.state_dict(), 1 + layer.bidirectional
         for number, size in enumerate(layer._layer_sizes):
             ends = [f"_l{number}", f"_l{number}_reverse"][:count]
-            arrays = [array for end in ends for array in _arrays(layer, state, end)]
+            arrays = [array for end in ends for array in _arrays(layer, equations, state, end)]
             every = not last or number < layer.num_layers - 1
             config = {
                 "units": size, "return_sequences": every, "use_bias": bool(layer.bias),
-                "activation": getattr(layer, "nonlinearity", "tanh"),
+                **functions,
             }  # fmt: skip
-            if config["activation"] == "identity":
-                config["activation"] = "linear"
-            if type(layer) is layers.GRU:
-                config["reset_after"] = bool(getattr(layer, "reset_after", True))
-            assert kind is not None
+            if equations.kind == "gru":
+                config["reset_after"] = equations.reset_after
             if layer.bidirectional:
                 entry = _entry(Layer(kind, {**config, "dtype": self.dtype}), kind.lower())
                 self.found.append(
@@ -200,13 +204,27 @@ class _Writer:
                 self.found.append(Layer(kind, config, arrays))
 
 
-def _arrays(layer: Recurrent, state: dict[str, np.ndarray], end: str) -> list[np.ndarray]:
-    kind = {layers.LSTM: "lstm", layers.GRU: "gru", layers.RNN: "rnn"}[type(layer)]
+    def _functions(self, layer: Recurrent, equations: Equations) -> dict[str, str]:
+        known = {**ACTIVATIONS, **{name: name for name in ALIKE}}
+        found = [known.get(text, "") for text in equations.activations]
+        if not all(found) or found[1:2] != found[-1:] * (len(found) > 1):
+            self.refuse(layer, f"has activations {', '.join(equations.activations)}")
+        if equations.clip is not None or equations.peepholes:
+            self.refuse(layer, "has a clip or peepholes")
+        if equations.kind == "rnn" or equations.activations == STANDARD[equations.kind]:
+            return {"activation": found[-1]}
+        return {"activation": found[-1], "recurrent_activation": found[0]}
+
+
+def _arrays(
+    layer: Recurrent, equations: Equations, state: dict[str, np.ndarray], end: str
+) -> list[np.ndarray]:
+    kind = equations.kind
     names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if layer.bias else ()))
     W, R, *pair = (in_order(state[name + end], ORDERS["keras"][kind], kind) for name in names)
     if not pair:
         return [W.T, R.T]
-    after = kind == "gru" and getattr(layer, "reset_after", True)
+    after = kind == "gru" and equations.reset_after
     return [W.T, R.T, np.stack(pair) if after else pair[0] + pair[1]]
 
 

@@ -17,9 +17,16 @@ from rnncore.convert.weights import ORDERS, Direction, make_layer, reordered, wi
 from rnncore.layers.recurrent import Recurrent
 
 #: What ONNX's names are in the engine's, and the alpha and beta that they have where none is given.
-NAMES = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "softsign",
-         "hardsigmoid": "hard_sigmoid", "leakyrelu": "leaky_relu"}  # fmt: skip
-NUMBERS = {"hardsigmoid": (0.2, 0.5), "leakyrelu": (0.01,)}
+NAMES = {
+    "Affine": "affine", "Elu": "elu", "HardSigmoid": "hard_sigmoid", "LeakyRelu": "leaky_relu",
+    "Relu": "relu", "ScaledTanh": "scaled_tanh", "Sigmoid": "sigmoid", "Softplus": "softplus",
+    "Softsign": "softsign", "Tanh": "tanh", "ThresholdedRelu": "thresholded_relu",
+}  # fmt: skip
+NUMBERS = {
+    "affine": (1.0, 0.0), "elu": (1.0,), "hard_sigmoid": (0.2, 0.5), "leaky_relu": (0.01,),
+    "scaled_tanh": (1.0, 1.0), "thresholded_relu": (1.0,),
+}  # fmt: skip
+PEEPHOLES = ("p_i", "p_o", "p_f")
 
 
 def read_node(
@@ -64,6 +71,9 @@ def read_node(
         initial = []
     elif kind == "lstm" and len(initial) == 1:
         raise ConversionError(f"{what}: expected both initial_h and initial_c, got one")
+    peepholes = P is not None and P.any()
+    if peepholes and (kind != "lstm" or P.shape != (count, 3 * size)):
+        raise ConversionError(f"{what}: expected P of shape {(count, 3 * size)}, got {P.shape}")
     directions = []
     for d in range(count):
         first, second = (None, None) if B is None else np.split(B[d], 2)
@@ -73,32 +83,32 @@ def read_node(
         )
         assert weights is not None and recurrent is not None
         states = tuple(widened(what, one[d, 0]) for one in initial)
-        directions.append(Direction(weights, recurrent, first, second, states))
-    equations = _equations(kind, settings, count, way == b"reverse", P)
+        own = dict(zip(PEEPHOLES, np.split(P[d], 3), strict=True)) if peepholes else {}
+        directions.append(Direction(weights, recurrent, first, second, states, own))
+    equations = _equations(kind, settings, count, way == b"reverse", bool(peepholes))
     return make_layer(what, equations, [directions], batch_first), count
 
 
 def _equations(
-    kind: str, settings: dict[str, Any], count: int, reverse: bool, P: np.ndarray | None
+    kind: str, settings: dict[str, Any], count: int, reverse: bool, peepholes: bool
 ) -> Equations:
     other = []
-    if settings.get("clip"):
-        other.append(f"clip = {settings['clip']:g}")
     if settings.get("input_forget"):
         other.append("input_forget = 1 (one gate for both)")
-    if P is not None and P.any():
-        other.append("peepholes (P)")
     functions = _activations(kind, settings, count)
     if any(one != functions[0] for one in functions):
         other.append("other activations in the second direction")
     return Equations(
-        kind, functions[0], bool(settings.get("linear_before_reset", 0)), reverse, tuple(other)
-    )
+        kind, functions[0], bool(settings.get("linear_before_reset", 0)) or kind != "gru", reverse,
+        tuple(other), shortest(settings["clip"]) if settings.get("clip") else None, peepholes,
+    )  # fmt: skip
 
 
 def _activations(kind: str, settings: dict[str, Any], count: int) -> list[tuple[str, ...]]:
     usual = STANDARD.get(kind, ("tanh",))
-    names = [one.decode().lower() for one in settings.get("activations", [])]
+    known = {name.lower(): ours for name, ours in NAMES.items()}
+    names = [one.decode() for one in settings.get("activations", [])]
+    names = [known.get(name.lower(), name) for name in names]
     if not names:
         return [usual]
     alphas, betas = (list(settings.get(f"activation_{one}", [])) for one in ("alpha", "beta"))
@@ -107,8 +117,13 @@ def _activations(kind: str, settings: dict[str, Any], count: int) -> list[tuple[
         numbers = list(NUMBERS.get(name, ()))
         for place, given in enumerate((alphas, betas)):
             if place < len(numbers) and given:  # ONNX deals them out to those that take some
-                numbers[place] = given.pop(0)
-        shown = f"({', '.join(f'{n:g}' for n in numbers)})" if numbers else ""
-        found.append(NAMES.get(name, name) + shown)
+                numbers[place] = shortest(given.pop(0))
+        shown = f"({', '.join(map(repr, numbers))})" if numbers else ""
+        found.append("identity" if name + shown == "affine(1.0, 0.0)" else name + shown)
     each = len(usual)
     return [tuple(found[k : k + each]) for k in range(0, each * count, each)]
+
+
+def shortest(number: float) -> float:
+    """Return the shortest decimal that is this float32 of ONNX: 0.2 of 0.200000003."""
+    return float(str(np.float32(number)))

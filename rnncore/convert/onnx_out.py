@@ -8,7 +8,9 @@ import numpy as np
 
 from rnncore import layers
 from rnncore.convert import proof
+from rnncore.convert.equations import STANDARD, equations_of
 from rnncore.convert.errors import ConversionError, needed
+from rnncore.convert.onnx_node import NAMES, PEEPHOLES
 from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
 from rnncore.convert.sizes import sizes_of
 from rnncore.convert.weights import ORDERS, in_order
@@ -17,7 +19,6 @@ from rnncore.layers.recurrent import Recurrent
 
 OPSET = 17
 FUNCTIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
-NONLINEARITIES = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "identity": "Affine"}
 
 
 def to_onnx(model: Module) -> Any:
@@ -167,6 +168,10 @@ class _Writer:
             else:
                 inputs.append("")
             inputs += ["lengths", *self._initial(letters, number, count)]
+            if f"p_i{ends[0]}" in state:
+                arrays = [np.concatenate([state[one + end] for one in PEEPHOLES]) for end in ends]
+                inputs += [""] * (7 - len(inputs))
+                inputs.append(self._weight(f"{name}peepholes_l{number}", np.stack(arrays)))
             y, *last = self._node(kind, inputs, 1 + len(letters), hidden_size=size, **settings)
             for of_all, one in zip(lasts, last, strict=True):
                 of_all.append(one)
@@ -198,23 +203,43 @@ class _Writer:
 
 
 def _node_of(layer: Recurrent) -> tuple[str, dict[str, Any]]:
-    kind = {layers.LSTM: "LSTM", layers.GRU: "GRU", layers.RNN: "RNN"}.get(type(layer))
+    equations = equations_of(layer)
     differs = [name for name, usual in (("learn_initial_state", False), ("zoneout", 0.0))
                if getattr(layer, name) != usual]  # fmt: skip
-    if kind is None or differs or len(set(layer._layer_sizes)) > 1:
+    if equations is None or differs or len(set(layer._layer_sizes)) > 1:
         raise ConversionError(
             f"model: expected a recurrent layer that ONNX has, of one hidden size, got {layer!r}"
             + f" with {', '.join(differs)}" * bool(differs)
         )
     count = 1 + layer.bidirectional
     settings: dict[str, Any] = {"direction": "bidirectional"} if count == 2 else {}
-    if type(layer) is layers.GRU:
-        settings["linear_before_reset"] = int(getattr(layer, "reset_after", True))
-    if type(layer) is layers.RNN:
-        settings["activations"] = [NONLINEARITIES[layer.nonlinearity]] * count
-        if layer.nonlinearity == "identity":
-            settings |= {"activation_alpha": [1.0] * count, "activation_beta": [0.0] * count}
-    return kind, settings
+    if equations.kind == "gru":
+        settings["linear_before_reset"] = int(equations.reset_after)
+    if equations.activations != STANDARD[equations.kind]:
+        settings |= _activations(equations.activations, count)
+    if equations.clip is not None:
+        settings["clip"] = equations.clip
+    return equations.kind.upper(), settings
+
+
+def _activations(texts: tuple[str, ...], count: int) -> dict[str, Any]:
+    # As ONNX names them, for each direction; their alphas and betas in the order of use.
+    from rnncore.cells.activations import read_activation
+
+    known = {ours: name for name, ours in NAMES.items()}
+    names: list[str] = []
+    alphas: list[float] = []
+    betas: list[float] = []
+    for text in texts:
+        one = read_activation("activations", "affine" if text == "identity" else text)
+        if one.name not in known:
+            raise ConversionError(f"model: expected activations that ONNX has, got {text}")
+        names.append(known[one.name])
+        alphas += one.numbers[:1]
+        betas += one.numbers[1:]
+    settings = {"activations": names * count, "activation_alpha": alphas * count,
+                "activation_beta": betas * count}  # fmt: skip
+    return {name: values for name, values in settings.items() if values}
 
 
 def _check(made: Any, model: Module) -> None:

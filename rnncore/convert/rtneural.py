@@ -16,7 +16,7 @@ import numpy as np
 
 from rnncore import files, layers
 from rnncore.convert import plan
-from rnncore.convert.equations import Equations
+from rnncore.convert.equations import KINDS, Equations
 from rnncore.convert.errors import ConversionError, reading
 from rnncore.convert.json_file import numbers, read_json
 from rnncore.convert.parts import ACTIVATIONS, Activation
@@ -139,9 +139,10 @@ def _layer(kind: str, size: int, arrays: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _write_recurrent(layer: layers.Recurrent) -> list[dict[str, Any]]:
-    kind = {layers.LSTM: "lstm", layers.GRU: "gru"}.get(type(layer))
+    kind = KINDS.get(type(layer))
     before = not getattr(layer, "reset_after", True)
-    if kind is None or layer.bidirectional or layer.learn_initial_state or before or layer.zoneout:
+    more = layer.bidirectional or layer.learn_initial_state or layer.zoneout or before
+    if kind not in ("lstm", "gru") or more:
         raise ConversionError(
             f"model: expected an LSTM or GRU in one direction that begins at zero, got {layer!r}"
         )

@@ -21,7 +21,8 @@ KIND = "layers"
 KNOWN: dict[str, type[Module]] = {
     kind.__name__: kind
     for kind in (
-        layers.GRU, layers.LSTM, layers.RNN, layers.Embedding, layers.Linear, layers.Sequential,
+        layers.GRU, layers.LSTM, layers.RNN, layers.Recurrent, layers.Embedding, layers.Linear,
+        layers.Sequential,
         parts.Activation, parts.FinalState, parts.LastStep, parts.Masked, parts.Skip, parts.Swap,
     )
 }  # fmt: skip
@@ -46,11 +47,36 @@ def describe(module: Module) -> dict[str, Any]:
     about: dict[str, Any] = {"type": kind.__name__}
     if module._children:
         about["parts"] = [describe(part) for part in module._children.values()]
-    for name in _options(kind):
+    if kind is layers.Recurrent:
+        about |= _about_cell(module)
+    for name in set(_options(kind)) - set(about):
         about[name] = "bias" in module._shapes if kind is layers.Linear and name == "bias" else (
             getattr(module, name)
         )  # fmt: skip
     return about
+
+
+def _about_cell(layer: Any) -> dict[str, Any]:
+    cell = layer._cell
+    if isinstance(cell, str):
+        return {"cell": cell}
+    return {"cell": cell.name, "cell_signature": cell.signature}
+
+
+def _with_cell(about: dict[str, Any]) -> dict[str, Any]:
+    # The cell of the description itself, if it has one that the engine has not.
+    signature = about.pop("cell_signature", None)
+    if signature is None:
+        return about
+    from rnncore.cells.library import find
+
+    cell = find(about["cell"])
+    if cell.signature != signature:
+        raise ConversionError(
+            f"cell: expected {cell.name!r} as it was when the file was written, signature "
+            f"{signature!r:.50}, got one of other equations, {cell.signature}"
+        )
+    return {**about, "cell": cell}
 
 
 def _options(kind: type[Module]) -> list[str]:
@@ -78,7 +104,7 @@ def _build(about: dict[str, Any], dtype: np.dtype, count: list[int]) -> Module:
     count[0] += 1
     if count[0] > MOST_PARTS:
         raise ConversionError(f"description of the layers: expected {MOST_PARTS} parts at most")
-    about = dict(about)
+    about = _with_cell(dict(about))
     kind = KNOWN[about.pop("type")]
     inner = [_build(part, dtype, count) for part in about.pop("parts", [])]
     if set(about) - set(_options(kind)):

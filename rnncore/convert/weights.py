@@ -10,6 +10,7 @@ import numpy as np
 
 from rnncore.convert.equations import Equations, layer_of
 from rnncore.convert.errors import ConversionError
+from rnncore.layers.marks import RESET_AFTER
 from rnncore.layers.recurrent import Recurrent
 
 #: The gates in the engine's order of rows. Others call g "c", r "reset", z "update" or "u", n "h",
@@ -35,7 +36,8 @@ MOST = 2**31 - 1  # numbers in one array of weights
 class Direction:
     """The weights of one direction of one layer: W (G H, I), R (G H, H), biases (G H,).
 
-    `initial` has the states that it begins with, where they are learnt: h, or h and c.
+    `initial` has the states that it begins with, where they are learnt: h, or h and c. `own` has
+    vectors (H,) of the cell's own by their names, such as peepholes.
     """
 
     W: np.ndarray
@@ -43,6 +45,7 @@ class Direction:
     bias: np.ndarray | None = None
     second_bias: np.ndarray | None = None
     initial: tuple[np.ndarray, ...] = field(default=())
+    own: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def widened(name: str, array: Any) -> np.ndarray:
@@ -156,7 +159,7 @@ def make_layer(
             raise ConversionError(f"{source}: expected {count} directions in each layer")
         width = count * size
     if two_biases is None:
-        two_biases = any(_second_is_lost(one.second_bias, kind) for one in every)
+        two_biases = any(_second_is_lost(one.second_bias, equations) for one in every)
     has_bias = any(one.bias is not None or one.second_bias is not None for one in every)
     made = layer_of(
         equations, source, given, sizes[0] if len(set(sizes)) == 1 else sizes, len(sizes),
@@ -165,6 +168,8 @@ def make_layer(
         learn_initial_state=any(one.initial for one in every),
     )  # fmt: skip
     state: dict[str, np.ndarray] = {}
+    if kind == "gru" and not equations.reset_after:
+        state[RESET_AFTER] = np.zeros((), dtype)
     for number, pair in enumerate(directions):
         for end, one in zip((f"_l{number}", f"_l{number}_reverse"), pair, strict=False):
             rows = len(one.W)
@@ -175,15 +180,18 @@ def make_layer(
                     state[f"{name}{end}"] = bias
             for letter, initial in zip("hc", one.initial, strict=False):
                 state[f"initial_{letter}{end}"] = widened(source, initial)
+            state |= {f"{name}{end}": widened(source, own) for name, own in one.own.items()}
     made.load_state_dict(state)
     return made
 
 
-def _second_is_lost(second: np.ndarray | None, kind: str) -> bool:
-    # A GRU's second bias of n is a vector of its own; all else would be added to the first.
+def _second_is_lost(second: np.ndarray | None, equations: Equations) -> bool:
+    # A GRU's second bias of n is a vector of its own where the reset gate comes after the product;
+    # all else would be added to the first.
     if second is None:
         return False
-    return bool(second[: 2 * len(second) // 3].any() if kind == "gru" else second.any())
+    own = equations.kind == "gru" and equations.reset_after
+    return bool(second[: 2 * len(second) // 3].any() if own else second.any())
 
 
 def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

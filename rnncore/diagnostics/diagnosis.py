@@ -17,7 +17,7 @@ MUCH = 1e3
 #: Shares of saturated values that are worth a warning: of a tanh, of a sigmoid.
 SATURATED = {"tanh": 0.5, "sigmoid": 0.9}
 #: Gates that hold a memory by being open, which is what they are for.
-MEMORIES = {("lstm", "f"), ("gru", "z")}
+MEMORIES = {("lstm", "f"), ("gru", "z"), ("gru_reset_before", "z")}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ Array = NDArray[np.floating]
 SQUASHED = {
     "lstm": {"i": "sigmoid", "f": "sigmoid", "g": "tanh", "o": "sigmoid"},
     "gru": {"r": "sigmoid", "z": "sigmoid", "n": "tanh"},
+    "gru_reset_before": {"r": "sigmoid", "z": "sigmoid", "n": "tanh"},
     "rnn_tanh": {"h": "tanh"},
     "rnn_sigmoid": {"h": "sigmoid"},
     "rnn_relu": {"h": "relu"},

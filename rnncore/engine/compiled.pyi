@@ -21,6 +21,7 @@ class Cell:
     own: tuple[str, ...]
     starts: tuple[int, ...]
     elementwise: bool
+    phases: int
 
 class CustomCell(Cell):
     keep: Any
@@ -103,6 +104,8 @@ class Task:
         scratch: Array,
         chunk: int,
     ) -> None: ...
+    def set_between(self, between: Array) -> None: ...
+    def set_between_back(self, dbetween: Array | None) -> None: ...
     def set_x_rows(self, x_rows: Array) -> None: ...
     def set_rank(self, rank: Array) -> None: ...
     def set_noise(

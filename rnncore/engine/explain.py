@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rnncore.engine import chosen_build
 from rnncore.engine.direction import Direction
 from rnncore.engine.passes import Plan, all_buffers, count_bytes
@@ -34,7 +36,7 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
             f"layer {number}    input: {product}, {rows} rows by {direction.input_size} x {height},"
             f" {chunk} steps at a time; token ids: a gather from a table instead",
             f"           recurrence: {_recurrence(direction, batch, steps)}; "
-            + _sharing(shares, len(directions), threads, wavefront),
+            + _sharing(shares, directions, threads, wavefront),
         ]
     # Weights for the forward and the backward pass take turns in the same memory.
     packed = stack.packing().bytes
@@ -55,18 +57,22 @@ def _recurrence(direction: Direction, batch: int, steps: int) -> str:
     if direction.cell.elementwise:
         return f"{direction.cell.name}, {steps} times {batch} x {direction.hidden_size}, no product"
     product, height = "GEMM" if batch > 1 else "matvec", direction.gates * direction.hidden_size
-    return f"{product}, {steps} times {batch} x {direction.hidden_size} x {height}"
+    turns = ", in two products, one after the other" if direction.cell.phases > 1 else ""
+    return f"{product}, {steps} times {batch} x {direction.hidden_size} x {height}{turns}"
 
 
-def _sharing(plan: dict[str, int], directions: int, threads: int, wavefront: bool) -> str:
+def _sharing(
+    plan: dict[str, int], directions: Sequence[Direction], threads: int, wavefront: bool
+) -> str:
     if threads == 1:
         return "one thread, as set"
     if wavefront:
         return "the layers run side by side, each a chunk of steps behind the one below"
-    if directions == 2 and not plan["splits_weights"]:
+    if len(directions) == 2 and not plan["splits_weights"]:
         return f"the two directions run side by side on {threads} threads"
     if plan["row_threads"] > 1:
         return f"{plan['row_threads']} threads share the sequences, {plan['tiles']} tiles in all"
     if plan["unit_threads"] > 1:
-        return f"{plan['unit_threads']} threads share the hidden units, with a barrier a step"
+        barriers = "a barrier" if directions[0].cell.phases == 1 else "two barriers"
+        return f"{plan['unit_threads']} threads share the hidden units, with {barriers} a step"
     return "one thread: a step is too short to be shared"

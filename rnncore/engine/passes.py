@@ -93,6 +93,8 @@ def forward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator
         yield ("c", number, d), shape
     yield ("scratch", own, d), (sizes["scratch"],)
     now = plan.rows if plan.training else plan.running
+    if direction.cell.phases > 1:
+        yield ("between", number if plan.training else own, d), (now, size)
     for k, (kind, many) in enumerate(_kinds(direction)):
         if plan.zoneout[k]:
             yield (f"{kind}_now", number, d), (*many, now, size)
@@ -118,6 +120,8 @@ def backward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterato
         yield (f"d{kind}", number, d), (*many, *shape)
         if plan.zoneout[k] or (plan.recurrent and k == 0):
             yield (f"{kind}_aside", own, d), (*many, *shape)
+    if direction.cell.phases > 1:
+        yield ("dbetween", own, d), shape
     for name in ("dz_columns", "x_panels", "h_panels"):
         yield (name, own, d), (sizes[name],)
 

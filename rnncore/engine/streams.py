@@ -126,6 +126,8 @@ def _buffers(
             offset, batch, False, z, h, c, aligned_empty(size["scratch"], dtype),
             kernels.backward_chunk(rows, rows),
         )  # fmt: skip
+        if layer.cell.phases > 1:
+            task.set_between(aligned_empty(states, dtype))
         if any(zoneout):
             h_now, c_now = (
                 aligned_empty(many * states, dtype) if rate else None

@@ -87,6 +87,8 @@ def _prepare(
     )
     if batch.order is not None:
         task.set_rank(batch.rank)
+    if "between" in found:
+        task.set_between(found["between"])
     if "x_rows" in found:
         task.set_x_rows(found["x_rows"])
     if plan.recurrent or any(plan.zoneout):
@@ -195,6 +197,7 @@ def _prepare_back(
     dh, dc = found["dh"], found.get("dc")
     task.set_batch_back(dh, dc, found["dz_columns"], found["x_panels"], found["h_panels"])
     task.set_noise_back(found.get("h_aside"), found.get("c_aside"))
+    task.set_between_back(found.get("dbetween"))
     return (dh,) if dc is None else (dh, *dc)
 
 

@@ -63,11 +63,15 @@ class Layer:
 
 
 class Products(NamedTuple):
-    """What the gates are made of: C, the field that h stands in, numbers on the stack."""
+    """What the gates are made of: C, the field that h stands in, numbers on the stack.
+
+    `second` is C for the gates that wait for others.
+    """
 
     code: str
     field: Field
     locals: int
+    second: str = ""
 
 
 def joined(name: str, layer: Layer, weights: Weights) -> Products:
@@ -91,20 +95,36 @@ def joined(name: str, layer: Layer, weights: Weights) -> Products:
 
 def apart(name: str, layer: Layer, weights: Weights) -> Products:
     """Return a = W_hx x + b_h and b = W_hh h + b_own, where the last gate's b_own is bias_hn."""
-    rows, H = padded(layer.rows), layer.units
-    if layer.one_hot:
-        table = weights.table(name, layer.W_hx.T)
-        bias = np.zeros(layer.rows) if layer.bias is None else layer.bias
-        weights.vector(f"{name}_x_b", bias, rows)
-        code = [table.row("a", rows, f"{name}_x_b[j] + ")]
-    else:
-        code = [weights.matrix(f"{name}_x", [layer.W_hx], layer.bias).product("a", "x")]
     inner = np.zeros(layer.rows, np.float32)
     if layer.own and layer.own[0] is not None:
-        inner[-H:] = layer.own[0]
-    code.append(weights.matrix(f"{name}_h", [layer.W_hh], inner).product("b", "h"))
+        inner[-layer.units :] = layer.own[0]
+    code = _of_input(name, layer, weights)
+    code += "\n" + weights.matrix(f"{name}_h", [layer.W_hh], inner).product("b", "h")
     kept = Field.of(f"{name}_h", layer.initial("h"), "h", weights)
-    return Products("\n".join(code), kept, 2 * rows)
+    return Products(code, kept, 2 * padded(layer.rows))
+
+
+def in_turn(name: str, layer: Layer, weights: Weights) -> Products:
+    """Return a = W_hx x + b_h and b = W_hh h of all gates but the last, and then its c = W_hh s."""
+    H = layer.units
+    first, last = layer.W_hh[:-H], layer.W_hh[-H:]
+    code = _of_input(name, layer, weights)
+    code += "\n" + weights.matrix(f"{name}_h", [first], None).product("b", "h")
+    kept = Field.of(f"{name}_h", layer.initial("h"), "h", weights)
+    second = weights.matrix(f"{name}_n", [last], None).product("c", "s")
+    numbers = padded(layer.rows) + padded(len(first)) + padded(H) + H
+    return Products(code, kept, numbers, second)
+
+
+def _of_input(name: str, layer: Layer, weights: Weights) -> str:
+    # a = W_hx x + b_h
+    if not layer.one_hot:
+        return weights.matrix(f"{name}_x", [layer.W_hx], layer.bias).product("a", "x")
+    rows = padded(layer.rows)
+    table = weights.table(name, layer.W_hx.T)
+    bias = np.zeros(layer.rows) if layer.bias is None else layer.bias
+    weights.vector(f"{name}_x_b", bias, rows)
+    return table.row("a", rows, f"{name}_x_b[j] + ")
 
 
 class Cell(NamedTuple):
@@ -115,7 +135,7 @@ class Cell(NamedTuple):
     title, equation
         For the comment at the top.
     template
-        Its file; `$products` are the lines that `products` returns.
+        Its file; `$products` and `$second` are the lines that `products` returns.
     states
         "h" or "hc".
     functions
@@ -144,6 +164,11 @@ CELLS = {
         "r, z = sigmoid(a + b), n = tanh(a + r b), a = W_x x + b_x, b = W_h h + b_h; "
         "h = (1 - z) n + z h",
         "gru", apart, functions=3,
+    ),
+    "gru_reset_before": Cell(
+        "GRU, its reset gate before the product",
+        "r, z = sigmoid(a + W_h h), n = tanh(a + W_n (r h)), a = W_x x + b_x; h = (1 - z) n + z h",
+        "gru_reset_before", in_turn, functions=3,
     ),
     "rnn_tanh": Cell("RNN", "h = tanh(W [x h] + b)", "rnn", joined, f="tanh_of(z[u])"),
     "rnn_relu": Cell("RNN", "h = relu(W [x h] + b)", "rnn", joined, f="relu_of(z[u])"),
@@ -178,7 +203,8 @@ def recurrent(name: str, state: str, layer: Layer, weights: Weights) -> Part:
         f"{cell.template}.c", name=name, state=state, inputs=0 if layer.one_hot else inputs,
         units=layer.units, rows=padded(layer.rows), equation=cell.equation, f=cell.f,
         argument="int token" if layer.one_hot else "const float *RESTRICT x",
-        products=products.code, **new,
+        products=products.code, second=products.second, first_rows=padded(layer.rows - layer.units),
+        second_rows=padded(layer.units), **new,
     )  # fmt: skip
     return Part(
         name, inputs, layer.units, f"{cell.title} of {layer.units} units: {cell.equation}", code,

@@ -16,6 +16,7 @@ from rnncore.arguments import as_real, check_dtype
 from rnncore.engine.precision import storage_of
 from rnncore.layers.guard import Guard
 from rnncore.layers.initialize import Beginning, Initial, initial_values
+from rnncore.layers.marks import check_mark, explain_names
 from rnncore.layers.parts import Parts
 
 # A string, because naming numpy.random imports it.
@@ -359,9 +360,7 @@ class Module(Parts):
         if missing or unexpected:
             wrong = [f"Missing key(s): {missing}"] * bool(missing)
             wrong += [f"Unexpected key(s): {unexpected}"] * bool(unexpected)
-            if any("weight_hr" in name for name in unexpected):
-                wrong.append("weight_hr belongs to an LSTM with a projection (proj_size), which "
-                             "this layer has not")  # fmt: skip
+            wrong += explain_names(missing, unexpected)
             raise ValueError(
                 f"state: {'; '.join(wrong)}; load the state_dict of another "
                 f"{type(self).__name__} of the same settings"
@@ -372,7 +371,8 @@ class Module(Parts):
                     f"state: size mismatch for {name}: expected {shape}, got "
                     f"{np.shape(state[name])}; load a state_dict of the same sizes"
                 )
-            as_real(f"state: {name}", state[name], self.dtype)
+            if not check_mark(name, state[name]):
+                as_real(f"state: {name}", state[name], self.dtype)
         with self.changing_weights():
             self._load(state, "")
 

@@ -32,6 +32,7 @@ from rnncore.engine.sums import summed_apart
 from rnncore.engine.workspace import Pool
 from rnncore.layers.dropout import Dropout, check_variational
 from rnncore.layers.initialize import Beginning
+from rnncore.layers.marks import RESET_AFTER
 from rnncore.layers.module import Module, Seed
 
 SMALL = 2**16  # bytes of packed weights, whose sets all stay in a core's caches
@@ -334,13 +335,17 @@ class RecurrentModule(Module):
         state: dict[str, np.ndarray] = {}
         for names in self._names:
             state |= names.to_torch(self._params)
-        return state
+        return state | {name: np.zeros((), self.dtype) for name in self._marks()}
+
+    def _marks(self) -> list[str]:
+        # What a state says that names and shapes do not: which GRU it is of.
+        return [RESET_AFTER] if self._stack.cell.name == "gru_reset_before" else []
 
     def _own_state_shapes(self) -> Shapes:
         shapes: Shapes = {}
         for names in self._names:
             shapes |= names.torch_shapes()
-        return shapes
+        return shapes | {name: () for name in self._marks()}
 
     def _load_own(self, state: Mapping[str, np.ndarray]) -> None:
         for names in self._names:

@@ -28,7 +28,7 @@ class Recurrent(RecurrentPasses):
     ----------
     cell
         The name of a built-in cell: "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm",
-        "gru", or what `rnncore.cell` makes.
+        "gru", "gru_reset_before", or what `rnncore.cell` makes.
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
 recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
         As in `RNN`.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore.arguments import is_number
+from rnncore.arguments import check_flag, is_number
 from rnncore.layers.module import Seed
 from rnncore.layers.recurrent import Recurrent
 
@@ -216,11 +216,18 @@ class GRU(Recurrent):
     `n = tanh(W_hx x_t + b_h + r (W_hh h_{t-1} + b_hn))`, `h_t = (1 - z) n + z h_{t-1}`; rows of W
     and b in the order r, z, n. The reset gate comes after the linear map, as in PyTorch.
 
+    With `reset_after=False` it comes before: `n = tanh(W_hx x_t + W_hh (r h_{t-1}) + b_h)`.
+
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
 recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
         As in `RNN`.
+    reset_after
+        Whether the reset gate comes after the linear map, as in PyTorch, cuDNN and Keras since 2.
+        False is the paper's GRU, that of Keras 1, of Keras with `reset_after=False`, of ONNX with
+        `linear_before_reset=0` and of RNNoise. Two products a step wait for each other, so it is
+        somewhat slower. A `recurrent_dropout` masks the h that both read: `W_hh (r h m / (1 - p))`.
 
     Notes
     -----
@@ -229,7 +236,10 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
     says more about `lengths` and lists.
 
     Among `params`, beside the single bias `bias_ih_l0`, `bias_hn_l0` (H,) is the bias inside the
-    reset gate's reach. `state_dict` has it as the last third of PyTorch's `bias_hh_l0`.
+    reset gate's reach. `state_dict` has it as the last third of PyTorch's `bias_hh_l0`. With
+    `reset_after=False` there is none, and `state_dict` has a further `reset_after`, 0: a state of
+    one kind of GRU is refused by the other. Whoever brings weights from elsewhere says so:
+    `layer.load_state_dict({**weights, "reset_after": 0})`.
 
     References
     ----------
@@ -241,6 +251,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
     >>> y, h = rnncore.GRU(3, 5, seed=0)(np.ones((7, 3)))
     >>> y.shape, h.shape
     ((7, 5), (1, 5))
+    >>> sorted(rnncore.GRU(3, 5, reset_after=False, seed=0).params)
+    ['bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']
     """
 
     layer_name = "GRU"
@@ -255,6 +267,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        reset_after: bool = True,
         variational: bool = False,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
@@ -264,9 +277,14 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
+        self.reset_after = check_flag("reset_after", reset_after)
+        cell = "gru" if self.reset_after else "gru_reset_before"
         super().__init__(
-            "gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
             weight_drop=weight_drop, learn_initial_state=learn_initial_state,
             precision=precision, dtype=dtype, seed=seed,
         )  # fmt: skip
+
+    def _sizes_shown(self) -> list[str]:
+        return [*super()._sizes_shown(), *["reset_after=False"] * (not self.reset_after)]

@@ -20,8 +20,9 @@ from rnncore.settings import Choice
 CELLS: dict[str, Callable[..., Any]] = {
     **{name.lower(): getattr(layers, name) for name in ("LSTM", "GRU", "RNN")},
     "rnn_relu": partial(layers.RNN, nonlinearity="relu"),
+    "gru_reset_before": partial(layers.GRU, reset_after=False),
 }
-GATES = {"lstm": 4, "gru": 3}  # the others have one
+GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3}  # the others have one
 
 
 @dataclass(frozen=True)

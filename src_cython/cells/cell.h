@@ -72,9 +72,23 @@ typedef struct {
     const char *states;          /* a letter each: "h", "hc" with a cell state beside it, or more */
     int x_gates[MOST_GATES];     /* which public gate stands in each place, for x */
     int h_gates[MOST_GATES];     /* the same for h */
+    int second;                  /* so many of the gates of h, the last ones, are of a second phase, as
+                                    below; then no own vector starts a sum */
     Own own[MOST_OWN + 1];       /* ends with a NULL name */
     cell_function forward, backward;
+    cell_function first_forward, first_backward;
 } Cell;
+
+/* A step of two phases. W_hh of the gates of the second phase multiplies not h_prev, but what the
+ * first phase makes of it, s, which is as large. Forward: first_forward, then forward, each with the
+ * `recurrent` of its own gates. Backward: backward, then first_backward. What the first phase gets:
+ *                        first_forward                        first_backward
+ *   h          OUT       s                                    unused
+ *   h_prev     IN        what W_hh multiplies: h_{t-1}, but for noise, at both
+ *   dh         INOUT     unused                               dL/dh_prev, to which is added what does
+ *                                                             not pass through W_hh
+ *   dy         IN        unused                               dL/ds
+ */
 
 #define FOR_EACH_ROW(rows) for (ptrdiff_t row = 0; row < (rows); row++)
 #define FOR_EACH_VECTOR(units) for (ptrdiff_t u = 0; u < (units); u += LANES)

@@ -20,5 +20,6 @@ static int cell_count = 0;
 #include "cells/rnn.h"
 #include "cells/lstm.h"
 #include "cells/gru.h"
+#include "cells/gru_reset_before.h"
 
 #endif
