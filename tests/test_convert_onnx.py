@@ -1,4 +1,4 @@
-"""ONNX in and out: graphs as PyTorch's exporter writes them, ONNX's node tests, and round trips."""
+"""ONNX in and out: graphs of PyTorch's exporters and tf2onnx, ONNX's node tests, round trips."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ NODE_TESTS = [test for test in onnx_nodes._NodeTestCases
 
 
 def test_the_files_are_there() -> None:
-    assert len(FILES) >= 7 and len(NODE_TESTS) >= 10
+    assert len(FILES) >= 11 and len(NODE_TESTS) >= 10
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_graphs_of_pytorchs_exporter(name: str) -> None:
+def test_graphs_of_exporters(name: str) -> None:
     found = convert.load(FOLDER / f"{name}.onnx")
     assert found.proof.proven and found.proof.difference < 1e-5
     assert "onnxruntime" in found.proof.against
-    with np.load(FOLDER / "onnx_expected.npz") as expected:
+    kind = {"onnx2": "onnx2", "tf2onnx": "keras2"}.get(name.split("_")[0], "onnx")
+    with np.load(FOLDER / f"{kind}_expected.npz") as expected:
         arrays = {k.removeprefix(f"{name}."): v for k, v in expected.items() if k.startswith(name)}
     if "h" in arrays:
         assert "the inputs h, c are the argument state" in str(found)
@@ -147,6 +148,12 @@ def test_models_there_and_back() -> None:
             [array.tobytes() for array in one.state_dict().values()] for one in (model, found.model)
         ]
         assert mine == theirs
+    one = rnncore.Sequential(
+        rnncore.GRU(2, 3, batch_first=True, seed=0), rnncore.Linear(3, 1, seed=1),
+        convert.Squeeze(),
+    )  # fmt: skip
+    found = convert.from_onnx(convert.to_onnx(one))
+    assert found.proof.proven and found.model(np.ones((4, 7, 2), np.float32)).shape == (4, 7)
     swapped = rnncore.Sequential(convert.Swap(), rnncore.GRU(2, 3, seed=0))
     found = convert.from_onnx(convert.to_onnx(swapped))
     x = np.ones((4, 7, 2), np.float32)
@@ -199,6 +206,40 @@ def test_what_is_refused(tmp_path: Path) -> None:
         convert.to_onnx(rnncore.LSTM(3, 4, dtype="float64"))
     with pytest.raises(ConversionError, match="that ONNX has, of one hidden size"):
         convert.to_onnx(rnncore.LSTM(3, [4, 5]))
+
+
+def test_one_direction_of_two_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"W": (2, 20, 3), "R": (2, 20, 5)}
+    held = [numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+            for name, shape in arrays.items()]  # fmt: skip
+    held += [numpy_helper.from_array(np.array([n]), f"n{n}") for n in (0, 1, 2)]
+    lstm = helper.make_node("LSTM", ["x", *arrays], ["y"], hidden_size=5, direction="bidirectional")
+    one = [helper.make_node("Slice", ["y", f"n{k}", f"n{k + 1}", "n1"], [f"s{k}"]) for k in (0, 1)]
+    flat = [helper.make_node("Squeeze", [f"s{k}", "n1"], [f"d{k}"]) for k in (0, 1)]
+
+    def read(*names: str) -> Any:
+        both = helper.make_node("Concat", list(names), ["z"], axis=2)
+        nodes = [lstm, *one, *flat, *([both] if len(names) > 1 else [])]
+        x, end = (helper.make_tensor_value_info(name, 1, shape) for name, shape in (
+            ("x", ["t", "b", 3]), ("z" if len(names) > 1 else names[0], None)))  # fmt: skip
+        graph = helper.make_graph(nodes, "g", [x], [end], held)
+        return convert.from_onnx(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        )
+
+    assert read("d0", "d1").proof.proven
+    with pytest.raises(ConversionError, match=r"of all directions, .* got 'd1' otherwise"):
+        read("d1")
+    for names in (("d1", "d0"), ("d0", "d0")):
+        with pytest.raises(ConversionError, match="not the two directions of one layer"):
+            read(*names)
+
+
+def test_without_onnx_runtime_its_reference_is_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    found = convert.load(FOLDER / "states.onnx")
+    assert found.proof.proven and "the reference of onnx" in found.proof.against
 
 
 def test_a_gru_without_linear_before_reset_is_not_taken_for_the_other() -> None:

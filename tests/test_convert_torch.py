@@ -125,8 +125,10 @@ def test_what_stands_between_layers_goes_out_and_learns() -> None:
     torch.nn.functional.mse_loss(module(torch.tensor(x)), torch.zeros(3, 3)).backward()
     theirs = dict(module.named_parameters())["1.layer.weight_hh_l0"].grad.numpy()
     np.testing.assert_allclose(net.grads["1.layer.weight_hh_l0"], theirs, atol=1e-6)
-    swapped = rnncore.Sequential(convert.Swap(), rnncore.GRU(2, 3, seed=0), convert.Swap())
-    assert convert.to_torch(swapped)(torch.zeros(4, 5, 2)).shape == (4, 5, 3)
+    swapped = rnncore.Sequential(convert.Swap(), rnncore.GRU(2, 1, seed=0), convert.Swap())
+    assert convert.to_torch(swapped)(torch.zeros(4, 5, 2)).shape == (4, 5, 1)
+    one = rnncore.Sequential(rnncore.GRU(2, 1, seed=0), convert.Squeeze())
+    assert convert.to_torch(one)(torch.zeros(4, 5, 2)).shape == (4, 5)
 
 
 def test_what_is_refused() -> None:

@@ -20,7 +20,7 @@ from rnncore.convert.loading import load
 from rnncore.convert.numpy_in import from_numpy
 from rnncore.convert.onnx_in import from_onnx
 from rnncore.convert.onnx_out import to_onnx
-from rnncore.convert.parts import Activation, FinalState, LastStep, Masked, Skip, Swap
+from rnncore.convert.parts import Activation, FinalState, LastStep, Masked, Skip, Squeeze, Swap
 from rnncore.convert.proof import Converted, Proof
 from rnncore.convert.rtneural import from_rtneural, to_rtneural
 from rnncore.convert.saved import in_dtype, save
@@ -30,8 +30,7 @@ from rnncore.convert.writing import write
 
 __all__ = [
     "Activation", "ConversionError", "Converted", "FinalState", "LastStep", "Masked", "Proof",
-    "Skip", "Swap",
-    "from_guitarml", "from_keras", "from_nam", "from_numpy", "from_onnx", "from_rtneural",
-    "from_torch",
+    "Skip", "Squeeze", "Swap", "from_guitarml", "from_keras", "from_nam", "from_numpy", "from_onnx",
+    "from_rtneural", "from_torch",
     "in_dtype", "load", "save", "to_keras", "to_onnx", "to_rtneural", "to_torch", "write",
 ]  # fmt: skip

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +75,13 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
     notes = list(graph.notes)
     if graph.lengths:
         notes.append(f"the input {graph.lengths!r} is the argument lengths of the layer")
-    if graph.states:
-        notes.append(f"the inputs {', '.join(graph.states)} are the argument state of the layers")
+    if graph.states and isinstance(result, Recurrent):
+        notes.append(f"the inputs {', '.join(graph.states)} are the argument state of the layer")
+    elif graph.states:
+        notes.append(
+            f"the inputs {', '.join(graph.states)} are states of the layers, which begin with "
+            "zeros here; a stream keeps them from step to step"
+        )
     kinds = [node.op_type for node in graph.graph.node if node.op_type in ("RNN", "LSTM", "GRU")]
     return Converted(
         result, f"{what}: {' + '.join(kinds) or 'no recurrent node'}",
@@ -83,9 +91,6 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
 
 
 def _proof(result: Module, model: Any, graph: Graph, end: Data, onnx: Any) -> Proof:
-    run, against = _engine(model, onnx)
-    if run is None:
-        return Proof(why=against)
     features, vocabulary, _ = sizes_of(result)
     batch_first = graph.time == "1"
     dims = ([*graph.dims, None, None] if len(graph.dims) > 1 else [None, None])[:2]
@@ -112,7 +117,7 @@ def _proof(result: Module, model: Any, graph: Graph, end: Data, onnx: Any) -> Pr
             )
         return given
 
-    def theirs(x: np.ndarray) -> list[np.ndarray]:
+    def theirs(run: Callable[[dict[str, Any]], Any], x: np.ndarray) -> list[np.ndarray]:
         try:
             found = run(given)
         except Exception as error:  # they have no common base
@@ -143,39 +148,38 @@ def _proof(result: Module, model: Any, graph: Graph, end: Data, onnx: Any) -> Pr
         h = last[0] if isinstance(last, tuple) else last
         return [np.moveaxis(h, 0, 1).reshape(h.shape[1], -1)]
 
-    inputs = proof.trial_inputs(features, vocabulary, batch_first, result.dtype, (steps, batch))
-    if rank < 3 and not vocabulary:
-        inputs = (x.reshape(-1, features)[: dims[0]] if rank == 2 else x[0, 0] for x in inputs)
-    try:
-        return proof.prove(ours, theirs, against, inputs)
-    except _EngineError as error:
-        return Proof(why=f"{against} does not run it ({error})")
+    why = []
+    for run, against in _engines(model, onnx):
+        inputs = proof.trial_inputs(features, vocabulary, batch_first, result.dtype, (steps, batch))
+        if rank < 3 and not vocabulary:
+            inputs = (x.reshape(-1, features)[: dims[0]] if rank == 2 else x[0, 0] for x in inputs)
+        try:
+            return proof.prove(ours, partial(theirs, run), against, inputs)
+        except _EngineError as error:
+            why.append(f"{against} does not run it ({error})")
+    return Proof(why="; ".join(why) or "no engine of ONNX reads it")
 
 
 class _EngineError(Exception):
     """What an engine of ONNX raises when it runs."""
 
 
-def _engine(model: Any, onnx: Any) -> tuple[Any, str]:
-    content = model.SerializeToString()
-    try:
+def _engines(model: Any, onnx: Any) -> Iterator[tuple[Callable[[dict[str, Any]], Any], str]]:
+    # ONNX Runtime, if it is there and has these nodes in this precision; ONNX's own reference.
+    with suppress(Exception):  # theirs have no common base
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-        return lambda given: session.run(None, given), f"onnxruntime {onnxruntime.__version__}"
-    except ImportError:
-        pass
-    except Exception:  # it has not these nodes, or not in this precision; its reference may
-        pass
-    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, ["CPUExecutionProvider"]
+        )
+        yield lambda given: session.run(None, given), f"onnxruntime {onnxruntime.__version__}"
+    with suppress(Exception):
         from onnx.reference import ReferenceEvaluator
 
         evaluator = ReferenceEvaluator(model)
-        return lambda given: evaluator.run(None, given), f"the reference of onnx {onnx.__version__}"
-    except Exception as error:
-        return None, f"no engine of ONNX reads it ({type(error).__name__})"
+        yield lambda given: evaluator.run(None, given), f"the reference of onnx {onnx.__version__}"
 
 
 def _state_shapes(graph: Graph) -> dict[str, tuple[list[int], Any]]:

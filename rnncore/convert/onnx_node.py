@@ -65,11 +65,11 @@ def read_node(
     initial = [inputs[place] for place in (5, 6) if inputs[place] is not None]
     if settings.get("layout", 0) == 1:
         initial = [one.swapaxes(0, 1) for one in initial]
+    if not any(one.any() for one in initial):  # zeros for any number of sequences
+        initial = []
     if any(one.shape != (count, 1, size) for one in initial):
         raise ConversionError(f"{what}: expected initial states of one sequence, or as inputs")
-    if not any(one.any() for one in initial):
-        initial = []
-    elif kind == "lstm" and len(initial) == 1:
+    if kind == "lstm" and len(initial) == 1:
         raise ConversionError(f"{what}: expected both initial_h and initial_c, got one")
     peepholes = P is not None and P.any()
     if peepholes and (kind != "lstm" or P.shape != (count, 3 * size)):

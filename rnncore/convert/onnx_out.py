@@ -10,8 +10,12 @@ from rnncore import layers
 from rnncore.convert import proof
 from rnncore.convert.equations import STANDARD, equations_of
 from rnncore.convert.errors import ConversionError, needed
+<<<<<<< HEAD
 from rnncore.convert.onnx_node import NAMES, PEEPHOLES
 from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
+=======
+from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Squeeze, Swap
+>>>>>>> 313c8cda2c
 from rnncore.convert.sizes import sizes_of
 from rnncore.convert.weights import ORDERS, in_order
 from rnncore.layers.module import Module
@@ -143,6 +147,8 @@ class _Writer:
             y, _ = self._write(model.inner, x, f"{name}inner.", axes)
             ends = [self._constant([n]) for n in (0, model.count, axes - 1)]
             return self._node("Add", [y, self._node("Slice", [x, *ends])]), axes
+        if isinstance(model, Squeeze):
+            return self._node("Squeeze", [x, self._constant([-1])]), axes - 1
         if isinstance(model, Swap):
             return self._node("Transpose", [x], perm=[1, 0, *range(2, axes)]), axes
         raise ConversionError(f"model: expected what ONNX has, got {type(model).__name__}")

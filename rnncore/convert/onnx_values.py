@@ -24,8 +24,9 @@ class Data:
     """The input of the graph after some parts.
 
     `axes` has a letter an axis: "0" and "1" are the steps and sequences in the order of the input,
-    "F" the features, "D" the directions, "S" an axis of one step. `first` features alone are left
-    where it is not 0, to be added to something.
+    "F" the features, "D" the directions, "S" an axis of one step, "N" all that are in `rows`.
+    `first` features alone are left where it is not 0, to be added to something. Of two directions
+    one is left where `way` says which, and one step of it where `step` does.
     """
 
     parts: tuple[Part, ...]
@@ -33,6 +34,9 @@ class Data:
     ids: bool = False
     directions: int = 1
     first: int = 0
+    rows: str = ""
+    way: int | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,27 @@ class Skip(Module):
         return [*super()._sizes_shown(), str(self.count)]
 
 
+class Squeeze(Module):
+    """Takes away the last axis, of one feature: y = x[..., 0].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Squeeze()(np.ones((7, 2, 1))).shape
+    (7, 2)
+    """
+
+    def __init__(self, *, dtype: DTypeLike = np.float32) -> None:
+        super().__init__(dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """Return x without its last axis, which must be of one number."""
+        return F.reshape(x, x.shape[:-1])
+
+    def _sizes_shown(self) -> list[str]:
+        return []
+
+
 class Swap(Module):
     """Exchanges steps and sequences: (T, B, ...) becomes (B, T, ...), or the other way.
 

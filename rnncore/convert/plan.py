@@ -10,7 +10,7 @@ import numpy as np
 
 from rnncore import layers
 from rnncore.convert.errors import ConversionError
-from rnncore.convert.parts import Activation, FinalState, LastStep, Masked, Skip, Swap
+from rnncore.convert.parts import Activation, FinalState, LastStep, Masked, Skip, Squeeze, Swap
 from rnncore.convert.weights import widened
 from rnncore.layers.module import Module
 
@@ -53,6 +53,11 @@ def last_step(batch_first: bool) -> Part:
 def swap(dtype: np.dtype) -> Module:
     """Return a `Swap`."""
     return Swap(dtype=dtype)
+
+
+def squeeze(dtype: np.dtype) -> Module:
+    """Return a `Squeeze`."""
+    return Squeeze(dtype=dtype)
 
 
 def linear(source: str, weight: Any, bias: Any = None) -> layers.Linear:

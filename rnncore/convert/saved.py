@@ -22,8 +22,8 @@ KNOWN: dict[str, type[Module]] = {
     kind.__name__: kind
     for kind in (
         layers.GRU, layers.LSTM, layers.RNN, layers.Recurrent, layers.Embedding, layers.Linear,
-        layers.Sequential,
-        parts.Activation, parts.FinalState, parts.LastStep, parts.Masked, parts.Skip, parts.Swap,
+        layers.Sequential, parts.Activation, parts.FinalState, parts.LastStep, parts.Masked,
+        parts.Skip, parts.Squeeze, parts.Swap,
     )
 }  # fmt: skip
 MOST_PARTS = 1000

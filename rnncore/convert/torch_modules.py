@@ -45,6 +45,14 @@ class Added(torch.nn.Module):
         return (y[0] if isinstance(y, tuple) else y) + x[..., : self.count]
 
 
+class Squeezed(torch.nn.Module):
+    """The last axis taken away."""
+
+    def forward(self, x: Any) -> Any:
+        """Return x without its last axis, of one number."""
+        return x.squeeze(-1)
+
+
 class Swapped(torch.nn.Module):
     """Steps and sequences exchanged."""
 

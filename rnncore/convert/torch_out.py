@@ -9,7 +9,7 @@ import numpy as np
 from rnncore import layers
 from rnncore.convert import proof
 from rnncore.convert.errors import ConversionError, needed
-from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
+from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Squeeze, Swap
 from rnncore.convert.sizes import sizes_of
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
@@ -88,6 +88,8 @@ def _module(model: Module, torch: Any) -> Any:
         return torch_modules.Added(_module(model.inner, torch), model.count)
     if isinstance(model, LastStep):
         return torch_modules.Last(model.batch_first)
+    if isinstance(model, Squeeze):
+        return torch_modules.Squeezed()
     if isinstance(model, Swap):
         return torch_modules.Swapped()
     raise ConversionError(f"model: expected what PyTorch has, got {type(model).__name__}")
