@@ -60,6 +60,7 @@ cdef extern from "panels.h" nogil:
     ctypedef struct Storage:
         const char* name
         int together
+        int further
         const char* product
     const Storage storages[]
     int STORAGES
@@ -77,6 +78,8 @@ cdef extern from "panels.h" nogil:
     weight* panel_at(const Panels* panels, ptrdiff_t column)
     ptrdiff_t panel_width(const Panels* panels, ptrdiff_t column)
     weight* weight_at(const Panels* panels, ptrdiff_t k, ptrdiff_t column)
+    void put_int8_column(real* words_at, ptrdiff_t width, const real* column, ptrdiff_t depth)
+    const int MOST_INT8
     void put_numbers(const Panels* panels, weight* words, ptrdiff_t k, const real* numbers,
                  ptrdiff_t count)
 

@@ -24,10 +24,14 @@ cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3
 cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 
 
-cdef const Storage* storage_of(str name) except NULL:
+cdef const Storage* storage_of(str name, ptrdiff_t depth) except NULL:
+    # For weights of that many columns at most.
     cdef int k
     for k in range(STORAGES):
         if storages[k].name == name.encode():
+            if storages[k].together == 4 and depth > MOST_INT8:
+                raise ValueError(f"precision: expected float32 or bfloat16 for {depth} columns, got "
+                                 f"int8, which takes at most {MOST_INT8}")
             return &storages[k]
     raise ValueError(f"storage: expected one of {', '.join(products())}, got {name!r}")
 

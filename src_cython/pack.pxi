@@ -28,6 +28,11 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
                         share(panels.columns // LANES, thread + 1, threads)):
         column = vector * LANES
         out, width = weight_at(panels, 0, column), panel_width(panels, column - column % panels.width)
+        if panels.together == 4:
+            for lane in range(LANES):
+                row = weight_row(z, gate_of, column + lane)
+                put_int8_column(out + lane, width, NULL if row < 0 else W + row * depth, depth)
+            continue
         after = weight_row(z, gate_of, column + LANES) if large else -1
         k = 0
         if weight_row(z, gate_of, column + LANES - 1) >= 0:

@@ -52,6 +52,7 @@ typedef void (*tile_kernel)(real *out, ptrdiff_t out_stride, const real *init, p
 typedef struct {
     const char *name;
     int together;                  /* numbers of a column in one word */
+    int further;                   /* words of a column behind these */
     const char *product;           /* what multiplies them */
     const tile_kernel (*tiles)[TILE_ROWS + 1];     /* [vectors a panel][rows] */
 } Storage;
@@ -76,7 +77,7 @@ INLINE const tile_kernel *tiles_for(const Storage *storage, ptrdiff_t vectors)
 
 INLINE ptrdiff_t steps_of(ptrdiff_t depth, const Storage *storage)
 {
-    return (depth + storage->together - 1) / storage->together;
+    return (depth + storage->together - 1) / storage->together + storage->further;
 }
 
 INLINE size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns, const Storage *storage)
@@ -115,12 +116,22 @@ INLINE vec add_whole(vec sum, vec number, vec weights) { return sum + number * w
 
 #if REAL_BITS == 32
 #include "bfloat16.h"
+#include "int8.h"
+#else                              /* the other storages are of float32 */
+INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdiff_t depth)
+{
+    (void)at, (void)width, (void)column, (void)depth;
+}
+#define MOST_INT8 0
 #endif
+#define WIDENED "multiply-adds of weights widened as they are read"
+#define PAIRS "multiply-adds of pairs widened to 16 bits"
 
 static Storage storages[] = {
-    {REAL_BITS == 32 ? "float32" : "float64", 1, "multiply-add", tiles_whole},
+    {REAL_BITS == 32 ? "float32" : "float64", 1, 0, "multiply-add", tiles_whole},
 #if REAL_BITS == 32
-    {"bfloat16", 2, "multiply-add of numbers widened as they are read", tiles_widened},
+    {"bfloat16", 2, 0, WIDENED, tiles_widened},
+    {"int8", 4, OF_INT8, PAIRS, tiles_pairs},
 #endif
 };
 #define STORAGES ((int)(sizeof(storages) / sizeof(*storages)))
@@ -146,7 +157,10 @@ static void choose_products(int best)
 #if REAL_BITS == 32 && defined(HAS_DOT_PRODUCTS)
     int has = best && __builtin_cpu_supports("avx512bf16");
     storages[1].tiles = has ? tiles_dot : tiles_widened;
-    storages[1].product = has ? "vdpbf16ps" : "multiply-add of numbers widened as they are read";
+    storages[1].product = has ? "vdpbf16ps" : WIDENED;
+    has = best && __builtin_cpu_supports("avx512vnni");
+    storages[2].tiles = has ? tiles_quads : tiles_pairs;
+    storages[2].product = has ? "vpdpbusd" : PAIRS;
 #else
     (void)best;
 #endif

@@ -51,7 +51,7 @@ cdef class Layer:
             raise ValueError("cell: expected what cell() returns or a CustomCell, got an empty Cell")
         if input_size < 0 or hidden_size < 1:
             raise ValueError(f"input_size, hidden_size: got {input_size}, {hidden_size}")
-        self.layer = describe(cell.c, input_size, hidden_size, reverse, storage_of(storage))
+        self.layer = describe(cell.c, input_size, hidden_size, reverse, storage_of(storage, max(input_size, hidden_size)))
         self.cell = cell
         self.input_size, self.hidden_size, self.reverse = input_size, hidden_size, reverse
         self.z_size, self.table_size = self.layer.z.stride, self.layer.z.width

@@ -4,12 +4,15 @@
  *     NUMBER      what a turn takes of a row of a, and SPREAD what that is over a vector
  *     PACKED      a vector of words as they are multiplied
  *     TURNS       in how many turns a word is multiplied; undefined: in one
+ *     SUM         a vector of sums; undefined: of reals
  *     TARGET      attributes of functions, or nothing
  *     TAKEN       numbers of a that are taken at a time, to whole words; undefined: a is read as it is
  *     TOGETHER    how many of these stand in a word
+ *     FURTHER     words of a column behind these, of scaled sums; undefined: they are not scaled
+ *     OFFSET      whether such sums have an offset
  *
  * and defines before: PACKED read_KIND(const weight *words, int turn), SPREAD spread_KIND(NUMBER number),
- * vec add_KIND(vec sum, SPREAD number, PACKED weights), and take_KIND, if a is taken.
+ * SUM add_KIND(SUM sum, SPREAD number, PACKED weights), and take_KIND, if a is taken.
  */
 #define JOIN_NAMES(a, b) a##_##b
 #define JOINED(a, b) JOIN_NAMES(a, b)
@@ -19,6 +22,9 @@
 #endif
 #ifndef TURNS
 #define TURNS 1
+#endif
+#ifndef SUM
+#define SUM vec
 #endif
 
 /* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors. These and
@@ -30,7 +36,7 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
                                ptrdiff_t steps, ptrdiff_t part_stride, const weight *panel,
                                ptrdiff_t panel_size, const weight *next)
 {
-    vec sum[TILE_ROWS][4 * PANEL_VECTORS];
+    SUM sum[TILE_ROWS][4 * PANEL_VECTORS];
     const int others = (wide - 1) * panel_vectors, vectors = others + last_vectors;
     const ptrdiff_t width = panel_vectors * LANES;
     const weight *last = panel + (wide - 1) * panel_size;
@@ -39,13 +45,13 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; v++)
-                sum[r][v] = load(init + r * init_stride + v * LANES);
+                sum[r][v] = (SUM)load(init + r * init_stride + v * LANES);
     } else {
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; v++)
-                sum[r][v] = (vec){0};
+                sum[r][v] = (SUM){0};
     }
     for (ptrdiff_t part = 0; part < parts; part++, a += part_stride) {
         for (ptrdiff_t k = 0; k < steps; k++, panel += width, last += last_vectors * LANES) {
@@ -79,7 +85,7 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 16
         for (int v = 0; v < vectors; v++)
-            store(out + r * out_stride + v * LANES, sum[r][v]);
+            store(out + r * out_stride + v * LANES, (vec)sum[r][v]);
 }
 
 /* All panels for steps of some parts. Few rows take several panels at once, so that there are the eight
@@ -146,8 +152,7 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
         RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
     }
 #else
-/* A piece of a at a time, the sums resting in `out` meanwhile; or a as it is, where it may be. */
-#define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
+#define DEFINE_RUN(ROWS, WIDEST, VECTORS)                                                          \
     NOINLINE TARGET void NAMED(run_##ROWS##_##VECTORS)(                                            \
         real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const NUMBER *a, \
         ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t steps, ptrdiff_t part_stride,               \
@@ -155,7 +160,12 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
     {                                                                                              \
         const ptrdiff_t width = VECTORS * LANES;                                                   \
         RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
-    }                                                                                              \
+    }
+
+#ifndef FURTHER
+/* A piece of a at a time, the sums resting in `out` meanwhile; or a as it is, where it may be. */
+#define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
+    DEFINE_RUN(ROWS, WIDEST, VECTORS)                                                              \
     NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
     {                                                                                              \
         enum { NUMBERS = TAKEN / TOGETHER * TURNS };                                               \
@@ -181,6 +191,35 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
             if (next) next += TAKEN / TOGETHER * CACHE_LINE;                                       \
         } while (first < all);                                                                     \
     }
+#else
+/* The same with sums of whole numbers, which are scaled at the end. */
+#define DEFINE_TILE(ROWS, WIDEST, VECTORS)                                                         \
+    DEFINE_RUN(ROWS, WIDEST, VECTORS)                                                              \
+    NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
+    {                                                                                              \
+        enum { NUMBERS = TAKEN / TOGETHER * TURNS };                                               \
+        _Alignas(64) NUMBER taken[ROWS][NUMBERS];                                                  \
+        real scale[ROWS], per[ROWS];                                                               \
+        const weight *from = panel;                                                                \
+        const ptrdiff_t all = parts * depth, size = (all + TOGETHER - 1) / TOGETHER;               \
+        ptrdiff_t first = 0;                                                                       \
+        for (int r = 0; r < ROWS; r++)                                                             \
+            scale[r] = scale_of_row(a + r * a_stride, parts, depth, part_stride, &per[r]);         \
+        do {                                                                                       \
+            const ptrdiff_t many = all - first < TAKEN ? all - first : TAKEN;                      \
+            for (int r = 0; r < ROWS; r++)                                                         \
+                NAMED(take)(taken[r], a + r * a_stride, depth, part_stride, first, many, per[r]);  \
+            NAMED(run_##ROWS##_##VECTORS)(                                                         \
+                out, out_stride, first ? out : NULL, out_stride, taken[0], NUMBERS, 1,             \
+                (many + TOGETHER - 1) / TOGETHER, 0, from, (size + FURTHER) * VECTORS * LANES,     \
+                columns, next);                                                                    \
+            from += TAKEN / TOGETHER * VECTORS * LANES, first += TAKEN;                            \
+            if (next) next += TAKEN / TOGETHER * CACHE_LINE;                                       \
+        } while (first < all);                                                                     \
+        scale_sums(out, out_stride, init, init_stride, ROWS, scale, panel, VECTORS * LANES, size,  \
+                   columns, OFFSET);                                                               \
+    }
+#endif
 #endif
 
 /* tiles[vectors a panel][rows]; PANEL_VECTORS is the widest, 2 the narrowest. */
@@ -195,11 +234,15 @@ static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][TILE_ROWS + 1] = {[2] =
 #endif
 
 #undef DEFINE_TILE
+#undef DEFINE_RUN
 #undef KIND
 #undef NUMBER
 #undef SPREAD
 #undef PACKED
 #undef TURNS
 #undef TARGET
+#undef SUM
+#undef FURTHER
+#undef OFFSET
 #undef TAKEN
 #undef TOGETHER

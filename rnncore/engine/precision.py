@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-NAMES = ("float32", "bfloat16")
+NAMES = ("float32", "bfloat16", "int8")
 
 _default: str | None = None
 
@@ -30,7 +30,11 @@ def set_matmul_precision(precision: str) -> None:
 
     - "float32": not at all;
     - "bfloat16": to 8 significant bits, the range being that of float32 (Kalamkar et al., A study
-      of BFLOAT16 for deep learning training, 2019, section 3), both in inference and in training.
+      of BFLOAT16 for deep learning training, 2019, section 3), in inference and in training;
+    - "int8": to whole numbers of -127 to 127 times the largest of a row over 127, for each row of
+      weights once and for each row of what they multiply at its time (Jacob et al., Quantization
+      and training of neural networks for efficient integer-arithmetic-only inference, 2018,
+      section 2.1, with symmetric ranges); in inference alone.
 
     `Module.set_precision` changes that of layers that there are.
 
@@ -61,6 +65,15 @@ def storage_of(precision: str | None, dtype: np.dtype) -> str:
             )
         return "float64"
     return get_matmul_precision() if precision is None else _check("precision", precision)
+
+
+def check_trains(precision: str) -> None:
+    """Refuse a training pass in a precision that has no gradients."""
+    if precision == "int8":
+        raise ValueError(
+            "precision: expected 'float32' or 'bfloat16' for a training pass, got 'int8', which is "
+            "for inference alone; see set_precision"
+        )
 
 
 def _check(name: str, precision: object) -> str:

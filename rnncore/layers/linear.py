@@ -19,7 +19,7 @@ from rnncore.arguments import (
 )
 from rnncore.engine import kernels
 from rnncore.engine.packed import Job, Packed, Packing, Spare
-from rnncore.engine.precision import storage_of
+from rnncore.engine.precision import check_trains, storage_of
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import team_size
 from rnncore.engine.workspace import Pool, aligned_empty
@@ -196,6 +196,7 @@ class Linear(Module):
         return y
 
     def _forward(self, kept: LinearPass, packed: Packed, x: Any) -> tuple[Any, LinearPass]:
+        check_trains(self.precision)
         if isinstance(x, Rows):
             kept.x = self._check_rows("x", x, self.in_features)
         else:

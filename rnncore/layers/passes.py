@@ -14,6 +14,7 @@ from rnncore.engine.batch import Batch
 from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import QUIET, Noise
 from rnncore.engine.packed import Packed
+from rnncore.engine.precision import check_trains
 from rnncore.engine.passes import Pass, States
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import Segments
@@ -224,6 +225,7 @@ class RecurrentPasses(StatefulModule):
         self, given: Given, rows: bool
     ) -> tuple[RecurrentPass, Pass, Packed, States, bool]:
         # Takes the weights; `_forward_run` does the rest.
+        check_trains(self.precision)
         kept = RecurrentPass(self, given)
         kept.weight_keys = self._weight_keys()
         run, packed, kept.tokens, initial = self._begin_pass(
@@ -248,6 +250,7 @@ class RecurrentPasses(StatefulModule):
         self, given: Given, segments: Segments
     ) -> tuple[RecurrentPass, Segments, list[np.ndarray] | None, Packed, States]:
         # The same for `_forward_segments`.
+        check_trains(self.precision)
         kept, tables = RecurrentPass(self, given), None
         kept.segments, kept.x, kept.lease = segments, given.x, self._pool.lease()
         kept.weight_keys = keys = self._weight_keys()
