@@ -96,6 +96,7 @@ verbose, seed
     interval: float = 0.9
     dropout: float = 0.0
     dtype: str = "float32"
+    precision: str | None = None
     batch_size: int = 128
     refit: bool = False
 

@@ -97,6 +97,7 @@ recurrent_dropout, zoneout, weight_drop, state_reset, dtype
     weight_drop: float = 0.0
     state_reset: float = 0.0
     dtype: str = "float32"
+    precision: str | None = None
     sequence_length: int = 50
     batch_size: int = 50
     epochs: float | None = 50

@@ -51,6 +51,7 @@ class SequenceEstimator(Estimator):
     dropout: float = 0.0
     standardize: bool = True
     dtype: str = "float32"
+    precision: str | None = None
     initialize: Mapping[str, Any] | None = None
     learning_rate: float = 5e-3
 

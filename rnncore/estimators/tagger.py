@@ -75,6 +75,7 @@ validation_fraction, folder, verbose, seed
     spelling_size: int = 64
     dropout: float = 0.5
     word_dropout: float = 0.25
+    precision: str | None = None
     average: float | None = 0.998
 
     def fit(

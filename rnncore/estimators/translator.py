@@ -82,6 +82,7 @@ validation_fraction, folder, verbose, seed
     merges: int = 1500
     least_count: int = 1
     dtype: str = "float32"
+    precision: str | None = None
     beam_size: int = 5
     length_penalty: float = 1.0
     batch_size: int = 64

@@ -89,6 +89,7 @@ validation_fraction, folder, verbose, seed
     directions: str = "both"
     dropout: float = 0.3
     dtype: str = "float32"
+    precision: str | None = None
     rate: int = 8000
     features: str = "log-mel"
     bands: int = 40

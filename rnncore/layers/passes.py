@@ -14,8 +14,8 @@ from rnncore.engine.batch import Batch
 from rnncore.engine.cut import CutBatch
 from rnncore.engine.noise import QUIET, Noise
 from rnncore.engine.packed import Packed
-from rnncore.engine.precision import check_trains
 from rnncore.engine.passes import Pass, States
+from rnncore.engine.precision import check_trains
 from rnncore.engine.rows import Rows
 from rnncore.engine.segments import Segments
 from rnncore.engine.sums import Sums

@@ -17,6 +17,7 @@ from rnncore.layers.tape import Value
 from rnncore.losses import gaussian_nll_loss, quantile_loss
 from rnncore.models.autoregression import fit_autoregression, iterated
 from rnncore.models.model import (
+    PRECISION,
     CellName,
     Measure,
     check_depth,
@@ -64,6 +65,7 @@ class ForecasterSettings:
     interval: float = setting(0.9, Share(), "What intervals shall cover; 0: none.", fixed=True)
     dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+    precision: str | None = PRECISION
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -198,6 +200,7 @@ class ForecasterNetwork(TapedModel):
         if s.head == "gaussian":  # a deviation of 1 to begin with
             with self.head.writable_params() as params:
                 params["bias"].reshape(s.segment, 2)[:, 1] = 1
+        self._settle_precision()
 
     def out(self, batch: WindowBatch) -> Any:
         """Return the scaled forecasts (B, H, quantiles), or (B, H, 2): mean and deviation."""

@@ -19,7 +19,15 @@ from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.streaming import stream_of, streams_of
 from rnncore.losses import cross_entropy_each, cross_entropy_sum, softmax_cross_entropy
 from rnncore.models.language_sampling import Writer
-from rnncore.models.model import CellName, Measure, Model, check_sizes, recurrent, with_weights
+from rnncore.models.model import (
+    PRECISION,
+    CellName,
+    Measure,
+    Model,
+    check_sizes,
+    recurrent,
+    with_weights,
+)
 from rnncore.settings import Choice, Flag, Share, Shares, Whole, setting
 
 #: The recurrent state: (h, c) for an LSTM, h for the others, each (num_layers, B, H); or None.
@@ -65,6 +73,7 @@ class LanguageSettings:
         0.0, Share(), "Share of the rows of a batch that begin anew.", fixed=True
     )
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+    precision: str | None = PRECISION
 
 
 _DEFAULT = LanguageSettings()
@@ -103,6 +112,8 @@ class LanguageNetwork(Writer, Model):
         take a wrong turn there that it does not come back from.
     dtype
         float32 or float64.
+    precision
+        Of the products' factors, see `rnncore.set_matmul_precision`; None: what that has set.
     seed
         For the initial weights and for dropout: an integer, or None for a new one each time.
 
@@ -139,6 +150,7 @@ class LanguageNetwork(Writer, Model):
         embedding_size: int | None = _DEFAULT.embedding_size,
         dropout: float = _DEFAULT.dropout,
         dtype: DTypeLike = _DEFAULT.dtype,
+        precision: str | None = _DEFAULT.precision,
         variational: bool = _DEFAULT.variational,
         recurrent_dropout: float = _DEFAULT.recurrent_dropout,
         zoneout: float | tuple[float, float] = _DEFAULT.zoneout,
@@ -183,6 +195,7 @@ class LanguageNetwork(Writer, Model):
             "weight_drop": weight_drop,
             "state_reset": state_reset,
             "dtype": np.dtype(dtype).name,
+            "precision": precision,
         }
         #: Draws the initial weights and, in training, what dropout zeroes and who begins anew.
         self.generator = check_seed(seed)
@@ -204,6 +217,7 @@ class LanguageNetwork(Writer, Model):
         )  # fmt: skip
         self.dropout = Dropout(dropout, variational=variational, **common)
         self.head = head or layers.Linear(hidden_size, len(vocabulary), **common)
+        self._settle_precision()
         if self.embedding is None and not getattr(self.generator, "blank", False):
             # Of a one-hot vector a single entry is not zero: bound 1 / sqrt(1), not 1 / sqrt(H).
             with self.rnn.writable_params() as params:

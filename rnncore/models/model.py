@@ -12,9 +12,15 @@ import numpy as np
 
 from rnncore import engine, files, layers
 from rnncore.cells.names import LIBRARY
+from rnncore.engine.precision import NAMES, get_matmul_precision
 from rnncore.engine.threads import team_size
 from rnncore.layers.module import Module
-from rnncore.settings import Choice
+from rnncore.settings import Choice, setting
+
+#: The setting of the products' precision.
+PRECISION = setting(
+    None, Choice(NAMES), "Of the products' factors.  [default: float32]", fixed=True, then=None
+)
 
 #: The layers that settings name.
 CELLS: dict[str, Callable[..., Any]] = {
@@ -91,6 +97,14 @@ class Model(Module):
         """Return sum and count of each of `measures` over a batch, and the state after it."""
         raise NotImplementedError
 
+    def _settle_precision(self) -> None:
+        # Once there are all layers; the default is that of the moment, and stands in the file.
+        chosen = self.settings["precision"]
+        if chosen is None and self.dtype == np.float32:
+            chosen = self.settings["precision"] = get_matmul_precision()
+        if chosen is not None:
+            self.set_precision(chosen)
+
     def show(self, loss: float) -> str:
         """Return how progress shows a loss of `forward`."""
         measure = self.measures[0]
@@ -143,7 +157,10 @@ class Model(Module):
                 for name, array in tensors.items()
                 if not name.startswith(files.OF_TRAINING)
             }
-            return cls.from_description(dict(metadata["model"]), parameters)
+            description = dict(metadata["model"])
+            if description.get("dtype") != "float64":  # of files from before there was another
+                description.setdefault("precision", "float32")
+            return cls.from_description(description, parameters)
         except (
             KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError,
             RecursionError,

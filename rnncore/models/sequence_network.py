@@ -13,6 +13,7 @@ from rnncore import layers
 from rnncore.arguments import check_seed
 from rnncore.data.inputs import Inputs, Symbols, inputs_from_json
 from rnncore.models.model import (
+    PRECISION,
     CellName,
     check_depth,
     check_sizes,
@@ -41,6 +42,7 @@ class NetworkSettings:
     embedding_size: int = setting(32, Whole(), "Numbers of a symbol's vector.", fixed=True)
     dropout: float = setting(0.0, Share(), "Share of units zeroed in training.", fixed=True)
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+    precision: str | None = PRECISION
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -112,6 +114,7 @@ class SequenceNetwork(TapedModel):
         if self.embedding is not None:  # training never sees the unknown: it shall say nothing
             with self.embedding.writable_params() as params:
                 params["weight"][-1] = 0
+        self._settle_precision()
 
     def out(self, batch: SequenceBatch) -> Any:
         """Return numbers (B, outputs), or rows of them where nothing is pooled; see the class."""

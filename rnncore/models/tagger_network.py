@@ -17,6 +17,7 @@ from rnncore.data.words import WordVocabulary
 from rnncore.layers.tape import Value, recording
 from rnncore.losses import cross_entropy, cross_entropy_sum
 from rnncore.models.model import (
+    PRECISION,
     CellName,
     Measure,
     check_depth,
@@ -50,6 +51,7 @@ class TaggerSettings:
     word_dropout: float = setting(
         0.25, Share(), "Share of words that training takes for unknown.", fixed=True
     )
+    precision: str | None = PRECISION
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -126,6 +128,7 @@ class TaggerNetwork(TapedModel):
             params["words.weight"] *= np.float32(0.1)
             if self.spelling is not None:
                 params["characters.weight"] *= np.float32(0.3)
+        self._settle_precision()
 
     def vectors(self, batch: TaggedBatch) -> NDArray[Any]:
         """Return what is known of each of the distinct words by itself, (U, features)."""

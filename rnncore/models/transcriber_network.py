@@ -19,6 +19,7 @@ from rnncore.layers.tape import Value
 from rnncore.losses import cross_entropy, ctc_loss
 from rnncore.models.alignments import best_path
 from rnncore.models.model import (
+    PRECISION,
     CellName,
     Measure,
     check_depth,
@@ -54,6 +55,7 @@ class TranscriberSettings:
     directions: str = setting("both", Choice(("both", "forward")), "How sound is read.", fixed=True)
     dropout: float = setting(0.3, Share(), "Share of units zeroed in training.", fixed=True)
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+    precision: str | None = PRECISION
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -153,6 +155,7 @@ class TranscriberNetwork(TapedModel):
             classes += 1
         self.dropout = layers.Dropout(s.dropout, **common)
         self.head = layers.Linear(size, classes, **common)
+        self._settle_precision()
 
     def logits(self, frames: Any, lengths: Any, places: Any = None, words: Any = None) -> Any:
         """Return rows of one number a class, of each word or of each frame.

@@ -16,6 +16,7 @@ from rnncore.data.pieces import KINDS, Pieces
 from rnncore.layers.tape import Value
 from rnncore.losses import cross_entropy, cross_entropy_sum
 from rnncore.models.model import (
+    PRECISION,
     CellName,
     Measure,
     check_depth,
@@ -53,6 +54,7 @@ class TranslatorSettings:
         1, Whole(), "How often a piece has to be there to be known.", fixed=True
     )
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
+    precision: str | None = PRECISION
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -143,6 +145,7 @@ class TranslatorNetwork(TapedModel):
                 params[name] *= params[name].dtype.type(0.1)
             if pieces.source.vocabulary.unknown is not None:  # it shall say nothing
                 params["source.weight"][pieces.source.vocabulary.unknown] = 0
+        self._settle_precision()
 
     def read(self, source: Any, lengths: Any) -> tuple[Any, Any]:
         """Return rows of the encoder's states, and the state that the decoder begins with."""
