@@ -226,7 +226,7 @@ def test_refused_layers(what: str) -> None:
 
 @pytest.mark.parametrize(("change", "match"), [
     ({"activation": "swish"}, r"the activations sigmoid, swish, swish"),
-    ({"go_backwards": True}, "one direction that reads backwards"),
+    ({"go_backwards": True, "return_sequences": True}, "whose output runs backwards"),
     ({"time_major": True}, "time_major"),
     ({"units": 3}, "weights of 3 units"),
     ({"use_bias": False}, "expected 2 arrays"),

@@ -140,9 +140,9 @@ def _layer(kind: str, size: int, arrays: list[np.ndarray]) -> dict[str, Any]:
 
 def _write_recurrent(layer: layers.Recurrent) -> list[dict[str, Any]]:
     kind = KINDS.get(type(layer))
-    before = not getattr(layer, "reset_after", True)
-    more = layer.bidirectional or layer.learn_initial_state or layer.zoneout or before
-    if kind not in ("lstm", "gru") or more:
+    before, forward = not getattr(layer, "reset_after", True), not layer.reverse
+    more = [layer.bidirectional, layer.learn_initial_state, layer.zoneout, before]
+    if kind not in ("lstm", "gru") or not forward or any(more):
         raise ConversionError(
             f"model: expected an LSTM or GRU in one direction that begins at zero, got {layer!r}"
         )

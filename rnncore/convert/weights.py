@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.convert.equations import Equations, layer_of
+from rnncore.convert.equations import Equations, ends_of, layer_of
 from rnncore.convert.errors import ConversionError
 from rnncore.layers.marks import RESET_AFTER
 from rnncore.layers.recurrent import Recurrent
@@ -171,7 +171,7 @@ def make_layer(
     if kind == "gru" and not equations.reset_after:
         state[RESET_AFTER] = np.zeros((), dtype)
     for number, pair in enumerate(directions):
-        for end, one in zip((f"_l{number}", f"_l{number}_reverse"), pair, strict=False):
+        for end, one in zip(ends_of(number, count, equations.reverse), pair, strict=True):
             rows = len(one.W)
             state[f"weight_ih{end}"], state[f"weight_hh{end}"] = one.W, one.R
             if has_bias:

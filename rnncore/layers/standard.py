@@ -39,6 +39,10 @@ class RNN(Recurrent):
     learn_initial_state
         Whether the state that a sequence begins with, when none is given, is a parameter:
         `initial_h_l0` and so on, zero at first.
+    reverse
+        Whether the only direction reads backwards, each sequence from its own last step; y stays
+        in the order of x, and the returned state is that after the first step. Parameters are
+        called `weight_ih_l0_reverse` and so on. Keras calls it `go_backwards`, and turns y round.
     dtype, seed
         float32 or float64; a seed or generator for initial values and dropout.
 
@@ -107,6 +111,7 @@ class RNN(Recurrent):
         zoneout: float = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -122,7 +127,7 @@ class RNN(Recurrent):
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, variational=variational, recurrent_dropout=recurrent_dropout,
             zoneout=zoneout, weight_drop=weight_drop, learn_initial_state=learn_initial_state,
-            dtype=dtype, seed=seed,
+            reverse=reverse, dtype=dtype, seed=seed,
         )  # fmt: skip
 
 
@@ -135,7 +140,7 @@ class LSTM(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, reverse, dtype, seed
         As in `RNN`.
     forget_bias
         What the forget gate's part of the bias begins with; None: drawn like the rest. At 0 the
@@ -181,14 +186,15 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
         super().__init__(
             "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
-            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
-            seed=seed,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state, reverse=reverse,
+            dtype=dtype, seed=seed,
         )  # fmt: skip
         if forget_bias is not None:
             if not is_number(forget_bias) or not np.isfinite(forget_bias) or not self.bias:
@@ -216,7 +222,7 @@ class GRU(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, reverse, dtype, seed
         As in `RNN`.
     reset_after
         Whether the reset gate comes after the linear map, as in PyTorch, cuDNN and Keras since 2.
@@ -268,6 +274,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         zoneout: float = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -276,8 +283,8 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, dtype, seed
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
-            weight_drop=weight_drop, learn_initial_state=learn_initial_state, dtype=dtype,
-            seed=seed,
+            weight_drop=weight_drop, learn_initial_state=learn_initial_state, reverse=reverse,
+            dtype=dtype, seed=seed,
         )  # fmt: skip
 
     def _sizes_shown(self) -> list[str]:
