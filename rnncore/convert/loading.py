@@ -83,6 +83,7 @@ def load(path: str | os.PathLike[str], **options: Any) -> Converted:
     if reader is None:
         raise ConversionError(
             f"path: expected a name that ends in one of {', '.join(READERS)}, got {str(path)!r}"
+            + "; from_numpy asks how its arrays are meant" * (path.suffix == ".npz")
         )
     if not path.is_file():
         raise ConversionError(f"path: expected a file, but {str(path)!r} is none; check the path")
