@@ -213,6 +213,60 @@ def test_arrays_of_a_gru_say_which_it_is(tmp_path: Path) -> None:
         convert.from_numpy(arrays, "W", "Q", gates="zrn", transposed=True, reset_after=True)
 
 
+def test_arrays_of_several_layers_and_directions() -> None:
+    sizes = {"a": 2, "b": 2, "c": 8, "d": 8}  # two directions of two layers, by what they read
+    arrays = {f"{name}{what}": np.array(draw(*shape)) for name, width in sizes.items()
+              for what, shape in (("W", (width, 16)), ("R", (4, 16)), ("b", (16,)))}  # fmt: skip
+
+    def both(x: np.ndarray, *names: str) -> np.ndarray:
+        first, second = ([arrays[name + what] for what in "WRb"] for name in names)
+        return np.hstack([lstm(x, *first, "igfo"), lstm(x[::-1], *second, "igfo")[::-1]])
+
+    y = both(both(X, "a", "b"), "c", "d")
+    named = [[[f"a{what}", f"b{what}"], [f"c{what}", f"d{what}"]] for what in "WRb"]
+    found = convert.from_numpy(
+        arrays, *named, gates="igfo", transposed=True, test=(X[:, None], y[:, None])
+    )
+    assert found.proof.proven and found.model.num_layers == 2 and found.model.bidirectional
+    for wrong in ("aR", ["aR", "bR"], [["aR"], ["cR"]]):
+        with pytest.raises(ConversionError, match="R: expected names like those of W"):
+            convert.from_numpy(arrays, named[0], wrong, gates="igfo", transposed=True)
+
+
+def test_onednn_has_a_fourth_bias() -> None:
+    kernel, recurrent, (first, second) = draw(2, 15), draw(5, 15), draw(2, 15)
+    second = np.array([0.0] * 10 + second[10:])
+    y = gru(X, kernel, recurrent, np.array([first, second]))
+    arrays = {"W": kernel, "R": recurrent, "b": np.concatenate([first, second[10:]])}
+    found = convert.from_numpy(
+        {name: np.array(one) for name, one in arrays.items()}, "W", "R", "b", gates="onednn",
+        transposed=True, reset_after=True, test=(X[:, None], y[:, None]),
+    )  # fmt: skip
+    assert found.proof.proven
+
+
+def test_paddles_matrix_is_two_in_memory() -> None:
+    kernel, recurrent, bias = (np.array(draw(*shape)) for shape in ((2, 15), (5, 15), (15,)))
+    h, out = np.zeros(5), []
+    both = recurrent.ravel()[:50].reshape(5, 10)  # as Paddle's gru_op reads them
+    last = recurrent.ravel()[50:].reshape(5, 5)
+    for x_t in X:
+        u, r = np.split(sigmoid(x_t @ kernel[:, :10] + h @ both + bias[:10]), 2)
+        c = np.tanh(x_t @ kernel[:, 10:] + (r * h) @ last + bias[10:])
+        h = (1 - u) * h + u * c
+        out.append([h])
+    arrays = {"W": kernel, "R": recurrent, "b": bias}
+    options = {"gates": "paddle", "transposed": True, "test": (X[:, None], np.array(out))}
+    with pytest.raises(ConversionError, match=r"inverted_update.*not origin_mode"):
+        convert.from_numpy(arrays, "W", "R", "b", **options)
+    try:
+        found = convert.from_numpy(arrays, "W", "R", "b", inverted_update=True, **options)
+    except ConversionError as error:  # until the engine has it
+        assert "reset_after=False" in str(error)
+    else:
+        assert found.proof.proven
+
+
 @pytest.mark.parametrize("make", [rtneural, nam, guitarml])
 def test_damaged_files(make: Any, tmp_path: Path) -> None:
     name = "model.nam" if make is nam else "model.json"
