@@ -85,8 +85,20 @@ def test_rtneural_in_and_out(tmp_path: Path) -> None:
     y = gru(lstm(np.tanh(X @ W[0][0] + W[0][1]), *W[1]), *W[2])
     np.testing.assert_allclose(run(found.model), np.maximum(y @ W[3][0] + W[3][1], 0), atol=1e-6)
     assert not found.proof.proven and "unproven" in str(found)
+    x_file, y_file = tmp_path / "x.csv", tmp_path / "y.npy"
+    y = np.maximum(y @ W[3][0] + W[3][1], 0)
+    np.savetxt(x_file, X, delimiter=",")
+    np.save(y_file, y)
+    for test in ((x_file, y_file), (X, y), (X[:, None], y[:, None])):
+        assert convert.from_rtneural(held, test=test).proof.difference < 1e-6
+    with pytest.raises(ConversionError, match="test: expected what the source computed"):
+        convert.from_rtneural(held, test=(X, y + 1))
     path = tmp_path / "model.json"
     convert.write(path, found.model)
+    with pytest.raises(ConversionError, match="test: y: expected a whole file"):
+        convert.from_rtneural(held, test=(x_file, path))
+    said = CliRunner().invoke(main, ["convert", str(path), "--test", str(x_file), str(y_file)])
+    assert said.exit_code == 0 and "proven: largest difference" in said.output
     again = convert.load(path).model
     for name, array in found.model.state_dict().items():
         assert again.state_dict()[name].tobytes() == array.tobytes(), name
@@ -129,6 +141,8 @@ def test_neural_amp_modeler(tmp_path: Path) -> None:
     path.write_text(json.dumps(held))
     found = convert.load(path)
     np.testing.assert_allclose(run(found.model, x), y @ flat[:3, None] + flat[3], atol=1e-6)
+    test = (x, y @ flat[:3, None] + flat[3])
+    assert convert.load(path, test=test).proof.against == "the test vectors"
     held["architecture"] = "WaveNet"
     with pytest.raises(ConversionError, match="expected the architecture 'LSTM', got 'WaveNet'"):
         convert.from_nam(held)

@@ -17,21 +17,23 @@ from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError, reading
 from rnncore.convert.json_file import numbers, read_json, whole
 from rnncore.convert.plan import Part
-from rnncore.convert.proof import Converted, Proof
+from rnncore.convert.proof import Converted, against_vectors
 from rnncore.convert.torch_in import from_torch
 from rnncore.convert.weights import Direction, make_layer
 
 
-def from_nam(source: Any) -> Converted:
+def from_nam(source: Any, *, test: Any = None) -> Converted:
     """Return the `Sequential` of an LSTM of Neural Amp Modeler, with the states it begins with.
 
     x is (T, B, inputs), samples at the rate that the file was trained at. The engine that plays
-    such files is no Python package: the result is unproven.
+    such files is no Python package: without `test` it is unproven.
 
     Parameters
     ----------
     source
         The path of a .nam file, or its JSON as a dict.
+    test
+        x and the y that was computed of it: arrays, or paths of .csv or .npy files.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def from_nam(source: Any) -> Converted:
         rnn = make_layer(what, Equations("lstm"), layers)
         model = plan.made(what, [rnn, plan.linear(what, flat[None, -size - 1 : -1], flat[-1:])])
     why = "Neural Amp Modeler's engine is no Python package, and its files hold no test vectors"
-    return Converted(model, f"{what}: LSTM + Linear", Proof(why=why))
+    return Converted(model, f"{what}: LSTM + Linear", against_vectors(model, test, why))
 
 
 def from_guitarml(source: Any, *, prove: bool = True) -> Converted:

@@ -44,12 +44,12 @@ def _from_json(path: Path, **options: Any) -> Converted:
     )
 
 
-def _from_rtneural(held: Any, prove: bool = True) -> Converted:
-    return from_rtneural(held)
+def _from_rtneural(held: Any, prove: bool = True, test: Any = None) -> Converted:
+    return from_rtneural(held, test=test)
 
 
-def _from_nam(path: Path, prove: bool = True) -> Converted:
-    return from_nam(path)
+def _from_nam(path: Path, prove: bool = True, test: Any = None) -> Converted:
+    return from_nam(path, test=test)
 
 
 #: By the end of the name.

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError, reading
-from rnncore.convert.proof import Converted, Proof, difference
+from rnncore.convert.proof import Converted, against_vectors
 from rnncore.convert.weights import (
     ORDERS,
     Direction,
@@ -68,7 +68,8 @@ def from_numpy(
     batch_first
         Whether x is to be (B, T, features).
     test
-        x and y that the source computed, for the proof; without them it is unproven.
+        x and the y that the source made of it, for the proof; without them it is unproven. Arrays,
+        or paths of .csv (a row a step) or .npy files.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def from_numpy(
         for layer in zip(*names, strict=True)
     ]
     model = make_layer("arrays", equations, directions, batch_first)
-    return Converted(model, f"arrays: {kind.upper()}", vectors(model, test))
+    return Converted(model, f"arrays: {kind.upper()}", against_vectors(model, test))
 
 
 def _direction(
@@ -194,28 +195,6 @@ def _onednn(R: Any, bias: Any, second: Any) -> list[Any]:
     if bias is None or second is not None or bias.shape != (4 * size,):
         return [bias, second]
     return [bias[: 3 * size], np.concatenate([np.zeros(2 * size, bias.dtype), bias[3 * size :]])]
-
-
-def vectors(model: Any, test: Sequence[Any] | None) -> Proof:
-    """Return the proof by an input and what the source made of it.
-
-    Raises
-    ------
-    ConversionError
-        If the model makes something else of it.
-    """
-    if test is None:
-        return Proof(why="there are no test vectors, and no engine of the source")
-    x, y = (np.asarray(one, model.dtype) for one in test)
-    result = model(x)
-    result = result[0] if isinstance(result, tuple) else result
-    found = difference([result], [y], "the test vectors")
-    if not found <= 1e-3:
-        raise ConversionError(
-            f"test: expected what the source computed, got a difference of {found:.2g}; the order "
-            "of gates, the layout or the equations are others"
-        )
-    return Proof("the test vectors", found, 1)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
