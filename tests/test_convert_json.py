@@ -150,6 +150,13 @@ def test_neural_amp_modeler(tmp_path: Path) -> None:
         convert.from_nam({**nam(), "weights": nam()["weights"][:-1]})
 
 
+def test_neural_amp_modelers_own_engine() -> None:
+    pytest.importorskip("nam.models.recurrent", exc_type=ImportError,
+                        reason="plays such files: pip install neural-amp-modeler")  # fmt: skip
+    found = convert.from_nam(nam())
+    assert found.proof.against.startswith("nam") and found.proof.difference < 1e-5
+
+
 def guitarml(skip: int = 1) -> dict[str, Any]:
     state = {"rec.weight_ih_l0": draw(16, 2), "rec.weight_hh_l0": draw(16, 4),
              "rec.bias_ih_l0": draw(16), "rec.bias_hh_l0": draw(16),

@@ -48,15 +48,11 @@ def _from_rtneural(held: Any, prove: bool = True, test: Any = None) -> Converted
     return from_rtneural(held, test=test)
 
 
-def _from_nam(path: Path, prove: bool = True, test: Any = None) -> Converted:
-    return from_nam(path, test=test)
-
-
 #: By the end of the name.
 READERS: dict[str, Callable[..., Converted]] = {
     ".safetensors": _from_safetensors,
     ".json": _from_json,
-    ".nam": _from_nam,
+    ".nam": from_nam,
     **dict.fromkeys((".keras", ".h5", ".hdf5"), from_keras),
     ".onnx": from_onnx,
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), from_torch),
