@@ -10,12 +10,8 @@ from rnncore import layers
 from rnncore.convert import proof
 from rnncore.convert.equations import STANDARD, equations_of
 from rnncore.convert.errors import ConversionError, needed
-<<<<<<< HEAD
 from rnncore.convert.onnx_node import NAMES, PEEPHOLES
-from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
-=======
 from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Squeeze, Swap
->>>>>>> 313c8cda2c
 from rnncore.convert.sizes import sizes_of
 from rnncore.convert.weights import ORDERS, in_order
 from rnncore.layers.module import Module
