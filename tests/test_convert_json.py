@@ -280,12 +280,8 @@ def test_paddles_matrix_is_two_in_memory() -> None:
     options = {"gates": "paddle", "transposed": True, "test": (X[:, None], np.array(out))}
     with pytest.raises(ConversionError, match=r"inverted_update.*not origin_mode"):
         convert.from_numpy(arrays, "W", "R", "b", **options)
-    try:
-        found = convert.from_numpy(arrays, "W", "R", "b", inverted_update=True, **options)
-    except ConversionError as error:  # until the engine has it
-        assert "reset_after=False" in str(error)
-    else:
-        assert found.proof.proven
+    found = convert.from_numpy(arrays, "W", "R", "b", inverted_update=True, **options)
+    assert found.proof.proven and found.model.reset_after is False
 
 
 @pytest.mark.parametrize("make", [rtneural, nam, guitarml])
