@@ -71,15 +71,23 @@ def test_there_and_back(kind: str, bidirectional: bool, bias: bool) -> None:
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
-def test_several_layers_there_and_back(tmp_path: Path) -> None:
-    layer = rnncore.LSTM(3, 5, 2, bidirectional=True, seed=0)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn relu"])
+def test_several_layers_there_and_back(kind: str, tmp_path: Path) -> None:
+    layer = LAYERS[kind](num_layers=3, bidirectional=True)
     path = tmp_path / "layer.onnx"
     convert.write(path, layer)
     found = convert.load(path)
+    assert found.proof.proven and repr(found.model) == repr(layer)  # states of all layers, too
     state = found.model.state_dict()
-    for name, array in layer.state_dict().items():
-        there = f"{1 if '_l1' in name else 0}.{name.replace('_l1', '_l0')}"
-        assert array.tobytes() == state[there].tobytes()
+    assert {name: array.tobytes() for name, array in layer.state_dict().items()} == {
+        name: array.tobytes() for name, array in state.items()
+    }
+    other = rnncore.Sequential(
+        rnncore.GRU(3, 5, seed=0), rnncore.GRU(5, 5, bias=False, seed=1),
+        rnncore.GRU(5, 5, bias=False, seed=1), rnncore.GRU(5, 4, bias=False, seed=1),
+    )  # fmt: skip
+    parts = convert.from_onnx(convert.to_onnx(other)).model._children.values()
+    assert [part.num_layers for part in parts] == [1, 2, 1]
 
 
 def test_models_there_and_back() -> None:

@@ -24,6 +24,7 @@ ORDERS = {
     "onnx": {"lstm": "iofg", "gru": "zrn", "rnn": "h"},
     "onednn": {"lstm": "ifgo", "gru": "zrn", "rnn": "h"},
     "cudnn": {"lstm": "ifgo", "gru": "rzn", "rnn": "h"},
+    "paddle": {"gru": "zrn"},
     "dynet": {"lstm": "ifog"},  # and adds 1 to f when it runs
     "tensorflow 1": {"lstm": "igfo"},  # and adds forget_bias, 1 where nobody said, when it runs
 }
