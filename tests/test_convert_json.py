@@ -85,8 +85,20 @@ def test_rtneural_in_and_out(tmp_path: Path) -> None:
     y = gru(lstm(np.tanh(X @ W[0][0] + W[0][1]), *W[1]), *W[2])
     np.testing.assert_allclose(run(found.model), np.maximum(y @ W[3][0] + W[3][1], 0), atol=1e-6)
     assert not found.proof.proven and "unproven" in str(found)
+    x_file, y_file = tmp_path / "x.csv", tmp_path / "y.npy"
+    y = np.maximum(y @ W[3][0] + W[3][1], 0)
+    np.savetxt(x_file, X, delimiter=",")
+    np.save(y_file, y)
+    for test in ((x_file, y_file), (X, y), (X[:, None], y[:, None])):
+        assert convert.from_rtneural(held, test=test).proof.difference < 1e-6
+    with pytest.raises(ConversionError, match="test: expected what the source computed"):
+        convert.from_rtneural(held, test=(X, y + 1))
     path = tmp_path / "model.json"
     convert.write(path, found.model)
+    with pytest.raises(ConversionError, match="test: y: expected a whole file"):
+        convert.from_rtneural(held, test=(x_file, path))
+    said = CliRunner().invoke(main, ["convert", str(path), "--test", str(x_file), str(y_file)])
+    assert said.exit_code == 0 and "proven: largest difference" in said.output
     again = convert.load(path).model
     for name, array in found.model.state_dict().items():
         assert again.state_dict()[name].tobytes() == array.tobytes(), name
@@ -129,11 +141,20 @@ def test_neural_amp_modeler(tmp_path: Path) -> None:
     path.write_text(json.dumps(held))
     found = convert.load(path)
     np.testing.assert_allclose(run(found.model, x), y @ flat[:3, None] + flat[3], atol=1e-6)
+    test = (x, y @ flat[:3, None] + flat[3])
+    assert convert.load(path, test=test).proof.against == "the test vectors"
     held["architecture"] = "WaveNet"
     with pytest.raises(ConversionError, match="expected the architecture 'LSTM', got 'WaveNet'"):
         convert.from_nam(held)
     with pytest.raises(ConversionError, match="expected 160 weights, got 159"):
         convert.from_nam({**nam(), "weights": nam()["weights"][:-1]})
+
+
+def test_neural_amp_modelers_own_engine() -> None:
+    pytest.importorskip("nam.models.recurrent", exc_type=ImportError,
+                        reason="plays such files: pip install neural-amp-modeler")  # fmt: skip
+    found = convert.from_nam(nam())
+    assert found.proof.against.startswith("nam") and found.proof.difference < 1e-5
 
 
 def guitarml(skip: int = 1) -> dict[str, Any]:
@@ -211,6 +232,56 @@ def test_arrays_of_a_gru_say_which_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(before.model), y, atol=1e-6)
     with pytest.raises(ConversionError, match="Q"):
         convert.from_numpy(arrays, "W", "Q", gates="zrn", transposed=True, reset_after=True)
+
+
+def test_arrays_of_several_layers_and_directions() -> None:
+    sizes = {"a": 2, "b": 2, "c": 8, "d": 8}  # two directions of two layers, by what they read
+    arrays = {f"{name}{what}": np.array(draw(*shape)) for name, width in sizes.items()
+              for what, shape in (("W", (width, 16)), ("R", (4, 16)), ("b", (16,)))}  # fmt: skip
+
+    def both(x: np.ndarray, *names: str) -> np.ndarray:
+        first, second = ([arrays[name + what] for what in "WRb"] for name in names)
+        return np.hstack([lstm(x, *first, "igfo"), lstm(x[::-1], *second, "igfo")[::-1]])
+
+    y = both(both(X, "a", "b"), "c", "d")
+    named = [[[f"a{what}", f"b{what}"], [f"c{what}", f"d{what}"]] for what in "WRb"]
+    found = convert.from_numpy(
+        arrays, *named, gates="igfo", transposed=True, test=(X[:, None], y[:, None])
+    )
+    assert found.proof.proven and found.model.num_layers == 2 and found.model.bidirectional
+    for wrong in ("aR", ["aR", "bR"], [["aR"], ["cR"]]):
+        with pytest.raises(ConversionError, match="R: expected names like those of W"):
+            convert.from_numpy(arrays, named[0], wrong, gates="igfo", transposed=True)
+
+
+def test_onednn_has_a_fourth_bias() -> None:
+    kernel, recurrent, (first, second) = draw(2, 15), draw(5, 15), draw(2, 15)
+    second = np.array([0.0] * 10 + second[10:])
+    y = gru(X, kernel, recurrent, np.array([first, second]))
+    arrays = {"W": kernel, "R": recurrent, "b": np.concatenate([first, second[10:]])}
+    found = convert.from_numpy(
+        {name: np.array(one) for name, one in arrays.items()}, "W", "R", "b", gates="onednn",
+        transposed=True, reset_after=True, test=(X[:, None], y[:, None]),
+    )  # fmt: skip
+    assert found.proof.proven
+
+
+def test_paddles_matrix_is_two_in_memory() -> None:
+    kernel, recurrent, bias = (np.array(draw(*shape)) for shape in ((2, 15), (5, 15), (15,)))
+    h, out = np.zeros(5), []
+    both = recurrent.ravel()[:50].reshape(5, 10)  # as Paddle's gru_op reads them
+    last = recurrent.ravel()[50:].reshape(5, 5)
+    for x_t in X:
+        u, r = np.split(sigmoid(x_t @ kernel[:, :10] + h @ both + bias[:10]), 2)
+        c = np.tanh(x_t @ kernel[:, 10:] + (r * h) @ last + bias[10:])
+        h = (1 - u) * h + u * c
+        out.append([h])
+    arrays = {"W": kernel, "R": recurrent, "b": bias}
+    options = {"gates": "paddle", "transposed": True, "test": (X[:, None], np.array(out))}
+    with pytest.raises(ConversionError, match=r"inverted_update.*not origin_mode"):
+        convert.from_numpy(arrays, "W", "R", "b", **options)
+    found = convert.from_numpy(arrays, "W", "R", "b", inverted_update=True, **options)
+    assert found.proof.proven and found.model.reset_after is False
 
 
 @pytest.mark.parametrize("make", [rtneural, nam, guitarml])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -18,7 +17,6 @@ import rnncore
 from rnncore import convert
 from rnncore.convert import ConversionError
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 h5py = pytest.importorskip("h5py", reason="makes files for Keras: pip install h5py")
 keras = pytest.importorskip("keras", reason="holds against Keras: pip install keras",
                             exc_type=ImportError)  # fmt: skip

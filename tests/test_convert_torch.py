@@ -110,6 +110,21 @@ def test_a_sequential_and_a_model_by_prefixes(tmp_path: Path) -> None:
     assert convert.to_torch(found.model)(torch.tensor([[1, 2]])).shape == (1, 2, 2)
 
 
+def test_a_weight_alone_is_told_by_what_is_around_it() -> None:
+    table, linear, gru = nn.Embedding(9, 4), nn.Linear(9, 4, bias=False), nn.GRU(4, 6)
+    state = {f"{name}.{key}": value for name, part in (("t", table), ("l", linear), ("r", gru),
+             ("o", nn.Linear(6, 2, bias=False)), ("s", nn.Embedding(4, 4)))
+             for key, value in part.state_dict().items()}  # fmt: skip
+    kinds = [type(part).__name__ for part in (
+        *convert.from_torch(state, ["t", "r", "o"]).model._children.values(),
+        *convert.from_torch(state, ["l", "r"]).model._children.values(),
+    )]  # fmt: skip
+    assert kinds == ["Embedding", "GRU", "Linear", "Linear", "GRU"]
+    for prefix in ("t", ["s", "r"], ["o", "r"]):
+        with pytest.raises(ConversionError, match="may be an Embedding or a Linear without bias"):
+            convert.from_torch(state, prefix)
+
+
 def test_what_stands_between_layers_goes_out_and_learns() -> None:
     gru = rnncore.GRU(2, 4, bidirectional=True, batch_first=True, seed=0)
     net = rnncore.Sequential(
@@ -150,6 +165,8 @@ def test_what_is_refused() -> None:
     refuse("finite numbers", {k: v * np.nan for k, v in state.items()})
     refuse("expected floating-point", {k: v.int() for k, v in state.items()})
     refuse("a PyTorch module, a state dict, or the path", 7)
+    refuse("of device 'meta'", nn.GRU(3, 4, device="meta"))
+    refuse("of torch.jit", torch.jit.script(nn.GRU(3, 4)))
     refuse("max_norm=None", nn.Embedding(3, 4, max_norm=1.0))
     refuse("recurrent part", nn.Conv1d(1, 2, 3))
     with pytest.raises(FileNotFoundError):
@@ -191,6 +208,9 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
 
     torch.save({"weight_ih_l0": Bad()}, tmp_path / "bad.pt")
     torch.save(nn.LSTM(3, 4), tmp_path / "module.pt")
+    torch.jit.script(nn.GRU(3, 4)).save(tmp_path / "script.pt")
+    with pytest.raises(ConversionError, match=r"TorchScript.* torch\.jit\.load"):
+        convert.load(tmp_path / "script.pt")
     for name in ("bad.pt", "module.pt"):
         with pytest.raises(ConversionError, match="damaged or of another"):
             convert.load(tmp_path / name)

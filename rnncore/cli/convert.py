@@ -24,6 +24,9 @@ PATH = click.Path(path_type=Path)
            help="Of a state dict: take (B, T, features)."),
     option("--config", metavar="FILE", help="Of Keras's weights alone: what model.to_json() "
            "returned, in a file."),
+    option("--test", nargs=2, type=PATH, metavar="X Y", help="Of RTNeural and Neural Amp Modeler, "
+           "whose engines do not run here: an input and what was computed of it, .csv (a row a "
+           "step) or .npy, for the proof."),
     option("--no-proof", is_flag=True, help="Do not hold the result against the source's engine."),
 )  # fmt: skip
 def convert(source: Path, output: Path | None, no_proof: bool, **given: Any) -> None:

@@ -8,30 +8,36 @@ the input to the output. Source: Wright et al., Automated-GuitarAmpModelling.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from rnncore.convert import plan
+from rnncore.convert import plan, proof
 from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError, reading
 from rnncore.convert.json_file import numbers, read_json, whole
 from rnncore.convert.plan import Part
-from rnncore.convert.proof import Converted, Proof
+from rnncore.convert.proof import Converted, Proof, against_vectors
 from rnncore.convert.torch_in import from_torch
 from rnncore.convert.weights import Direction, make_layer
+from rnncore.layers.module import Module
 
 
-def from_nam(source: Any) -> Converted:
+def from_nam(source: Any, *, test: Any = None, prove: bool = True) -> Converted:
     """Return the `Sequential` of an LSTM of Neural Amp Modeler, with the states it begins with.
 
-    x is (T, B, inputs), samples at the rate that the file was trained at. The engine that plays
-    such files is no Python package: the result is unproven.
+    x is (T, B, inputs), samples at the rate that the file was trained at.
 
     Parameters
     ----------
     source
         The path of a .nam file, or its JSON as a dict.
+    test
+        x and the y that was computed of it, for the proof: arrays, or paths of .csv or .npy files.
+    prove
+        Whether to hold the result against the package `nam` where it is installed, if there is no
+        `test`.
 
     Raises
     ------
@@ -69,8 +75,33 @@ def from_nam(source: Any) -> Converted:
             layers.append([Direction(both[:, :-size], both[:, -size:], bias, initial=(h, c))])
         rnn = make_layer(what, Equations("lstm"), layers)
         model = plan.made(what, [rnn, plan.linear(what, flat[None, -size - 1 : -1], flat[-1:])])
-    why = "Neural Amp Modeler's engine is no Python package, and its files hold no test vectors"
-    return Converted(model, f"{what}: LSTM + Linear", Proof(why=why))
+    name = f"{what}: LSTM + Linear"
+    if test is not None or not prove:
+        return Converted(model, name, against_vectors(model, test, "prove=False"))
+    return Converted(model, name, _nam_proof(model, width, size, count, flat))
+
+
+def _nam_proof(model: Module, width: int, size: int, count: int, flat: np.ndarray) -> Proof:
+    try:
+        torch = import_module("torch")
+        kind = import_module("nam.models.recurrent").LSTM
+    except ImportError:
+        return Proof(why="neural-amp-modeler is not installed, and there are no test vectors")
+    theirs = kind(size, input_size=width, num_layers=count)
+    theirs.import_weights(flat)
+    theirs.eval()
+
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            y = theirs(torch.tensor(x.swapaxes(0, 1)), pad_start=False)
+        return [y.numpy().T[..., None]]
+
+    inputs = proof.trial_inputs(width, 0, False, model.dtype)
+    return proof.prove(proof.outputs_of(model), run, f"nam {_version('nam')}", inputs)
+
+
+def _version(package: str) -> str:
+    return str(getattr(import_module(package), "__version__", ""))
 
 
 def from_guitarml(source: Any, *, prove: bool = True) -> Converted:

@@ -67,13 +67,12 @@ def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> 
         missing.append(
             f"the activations {', '.join(found)}, or a clip, with the reset gate before the product"
         )
-    if equations.reverse:
-        missing.append("one direction that reads backwards")
     if missing:
         raise ConversionError(
             f"{source}: expected equations that rnncore has, got {' and '.join(missing)}; "
             "help(rnncore.cells.chosen) has them"
         )
+    options["reverse"] = equations.reverse
     if not isinstance(cell, str):
         try:
             return layers.Recurrent(cell, *sizes, **options)
@@ -91,17 +90,24 @@ def equations_of(layer: Recurrent) -> Equations | None:
     """Return the equations of a layer; None: they are of none of these kinds."""
     from rnncore.cells.chosen import choice_of
 
-    name = layer._stack.cell.name
+    name, reverse = layer._stack.cell.name, layer.reverse
     choice = choice_of(name)
     if choice is not None:
         return Equations(
-            choice.kind, choice.activations, clip=choice.clip, peepholes=choice.peepholes
+            choice.kind, choice.activations, True, reverse, (), choice.clip, choice.peepholes
         )
     if name == "peephole_lstm":
-        return Equations("lstm", STANDARD["lstm"], peepholes=True)
+        return Equations("lstm", STANDARD["lstm"], True, reverse, peepholes=True)
     kind, _, rest = name.partition("_")
     if kind == "rnn":
-        return Equations("rnn", (rest,))
+        return Equations("rnn", (rest,), True, reverse)
     if name in ("lstm", "gru", "gru_reset_before"):
-        return Equations(kind, STANDARD[kind], not rest)
+        return Equations(kind, STANDARD[kind], not rest, reverse)
     return None
+
+
+def ends_of(number: int, count: int, reverse: bool) -> list[str]:
+    """Return what the parameters of each direction of a layer end in."""
+    if reverse:
+        return [f"_l{number}_reverse"]
+    return [f"_l{number}", f"_l{number}_reverse"][:count]

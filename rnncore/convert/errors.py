@@ -8,12 +8,18 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+LONGEST = 900  # characters of an error
+
 
 class ConversionError(ValueError):
     """A source that cannot be converted, is damaged, or leaves open what it means.
 
-    It is a ValueError.
+    It is a ValueError. Its text is one line, whatever names a file has.
     """
+
+    def __init__(self, message: str) -> None:
+        plain = "".join(one if one.isprintable() else " " for one in message)
+        super().__init__(plain if len(plain) <= LONGEST else f"{plain[:LONGEST]}...")
 
 
 #: What damaged input raises on its way through a reader, memory that it asks for included.

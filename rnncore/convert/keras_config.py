@@ -43,12 +43,10 @@ class Layer:
         if self.kind in ("Dense", "Embedding"):
             return [""]
         if self.kind in RECURRENT or self.kind == "RNN":
-            return ["cell/"]
-        if self.kind == "Bidirectional":
-            return ["forward_layer/cell/", "backward_layer/cell/"]
-        if self.kind == "TimeDistributed":
-            return [f"layer/{place}" for place in self.inner.places]
-        return []
+            return ["" if self.kind.startswith("CuDNN") else "cell/"]
+        both = ("forward_layer", "backward_layer")
+        ways = {"Bidirectional": both, "TimeDistributed": ("layer",)}.get(self.kind, ())
+        return [f"{way}/{place}" for way in ways for place in self.inner.places]
 
 
 def layer_of(about: dict[str, Any]) -> Layer:

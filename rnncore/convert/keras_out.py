@@ -14,7 +14,7 @@ import numpy as np
 
 from rnncore import files, layers
 from rnncore.convert import proof
-from rnncore.convert.equations import STANDARD, Equations, equations_of
+from rnncore.convert.equations import STANDARD, Equations, ends_of, equations_of
 from rnncore.convert.errors import ConversionError, needed
 from rnncore.convert.hdf5_out import hdf5_of
 from rnncore.convert.keras_config import Layer, file_names
@@ -181,18 +181,22 @@ class _Writer:
             self.refuse(layer, "is no LSTM, GRU or RNN that begins at zero, without zoneout")
         assert equations is not None
         functions = self._functions(layer, equations)
+        if layer.reverse and not (last and layer.num_layers == 1):
+            self.refuse(layer, "reads backwards, whose output Keras turns round")
         kind = CLASSES[equations.kind]
         if not layer.batch_first and not self.alone:
             self.refuse(layer, "takes steps first; make it with batch_first=True")
         state, count = layer.state_dict(), 1 + layer.bidirectional
         for number, size in enumerate(layer._layer_sizes):
-            ends = [f"_l{number}", f"_l{number}_reverse"][:count]
+            ends = ends_of(number, count, layer.reverse)
             arrays = [array for end in ends for array in _arrays(layer, equations, state, end)]
             every = not last or number < layer.num_layers - 1
             config = {
                 "units": size, "return_sequences": every, "use_bias": bool(layer.bias),
                 **functions,
             }  # fmt: skip
+            if layer.reverse:
+                config["go_backwards"] = True
             if equations.kind == "gru":
                 config["reset_after"] = equations.reset_after
             if layer.bidirectional:

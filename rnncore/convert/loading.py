@@ -44,19 +44,15 @@ def _from_json(path: Path, **options: Any) -> Converted:
     )
 
 
-def _from_rtneural(held: Any, prove: bool = True) -> Converted:
-    return from_rtneural(held)
-
-
-def _from_nam(path: Path, prove: bool = True) -> Converted:
-    return from_nam(path)
+def _from_rtneural(held: Any, prove: bool = True, test: Any = None) -> Converted:
+    return from_rtneural(held, test=test)
 
 
 #: By the end of the name.
 READERS: dict[str, Callable[..., Converted]] = {
     ".safetensors": _from_safetensors,
     ".json": _from_json,
-    ".nam": _from_nam,
+    ".nam": from_nam,
     **dict.fromkeys((".keras", ".h5", ".hdf5"), from_keras),
     ".onnx": from_onnx,
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), from_torch),
@@ -83,6 +79,7 @@ def load(path: str | os.PathLike[str], **options: Any) -> Converted:
     if reader is None:
         raise ConversionError(
             f"path: expected a name that ends in one of {', '.join(READERS)}, got {str(path)!r}"
+            + "; from_numpy asks how its arrays are meant" * (path.suffix == ".npz")
         )
     if not path.is_file():
         raise ConversionError(f"path: expected a file, but {str(path)!r} is none; check the path")

@@ -10,9 +10,8 @@ import numpy as np
 
 from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError, reading
-from rnncore.convert.proof import Converted, Proof, difference
+from rnncore.convert.proof import Converted, against_vectors
 from rnncore.convert.weights import (
-    GATES,
     ORDERS,
     Direction,
     check_order,
@@ -22,20 +21,22 @@ from rnncore.convert.weights import (
     widened,
 )
 
+Names = str | Sequence[str | Sequence[str]]
+
 
 def from_numpy(
     arrays: Mapping[str, Any] | str | Path,
-    W: str,
-    R: str,
-    bias: str | None = None,
-    second_bias: str | None = None,
+    W: Names,
+    R: Names,
+    bias: Names | None = None,
+    second_bias: Names | None = None,
     *,
     gates: str,
     transposed: bool,
     reset_after: bool | None = None,
     nonlinearity: str | None = None,
     forget_bias: float = 0.0,
-    inverted_update: bool = False,
+    inverted_update: bool | None = None,
     batch_first: bool = False,
     test: tuple[Any, Any] | None = None,
 ) -> Converted:
@@ -46,10 +47,13 @@ def from_numpy(
     arrays
         Names to arrays, or the path of an .npz file.
     W, R, bias, second_bias
-        The names of W_hx, W_hh and the biases.
+        The names of W_hx, W_hh and the biases. Of several layers a list with a name for each; of
+        two directions a pair of names, forward first, in the place of each.
     gates
         The gates in the order of the rows, in the letters of `LSTM` and `GRU`: "ifgo", "rzn"; or
-        whose order it is: "pytorch", "keras", "onnx", "onednn", "cudnn", "dynet", "tensorflow 1".
+        whose order it is: "pytorch", "keras", "onnx", "onednn", "cudnn", "dynet", "tensorflow 1",
+        "paddle" (the GRU of its fluid API, whose R holds the matrix of z and r, then that of n;
+        those of `paddle.nn` are as PyTorch's).
     transposed
         Whether W is (I, gates * H), and R (H, gates * H), as in x W, in place of (gates * H, I).
     reset_after
@@ -60,10 +64,12 @@ def from_numpy(
         What the source adds to the forget gate when it runs: DyNet and TensorFlow 1 add 1.
     inverted_update
         Whether z weighs the new h, `h_t = z n + (1 - z) h_{t-1}`: z's weights are negated then.
+        True of madmom, and of Paddle unless `origin_mode`. None: False, and asked of Paddle.
     batch_first
         Whether x is to be (B, T, features).
     test
-        x and y that the source computed, for the proof; without them it is unproven.
+        x and the y that the source made of it, for the proof; without them it is unproven. Arrays,
+        or paths of .csv (a row a step) or .npy files.
 
     Raises
     ------
@@ -81,21 +87,21 @@ def from_numpy(
     """
     if isinstance(arrays, str | Path):
         arrays = _read_npz(Path(arrays))
-    found: list[np.ndarray | None] = []
-    for argument, name in (("W", W), ("R", R), ("bias", bias), ("second_bias", second_bias)):
-        if name is not None and name not in arrays:
-            raise ConversionError(
-                f"{argument}: expected one of the names {', '.join(map(str, arrays))}, got {name!r}"
-            )
-        found.append(None if name is None else widened(name, arrays[name]))
-    if transposed:
-        found[:2] = [one.T for one in found[:2] if one is not None]
-    kind = kind_of_shapes(f"{W!r} and {R!r}", found[0], found[1])
+    names = [_each_layer(name, one, W) for name, one in (
+        ("W", W), ("R", R), ("bias", bias), ("second_bias", second_bias))]  # fmt: skip
+    first = [_array(arrays, "W", names[0][0][0]), _array(arrays, "R", names[1][0][0])]
+    kind = kind_of_shapes(f"{W!r} and {R!r}", *(one.T if transposed else one for one in first))
     order = ORDERS[gates].get(kind) if gates in ORDERS else gates
     if order is None:
         raise ConversionError(f"gates: expected an order of a {kind.upper()}, got {gates!r}")
-    if sorted(order) != sorted(GATES[kind]):
-        check_order(kind, order)
+    check_order(kind, order)
+    if gates == "paddle":
+        if reset_after or not transposed or inverted_update is None:
+            raise ConversionError(
+                "inverted_update, transposed, reset_after: expected (not origin_mode), True and "
+                f"False or None for Paddle, got {inverted_update}, {transposed} and {reset_after}"
+            )
+        reset_after = False
     if kind == "gru" and reset_after is None:
         raise ConversionError(
             "reset_after: expected True or False for a GRU, whose weights do not say it: True "
@@ -105,52 +111,90 @@ def from_numpy(
         raise ConversionError(
             'nonlinearity: expected "tanh", "relu" or another for an RNN, got None'
         )
-    weights, recurrent, first, second = (
-        None if one is None else reordered(one, order, kind) for one in found
-    )
-    assert weights is not None and recurrent is not None
-    size = recurrent.shape[1]
-    if forget_bias:
-        if kind != "lstm":
-            raise ConversionError(
-                f"forget_bias: expected 0 without a forget gate, got {forget_bias}"
-            )
-        first = np.zeros(len(weights), weights.dtype) if first is None else first
-        first[size : 2 * size] += forget_bias
-    if inverted_update:
-        if kind != "gru":
-            raise ConversionError("inverted_update: expected False without an update gate")
-        for one in (weights, recurrent, first, second):  # sigmoid(-a) = 1 - sigmoid(a)
-            if one is not None:
-                one[size : 2 * size] *= -1
+    if forget_bias and kind != "lstm":
+        raise ConversionError(f"forget_bias: expected 0 without a forget gate, got {forget_bias}")
+    if inverted_update and kind != "gru":
+        raise ConversionError("inverted_update: expected False without an update gate")
+
+    def direction(*given: str | None) -> Direction:
+        found = [None if name is None else _array(arrays, argument, name) for argument, name in zip(
+            ("W", "R", "bias", "second_bias"), given, strict=True)]  # fmt: skip
+        if gates == "paddle":
+            found[1] = _paddle(found[1])
+        if gates == "onednn" and kind == "gru":
+            found[2:] = _onednn(*found[1:])
+        if transposed:
+            found[:2] = [one.T for one in found[:2] if one is not None]
+        return _direction(found, kind, order, forget_bias, bool(inverted_update))
+
     activations = (nonlinearity,) if kind == "rnn" and nonlinearity else ()
     equations = Equations(kind, activations, reset_after is not False)
-    model = make_layer(
-        "arrays", equations, [[Direction(weights, recurrent, first, second)]], batch_first
-    )
-    return Converted(model, f"arrays: {kind.upper()}", vectors(model, test))
+    directions = [
+        [direction(*given) for given in zip(*layer, strict=True)]
+        for layer in zip(*names, strict=True)
+    ]
+    model = make_layer("arrays", equations, directions, batch_first)
+    return Converted(model, f"arrays: {kind.upper()}", against_vectors(model, test))
 
 
-def vectors(model: Any, test: Sequence[Any] | None) -> Proof:
-    """Return the proof by an input and what the source made of it.
+def _direction(
+    found: list[np.ndarray | None], kind: str, order: str, forget_bias: float, inverted: bool
+) -> Direction:
+    # W, R and the biases, rows (gates * H, ...) in this order, as the engine has them.
+    known = [one.shape for one in found if one is not None]
+    if any(not shape or shape[0] % len(order) for shape in known):
+        raise ConversionError(f"arrays: expected rows of {len(order)} gates, got shapes {known}")
+    W, R, first, second = (None if one is None else reordered(one, order, kind) for one in found)
+    assert W is not None and R is not None
+    size = len(W) // len(order)
+    if forget_bias:
+        first = np.zeros(len(W), W.dtype) if first is None else first
+        first[size : 2 * size] += forget_bias
+    for one in (W, R, first, second):
+        if inverted and one is not None:
+            one[size : 2 * size] *= -1  # sigmoid(-a) = 1 - sigmoid(a)
+    return Direction(W, R, first, second)
 
-    Raises
-    ------
-    ConversionError
-        If the model makes something else of it.
-    """
-    if test is None:
-        return Proof(why="there are no test vectors, and no engine of the source")
-    x, y = (np.asarray(one, model.dtype) for one in test)
-    result = model(x)
-    result = result[0] if isinstance(result, tuple) else result
-    found = difference([result], [y], "the test vectors")
-    if not found <= 1e-3:
+
+def _each_layer(argument: str, given: Names | None, like: Names) -> list[list[Any]]:
+    # The name of each direction of each layer, as many as W has.
+    def listed(names: Any) -> list[list[Any]]:
+        if names is None or isinstance(names, str):
+            return [[names]]
+        return [[one] if isinstance(one, str) else list(one) for one in names]
+
+    wanted = listed(like)
+    found = listed(given) if given is not None else [[None] * len(layer) for layer in wanted]
+    if not wanted or [len(layer) for layer in found] != [len(layer) for layer in wanted]:
         raise ConversionError(
-            f"test: expected what the source computed, got a difference of {found:.2g}; the order "
-            "of gates, the layout or the equations are others"
+            f"{argument}: expected names like those of W, {like!r}, got {given!r}"
         )
-    return Proof("the test vectors", found, 1)
+    return found
+
+
+def _array(arrays: Mapping[str, Any], argument: str, name: str) -> np.ndarray:
+    if name not in arrays:
+        raise ConversionError(
+            f"{argument}: expected one of the names {', '.join(map(str, arrays))}, got {name!r}"
+        )
+    return widened(name, arrays[name])
+
+
+def _paddle(R: np.ndarray | None) -> np.ndarray:
+    # In memory (H, 2 H) of z and r, then (H, H) of n, though its shape says (H, 3 H). Source:
+    # Paddle's gru_op, where state_weight begins 2 H H numbers behind gate_weight.
+    assert R is not None
+    size, flat = len(R), R.reshape(-1)
+    both, last = np.split(flat, [2 * size * size])
+    return np.hstack([both.reshape(size, 2 * size), last.reshape(size, size)])
+
+
+def _onednn(R: Any, bias: Any, second: Any) -> list[Any]:
+    # Its GRU with the reset gate after the product has a fourth bias, within that gate's reach.
+    size = min(R.shape)
+    if bias is None or second is not None or bias.shape != (4 * size,):
+        return [bias, second]
+    return [bias[: 3 * size], np.concatenate([np.zeros(2 * size, bias.dtype), bias[3 * size :]])]
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -71,6 +71,8 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
                 graph.output = ""
         flipped = "01" in end.axes[::-1].replace("D", "")  # of data with both axes
         parts = (*end.parts, *([plan.swap] if flipped else []))
+        if len(graph.states) <= 2:  # h, or h and c, of all layers
+            parts = plan.stacked(parts)
         result = plan.made(what, parts)
     notes = list(graph.notes)
     if graph.lengths:

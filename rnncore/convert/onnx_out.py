@@ -8,14 +8,10 @@ import numpy as np
 
 from rnncore import layers
 from rnncore.convert import proof
-from rnncore.convert.equations import STANDARD, equations_of
+from rnncore.convert.equations import STANDARD, ends_of, equations_of
 from rnncore.convert.errors import ConversionError, needed
-<<<<<<< HEAD
 from rnncore.convert.onnx_node import NAMES, PEEPHOLES
-from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Swap
-=======
 from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Squeeze, Swap
->>>>>>> 313c8cda2c
 from rnncore.convert.sizes import sizes_of
 from rnncore.convert.weights import ORDERS, in_order
 from rnncore.layers.module import Module
@@ -161,7 +157,7 @@ class _Writer:
         letters = layer._stack.cell.states
         lasts: list[list[str]] = [[] for _ in letters]
         for number in range(layer.num_layers):
-            ends = [f"_l{number}", f"_l{number}_reverse"][:count]
+            ends = ends_of(number, count, layer.reverse)
             size = layer._layer_sizes[number]
             inputs = [x]
             for what in ("weight_ih", "weight_hh"):
@@ -219,6 +215,8 @@ def _node_of(layer: Recurrent) -> tuple[str, dict[str, Any]]:
         )
     count = 1 + layer.bidirectional
     settings: dict[str, Any] = {"direction": "bidirectional"} if count == 2 else {}
+    if equations.reverse:
+        settings["direction"] = "reverse"
     if equations.kind == "gru":
         settings["linear_before_reset"] = int(equations.reset_after)
     if equations.activations != STANDARD[equations.kind]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import layers
+from rnncore.convert import saved
 from rnncore.convert.errors import ConversionError
 from rnncore.convert.parts import Activation, FinalState, LastStep, Masked, Skip, Squeeze, Swap
 from rnncore.convert.weights import widened
@@ -87,6 +88,33 @@ def embedding(source: str, weight: Any) -> Module:
     if weight.ndim != 2 or not weight.size:
         raise ConversionError(f"{source}: expected a table (n, size), got {weight.shape}")
     return layers.Embedding.from_pretrained(weight, freeze=False)
+
+
+def stacked(plan: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Return a plan with recurrent layers of one kind and size, one behind the other, as one."""
+    parts: list[Part] = []
+    for part in plan:
+        before = parts[-1] if parts else None
+        if isinstance(part, layers.Recurrent) and isinstance(before, layers.Recurrent):
+            both = _stacked(before, part)
+            if both is not None:
+                parts[-1] = both
+                continue
+        parts.append(part)
+    return tuple(parts)
+
+
+def _stacked(first: layers.Recurrent, then: layers.Recurrent) -> Module | None:
+    told, other = saved.describe(first), saved.describe(then)
+    count = told["num_layers"]
+    if {**other, "input_size": told["input_size"], "num_layers": count} != told:
+        return None
+    layer = saved.build({**told, "num_layers": count + 1}, first.dtype)
+    state = then.state_dict()
+    layer.load_state_dict(
+        first.state_dict() | {name.replace("_l0", f"_l{count}"): state[name] for name in state}
+    )
+    return layer
 
 
 def made(source: str, plan: list[Part] | tuple[Part, ...]) -> Module:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from rnncore.convert.errors import ConversionError
+from rnncore.convert.errors import ConversionError, reading
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 
@@ -151,3 +152,38 @@ def difference(ours: list[np.ndarray], expected: list[np.ndarray], against: str)
         gap = float(np.abs(mine.astype(np.float64) - other).max(initial=0)) / scale
         largest = max(largest, gap if np.isfinite(gap) else np.inf)
     return largest
+
+
+def against_vectors(model: Module, test: Any, why: str = "there are no test vectors") -> Proof:
+    """Return the proof by an input and what the source made of it.
+
+    `test` is x and y, or None, for which it is unproven; each is an array or the path of a file,
+    whose rows are steps of one sequence where it has no more axes.
+
+    Raises
+    ------
+    ConversionError
+        If the model makes something else of it.
+    """
+    if test is None:
+        return Proof(why=why)
+    x, y = (_vectors(name, one, model.dtype) for name, one in zip("xy", test, strict=True))
+    with reading("test"):
+        result = model(x)
+        result = result[0] if isinstance(result, tuple) else result
+        found = difference([result], [y], "the test vectors")
+    if not found <= 1e-3:
+        raise ConversionError(
+            f"test: expected what the source computed, got a difference of {found:.2g}; the order "
+            "of gates, the layout or the equations are others"
+        )
+    return Proof("the test vectors", found, 1)
+
+
+def _vectors(name: str, given: Any, dtype: np.dtype) -> np.ndarray:
+    if isinstance(given, str | os.PathLike):
+        with reading(f"test: {name}"):
+            as_array = os.fspath(given).endswith(".npy")
+            given = np.load(given) if as_array else np.loadtxt(given, delimiter=",", ndmin=2)
+    array = np.asarray(given, dtype)
+    return array if array.ndim == 3 else array.reshape(len(array), 1, -1)

@@ -21,21 +21,23 @@ from rnncore.convert.errors import ConversionError, reading
 from rnncore.convert.json_file import numbers, read_json
 from rnncore.convert.parts import ACTIVATIONS, Activation
 from rnncore.convert.plan import Part
-from rnncore.convert.proof import Converted, Proof
+from rnncore.convert.proof import Converted, against_vectors
 from rnncore.convert.weights import ORDERS, Direction, in_order, make_layer, reordered
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 
 
-def from_rtneural(source: Any) -> Converted:
+def from_rtneural(source: Any, *, test: Any = None) -> Converted:
     """Return the model of RTNeural's JSON: dense, GRU and LSTM layers and activations.
 
-    x is (T, B, inputs). No engine of RTNeural runs in Python: the result is unproven.
+    x is (T, B, inputs). No engine of RTNeural runs in Python: without `test` it is unproven.
 
     Parameters
     ----------
     source
         The path of a file, or its JSON as a dict.
+    test
+        x and the y that was computed of it: arrays, or paths of .csv or .npy files.
 
     Raises
     ------
@@ -80,7 +82,8 @@ def from_rtneural(source: Any) -> Converted:
                 )
         model = plan.made(what, parts)
     why = "RTNeural is no Python package, and its files hold no test vectors"
-    return Converted(model, f"{what}: {' + '.join(kinds)}", Proof(why=why))
+    proof = against_vectors(model, test, why)
+    return Converted(model, f"{what}: {' + '.join(kinds)}", proof)
 
 
 def _recurrent(what: str, kind: str, given: list[Any]) -> Recurrent:
@@ -140,9 +143,9 @@ def _layer(kind: str, size: int, arrays: list[np.ndarray]) -> dict[str, Any]:
 
 def _write_recurrent(layer: layers.Recurrent) -> list[dict[str, Any]]:
     kind = KINDS.get(type(layer))
-    before = not getattr(layer, "reset_after", True)
-    more = layer.bidirectional or layer.learn_initial_state or layer.zoneout or before
-    if kind not in ("lstm", "gru") or more:
+    before, forward = not getattr(layer, "reset_after", True), not layer.reverse
+    more = [layer.bidirectional, layer.learn_initial_state, layer.zoneout, before]
+    if kind not in ("lstm", "gru") or not forward or any(more):
         raise ConversionError(
             f"model: expected an LSTM or GRU in one direction that begins at zero, got {layer!r}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,12 @@ def from_torch(
         source = read_file(Path(source))
     prefixes: list[str] = [prefix] if isinstance(prefix, str) else list(prefix or [""])
     if isinstance(source, Mapping):
-        found = [read.from_state(source, _dotted(one, source)) for one in prefixes]
+        dotted = [_dotted(one, source) for one in prefixes]
+        after = [_width(source, one) for one in dotted[1:]] + [0]
+        found = [
+            read.from_state(source, one, bool(place), width)
+            for place, (one, width) in enumerate(zip(dotted, after, strict=True))
+        ]
     elif hasattr(source, "named_modules"):
         found = [read.from_module(_submodule(source, one)) for one in prefixes]
     else:
@@ -133,21 +139,30 @@ class _Reader:
                     "scales vectors when it runs; set it to None, and scale the weight"
                 )
             return [self._embedding(state)]
-        known = [path for path, one in module.named_modules() if type(one).__name__ in RECURRENT]
+        known = [path for path, one in module.named_modules()
+                 if path and type(one).__name__ in RECURRENT]  # fmt: skip
         raise ConversionError(
             f"source: expected a recurrent module of torch.nn, or a Sequential, got {name}; "
             + (f"say which part by prefix: {', '.join(map(repr, known))}" if known else
                "it has no recurrent part")
         )  # fmt: skip
 
-    def from_state(self, state: State, prefix: str) -> list[Part]:
-        """Convert the part of a state dict whose names begin like that."""
+    def from_state(
+        self, state: State, prefix: str, follows: bool = False, width: int = 0
+    ) -> list[Part]:
+        """Convert the part of a state dict whose names begin like that.
+
+        `follows` is whether there is a part before it, `width` what the one after it takes. They
+        tell a table of vectors from a linear layer without a bias.
+        """
         own = {str(key)[len(prefix) :]: value for key, value in state.items()
                if str(key).startswith(prefix)}  # fmt: skip
         if not any(NAME.match(key) for key in own):
             flat = {key: value for key, value in own.items() if "." not in key}
             if set(flat) == {"weight", "bias"}:
                 return [self._linear({k: to_numpy(k, value) for k, value in flat.items()})]
+            if set(flat) == {"weight"} and np.ndim(flat["weight"]) == 2:
+                return [self._table_or_linear(to_numpy("weight", flat["weight"]), follows, width)]
             _ask_for_prefix(state, prefix)
         arrays = {key: to_numpy(key, value) for key, value in own.items()}
         return [self._recurrent(arrays, prefix)]
@@ -224,6 +239,16 @@ class _Reader:
         self.theirs.append(("Linear", options, state))
         return layer
 
+    def _table_or_linear(self, weight: np.ndarray, follows: bool, width: int) -> Part:
+        table, linear = not follows and weight.shape[1] == width, follows or len(weight) == width
+        if table == linear:
+            raise ConversionError(
+                f"weight {weight.shape}: expected a layer that says what it is, got a weight "
+                "alone, which may be an Embedding or a Linear without bias; give the module, or "
+                "name the part that follows by a further prefix"
+            )
+        return self._embedding({"weight": weight}) if table else self._linear({"weight": weight})
+
     def _embedding(self, state: dict[str, np.ndarray]) -> Part:
         table = plan.embedding("Embedding", state["weight"])
         count, size = state["weight"].shape
@@ -240,8 +265,8 @@ def _direction(arrays: dict[str, np.ndarray]) -> Direction:
 def _submodule(module: Any, prefix: str) -> Any:
     path = prefix.rstrip(".")
     try:
-        return module.get_submodule(path)
-    except AttributeError:
+        return module.get_submodule(path) if path else module
+    except (AttributeError, RuntimeError):
         names = [name for name, _ in module.named_modules() if name]
         raise ConversionError(
             f"prefix: expected a part of {type(module).__name__}, one of {names[:20]}, got "
@@ -256,6 +281,14 @@ def _dotted(prefix: str, state: State) -> str:
     return whole
 
 
+def _width(state: State, prefix: str) -> int:
+    # The features that the part of this name takes; 0 where it does not say.
+    for name in ("weight_ih_l0", "weight_ih", "weight"):
+        if f"{prefix}{name}" in state:
+            return int(np.shape(state[f"{prefix}{name}"])[-1])
+    return 0
+
+
 def _ask_for_prefix(state: State, prefix: str) -> None:
     known = sorted({str(key)[: -len("weight_ih") - (len(match[0]) - len("weight_ih"))]
                     for key in state if (match := NAME.search(str(key)))})  # fmt: skip
@@ -268,6 +301,8 @@ def _ask_for_prefix(state: State, prefix: str) -> None:
 def to_numpy(name: str, value: Any) -> np.ndarray:
     """Return a tensor of PyTorch, or what NumPy reads, as an array; half precision as float32."""
     if hasattr(value, "detach"):
+        if value.device.type == "meta":
+            raise ConversionError(f"{name}: expected numbers, got a tensor of device 'meta'")
         value = value.detach().cpu()
         if str(value.dtype) in ("torch.float16", "torch.bfloat16"):
             value = value.float()
@@ -286,8 +321,20 @@ def read_file(path: Path) -> State:
     torch = needed("torch", "rnncore[convert]", f"to read {path.name!r}")
     import pickle
 
-    with reading(f"PyTorch file {str(path)!r}", (pickle.UnpicklingError,)):
-        found = torch.load(path, map_location="cpu", weights_only=True)
+    what = f"PyTorch file {str(path)!r}"
+    with reading(what):
+        if zipfile.is_zipfile(path) and any("/code/" in one for one in _names_in(path)):
+            raise ConversionError(
+                f"{what}: expected a state dict, got TorchScript, whose code is not run; give "
+                "torch.jit.load(path).state_dict(), or save that"
+            )
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # its words are about switching the check off
+            raise ConversionError(
+                f"{what}: expected a state dict, but it holds objects, whose code is not run, or "
+                "is damaged or of another format; save module.state_dict()"
+            ) from None
     if not isinstance(found, Mapping):
         raise ConversionError(
             f"PyTorch file {str(path)!r}: expected a state dict, got {type(found).__name__}; save "
@@ -298,6 +345,11 @@ def read_file(path: Path) -> State:
     if len(inner) == 1 and not any(hasattr(value, "detach") for value in found.values()):
         found = found[inner[0]]  # a checkpoint: {"state_dict": ..., "epoch": ...}
     return {str(key): value for key, value in found.items() if hasattr(value, "detach")}
+
+
+def _names_in(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:

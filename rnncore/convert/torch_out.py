@@ -102,8 +102,8 @@ def _recurrent(model: Recurrent, nn: Any, dtype: Any) -> Any:
         options["nonlinearity"] = model.nonlinearity
     elif type(model) not in (layers.LSTM, layers.GRU):
         kind = None
-    differs = [name for name, usual in (("learn_initial_state", False), ("reset_after", True),
-               ("zoneout", 0.0)) if getattr(model, name, usual) != usual]  # fmt: skip
+    standard = {"learn_initial_state": False, "reset_after": True, "reverse": False, "zoneout": 0.0}
+    differs = [name for name, usual in standard.items() if getattr(model, name, usual) != usual]
     if (
         kind is None
         or differs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.convert.equations import Equations, layer_of
+from rnncore.convert.equations import Equations, ends_of, layer_of
 from rnncore.convert.errors import ConversionError
 from rnncore.layers.marks import RESET_AFTER
 from rnncore.layers.recurrent import Recurrent
@@ -24,6 +24,7 @@ ORDERS = {
     "onnx": {"lstm": "iofg", "gru": "zrn", "rnn": "h"},
     "onednn": {"lstm": "ifgo", "gru": "zrn", "rnn": "h"},
     "cudnn": {"lstm": "ifgo", "gru": "rzn", "rnn": "h"},
+    "paddle": {"gru": "zrn"},
     "dynet": {"lstm": "ifog"},  # and adds 1 to f when it runs
     "tensorflow 1": {"lstm": "igfo"},  # and adds forget_bias, 1 where nobody said, when it runs
 }
@@ -171,7 +172,7 @@ def make_layer(
     if kind == "gru" and not equations.reset_after:
         state[RESET_AFTER] = np.zeros((), dtype)
     for number, pair in enumerate(directions):
-        for end, one in zip((f"_l{number}", f"_l{number}_reverse"), pair, strict=False):
+        for end, one in zip(ends_of(number, count, equations.reverse), pair, strict=True):
             rows = len(one.W)
             state[f"weight_ih{end}"], state[f"weight_hh{end}"] = one.W, one.R
             if has_bias:

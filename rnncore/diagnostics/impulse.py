@@ -62,7 +62,7 @@ def follow_impulse(
     (0.9, 0.9)
     """
     steps, rng = check_size("steps", steps), check_seed(seed)
-    if layer.bidirectional:
+    if layer.bidirectional or layer.reverse:
         raise ValueError("layer: expected one direction, whose last step is the last of time")
     x = np.zeros((steps, 1, layer.input_size), layer.dtype)
     x[0] = rng.standard_normal(x[0].shape)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rnncore.engine import chosen_build
 from rnncore.engine.direction import Direction
-from rnncore.engine.passes import Plan, all_buffers, count_bytes
+from rnncore.engine.passes import Plan, all_buffers, count_bytes, stands_alone
 from rnncore.engine.stack import Stack
 from rnncore.engine.threads import explain_threads, team_size
 
@@ -16,7 +16,7 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
     threads, (build, reason) = team_size(), chosen_build()
     layers, kernels, rows = stack.layers, stack.kernels, steps * batch
     sizes = " -> ".join(str(directions[0].hidden_size) for directions in layers)
-    both = ", bidirectional" if len(layers[0]) == 2 else ""
+    both = ", bidirectional" if len(layers[0]) == 2 else ", reverse" * layers[0][0].reverse
     what = "training" if training else "inference"
     wavefront = stack.use_wavefront(batch, training and dropout, threads)
     lines = [
@@ -42,7 +42,7 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
     packed = stack.packing().bytes
     if training:
         packed = max(packed, stack.packing_back().bytes)
-    unpadded = len(layers[-1]) == 1 and stack.output_stride == stack.output_size
+    unpadded = stands_alone(layers[-1]) and stack.output_stride == stack.output_size
     plan = Plan(
         rows, batch if steps else 0, steps, kernels.backward_chunk(steps, rows), training,
         wavefront, threads, stack.input_size, batch % threads > 0, not training and unpadded,

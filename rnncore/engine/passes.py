@@ -128,9 +128,14 @@ def backward_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterato
 
 def output_buffer(layers: Layers, plan: Plan, number: int) -> Buffer | None:
     """Name that of the output of a layer; None: it is h as it stands."""
-    if len(layers[number]) == 1 and not plan.masked:
+    if stands_alone(layers[number]) and not plan.masked:
         return None
     return ("y", number), (plan.rows, output_stride(layers[number]))
+
+
+def stands_alone(directions: list[Direction]) -> bool:
+    """Whether the states h of a layer are its output: of a reverse direction they lie elsewhere."""
+    return len(directions) == 1 and not directions[0].reverse
 
 
 def gradient_buffers(layers: Layers, plan: Plan, number: int, d: int) -> Iterator[Buffer]:

@@ -75,7 +75,7 @@ class Segments:
         self.steps, self.sequences, self.order = batch.steps, batch.batch, batch.order
         self._cut = batch if isinstance(batch, CutBatch) else None
         self.chunk = stack.chunk(batch)
-        self._states: list[np.ndarray] = []
+        self._states: dict[int, np.ndarray] = {}
         self._shapes: list[list[tuple[int, ...]]] = []
 
     def __len__(self) -> int:
@@ -91,11 +91,18 @@ class Segments:
         batch = Batch(end - begin, self.sequences, lengths, self.order, self.chunk)
         return slice(begin, end), batch
 
-    def _keep(self, states: States) -> None:
+    def _in_order(self) -> list[int]:
+        # Their numbers, in the order in which the layers read them.
+        numbers = list(range(len(self)))
+        return numbers[::-1] if self.stack.layers[0][0].reverse else numbers
+
+    def _keep(self, number: int, states: States) -> None:
         # What the next segment begins with; an array for all states takes least room.
         arrays = [[array for array in part if array is not None] for part in states]
         self._shapes = [[array.shape for array in part] for part in arrays]
-        self._states.append(np.concatenate([array.ravel() for part in arrays for array in part]))
+        self._states[number] = np.concatenate(
+            [array.ravel() for part in arrays for array in part]
+        )
 
     def _kept(self, number: int) -> States:
         flat, first, states = self._states[number], 0, []
@@ -135,8 +142,8 @@ class Segments:
         if self._cut is not None:
             y[...] = 0
         final = self.stack.zeros_for_none(initial, self.sequences)
-        for number in range(len(self)):
-            self._keep(final)
+        for number in self._in_order():
+            self._keep(number, final)
             part, run = self._begin(x, tables, number, lease, False)
             _, final = self.stack.run(run, packed, final, noise(number), y[part])
         return y, final
@@ -158,7 +165,7 @@ class Segments:
 
         `packed` are the weights of `forward` for both passes; `noise` is that of `forward`.
         """
-        for number in reversed(range(len(self))):
+        for number in reversed(self._in_order()):
             part, run = self._begin(x, tables, number, lease, True)
             if run.batch.rows:
                 self.stack.forward(run, packed[0], self._kept(number), noise(number))

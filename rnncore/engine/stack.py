@@ -14,7 +14,7 @@ from rnncore.engine.batch import Batch
 from rnncore.engine.direction import Direction
 from rnncore.engine.noise import QUIET, Noise, multiply_rows
 from rnncore.engine.packed import Job, Packed, Packing, Spare
-from rnncore.engine.passes import Layers, Pass, Plan, States, output_stride
+from rnncore.engine.passes import Layers, Pass, Plan, States, output_stride, stands_alone
 from rnncore.engine.rows import Rows
 from rnncore.engine.sums import Sums
 from rnncore.engine.tasks import begin_layer, forget, set_dx, set_gradients, set_output
@@ -37,7 +37,7 @@ class Stack:
     input_size, sizes
         Features of the input, and the hidden size of each layer.
     directions
-        1 or 2.
+        1 or 2, of which the second reads backwards.
     dtype
         float32 or float64.
     zoneout, recurrent_dropout
@@ -45,12 +45,14 @@ class Stack:
         the states.
     storage
         How weights are stored for products: "bfloat16", or, as None does, in the dtype.
+    reverse
+        Whether the only direction reads backwards.
     """
 
     def __init__(
         self, cell: Cell, input_size: int, sizes: Sequence[int], directions: int,
         dtype: np.dtype, zoneout: tuple[float, float] = (0.0, 0.0),
-        recurrent_dropout: bool = False, storage: str | None = None,
+        recurrent_dropout: bool = False, storage: str | None = None, reverse: bool = False,
     ) -> None:  # fmt: skip
         self.kernels = kernels(dtype)
         self.cell, self.dtype = cell, dtype
@@ -61,7 +63,7 @@ class Stack:
         for size in sizes:
             self.layers.append(
                 [
-                    Direction(self.kernels, cell, width, size, d == 1, self.storage)
+                    Direction(self.kernels, cell, width, size, reverse or d == 1, self.storage)
                     for d in range(directions)
                 ]
             )
@@ -169,7 +171,7 @@ class Stack:
         if not 1 < len(self.layers) <= self.kernels.most_layers:
             return False
         return not any(
-            len(directions) > 1 or directions[0].layer.splits(threads)
+            len(directions) > 1 or directions[0].reverse or directions[0].layer.splits(threads)
             for directions in self.layers
         )
 
@@ -270,7 +272,7 @@ class Stack:
             rows, final = self.forward(run, packed, initial, noise)
             batch.scatter(y, rows)
             return y, final
-        unpadded = len(self.layers[-1]) == 1 and self.output_stride == self.output_size
+        unpadded = stands_alone(self.layers[-1]) and self.output_stride == self.output_size
         if y is None and unpadded and batch.dense and not run.training:
             # h is the output as it stands, if nobody needs it for backward.
             first = batch.running * self.output_size

@@ -130,10 +130,11 @@ def _walk(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) -> Fl
 
 
 def _recurrent(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) -> Flow:
-    if module.bidirectional:
+    if module.bidirectional or module.reverse:
+        option = "bidirectional" if module.bidirectional else "reverse"
         raise ValueError(
-            "model: expected layers that read forward, got bidirectional ones, which begin at the "
-            "end of a sequence and cannot be fed step by step; train one with bidirectional=False"
+            f"model: expected layers that read forward, got {option} ones, which begin at the end "
+            f"of a sequence and cannot be fed step by step; train one with {option}=False"
         )
     stack = module._stack
     for number, direction in enumerate(stack.directions()):

@@ -178,6 +178,7 @@ class RecurrentModule(Module):
     """A recurrent layer without its passes: its stack in the engine, parameters and buffers."""
 
     layer_name = ""  # as errors call it
+    reverse = False
     _transient = (*Module._transient, "_stack", "_names", "_pool", "_apart",
                   "_summed_apart")  # fmt: skip
 
@@ -198,6 +199,7 @@ class RecurrentModule(Module):
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         precision: str | None = None,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -219,6 +221,12 @@ class RecurrentModule(Module):
         self.bias = bias if isinstance(bias, str) else check_flag("bias", bias)
         self.batch_first = check_flag("batch_first", batch_first)
         self.bidirectional = check_flag("bidirectional", bidirectional)
+        self.reverse = check_flag("reverse", reverse)
+        if self.reverse and self.bidirectional:
+            raise ValueError(
+                "reverse: expected False with bidirectional=True, whose second direction reads "
+                "backwards already, got True"
+            )
         self.learn_initial_state = check_flag("learn_initial_state", learn_initial_state)
         self.dropout = check_probability("dropout", dropout)
         if self.dropout and self.num_layers == 1:
@@ -266,14 +274,17 @@ class RecurrentModule(Module):
         self._noisy = bool(self.dropout or self.recurrent_dropout or any(zoneout))
         self._stack = Stack(
             cell, self.input_size, self._layer_sizes, count, self.dtype, zoneout,
-            self.recurrent_dropout > 0, self.precision,
+            self.recurrent_dropout > 0, self.precision, self.reverse,
         )  # fmt: skip
         self.output_size = self._stack.output_size
         self._names = [
-            Names(direction, f"_l{layer}" + "_reverse" * d, self.bias, self.learn_initial_state)
+            Names(
+                direction, f"_l{layer}" + "_reverse" * direction.reverse, self.bias,
+                self.learn_initial_state,
+            )
             for layer, directions in enumerate(self._stack.layers)
-            for d, direction in enumerate(directions)
-        ]
+            for direction in directions
+        ]  # fmt: skip
         self._pool = Pool(self.dtype)
         self._take_turns = self._stack.packing().bytes > SMALL
 
@@ -289,7 +300,8 @@ class RecurrentModule(Module):
         self._show_parameters()
 
     def _sizes_shown(self) -> list[str]:
-        options = ("num_layers", 1), ("bidirectional", False), ("batch_first", False)
+        options = ("num_layers", 1), ("bidirectional", False), ("reverse", False), (
+            "batch_first", False)  # fmt: skip
         shown = [f"{name}={getattr(self, name)}" for name, usual in options
                  if getattr(self, name) != usual]  # fmt: skip
         return [str(self.input_size), str(self.hidden_size), *shown]

@@ -30,7 +30,7 @@ class Recurrent(RecurrentPasses):
         The name of a built-in cell: "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm",
         "gru", "gru_reset_before", or what `rnncore.cell` makes.
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, reverse, dtype, seed
         As in `RNN`.
 
     Examples
@@ -277,7 +277,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
             watcher = watching()
             found = self._backward_record(batch, record, watcher)
             if watcher is not None and watcher.last_alone and given is not None:
-                given = last_alone(given, batch.whole, len(self._stack.layers[-1]))
+                given = last_alone(given, batch.whole, self._stack.layers[-1])
             if kept.segments is None:
                 dx, dinitial = self._backward_run(
                     kept, back, given, dfinal, input_gradient, state_gradient, accumulate, found

@@ -42,6 +42,10 @@ class RNN(Recurrent):
     precision
         Of the products' factors: "float32" or "bfloat16", see `set_matmul_precision`; None: what
         that has set. `set_precision` changes it.
+    reverse
+        Whether the only direction reads backwards, each sequence from its own last step; y stays
+        in the order of x, and the returned state is that after the first step. Parameters are
+        called `weight_ih_l0_reverse` and so on. Keras calls it `go_backwards`, and turns y round.
     dtype, seed
         float32 or float64; a seed or generator for initial values and dropout.
 
@@ -111,6 +115,7 @@ class RNN(Recurrent):
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         precision: str | None = None,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -126,7 +131,7 @@ class RNN(Recurrent):
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, variational=variational, recurrent_dropout=recurrent_dropout,
             zoneout=zoneout, weight_drop=weight_drop, learn_initial_state=learn_initial_state,
-            precision=precision, dtype=dtype, seed=seed,
+            precision=precision, reverse=reverse, dtype=dtype, seed=seed,
         )  # fmt: skip
 
 
@@ -139,7 +144,7 @@ class LSTM(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, reverse, dtype, seed
         As in `RNN`.
     forget_bias
         What the forget gate's part of the bias begins with; None: drawn like the rest. At 0 the
@@ -186,6 +191,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         precision: str | None = None,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -193,7 +199,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
             "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
             weight_drop=weight_drop, learn_initial_state=learn_initial_state,
-            precision=precision, dtype=dtype, seed=seed,
+            precision=precision, reverse=reverse, dtype=dtype, seed=seed,
         )  # fmt: skip
         if forget_bias is not None:
             if not is_number(forget_bias) or not np.isfinite(forget_bias) or not self.bias:
@@ -221,7 +227,7 @@ class GRU(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, variational, \
-recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, seed
+recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, reverse, dtype, seed
         As in `RNN`.
     reset_after
         Whether the reset gate comes after the linear map, as in PyTorch, cuDNN and Keras since 2.
@@ -274,6 +280,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         precision: str | None = None,
+        reverse: bool = False,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -283,7 +290,7 @@ recurrent_dropout, zoneout, weight_drop, learn_initial_state, precision, dtype, 
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             variational=variational, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
             weight_drop=weight_drop, learn_initial_state=learn_initial_state,
-            precision=precision, dtype=dtype, seed=seed,
+            precision=precision, reverse=reverse, dtype=dtype, seed=seed,
         )  # fmt: skip
 
     def _sizes_shown(self) -> list[str]:

@@ -54,16 +54,16 @@ def parts_of(
     Raises
     ------
     ValueError
-        If a layer is bidirectional, where the second direction begins at the end; if there are
+        If a layer is bidirectional or reads backwards, which begins at the end; if there are
         more than 64 recurrent layers or 8 linear ones; or if sizes or dtypes do not fit.
     """
     from rnncore.engine import streams
 
     first, kernels = layers[0], layers[0]._stack.kernels
-    if any(layer.bidirectional for layer in layers):
+    if any(layer.bidirectional or layer.reverse for layer in layers):
         raise ValueError(
-            "stream: a bidirectional layer cannot be fed step by step; its second direction begins "
-            "at the end of the sequence"
+            "stream: a bidirectional layer, or one that reads backwards, cannot be fed step by "
+            "step; it begins at the end of the sequence"
         )
     size, dtype = first.input_size, first.dtype
     sizes = [(layer.input_size, layer._stack.sizes[-1], layer.dtype) for layer in layers]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rnncore.engine.batch import Batch
+from rnncore.engine.direction import Direction
 from rnncore.engine.rows import Rows
 
 if TYPE_CHECKING:
@@ -90,14 +91,16 @@ def watch_backward(last_alone: bool = False) -> Iterator[list[Seen]]:
         _active.watcher = before
 
 
-def last_alone(dy: np.ndarray | Rows, batch: Batch, directions: int) -> np.ndarray:
+def last_alone(
+    dy: np.ndarray | Rows, batch: Batch, directions: Sequence[Direction]
+) -> np.ndarray:
     """Return dy (T, B, features), zero but for the last step of each direction."""
     whole = dy.unpack() if isinstance(dy, Rows) else dy
     running = np.flatnonzero(batch.lengths)
     out = np.zeros_like(whole)
-    size = whole.shape[2] // directions
-    for d in range(directions):
-        step = np.zeros_like(running) if d else batch.lengths[running] - 1
+    size = whole.shape[2] // len(directions)
+    for d, direction in enumerate(directions):
+        step = np.zeros_like(running) if direction.reverse else batch.lengths[running] - 1
         columns = slice(d * size, (d + 1) * size)
         out[step, running, columns] = whole[step, running, columns]
     return out
