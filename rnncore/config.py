@@ -19,6 +19,8 @@ def show_config() -> None:
     print(f"rnncore    {__version__}")
     print(f"build      {build}: {reason}")
     print(f"vectors    {module.lanes} float32; panels of up to {module.panel} columns")
+    products = ", ".join(f"{name} by {how}" for name, how in module.products().items())
+    print(f"products   {products}")
     print(f"installed  {', '.join(installed_builds())}")
     print(f"processor  {platform.machine()}, runs {', '.join(runnable_builds())}")
     print(f"threads    {explain_threads()}")

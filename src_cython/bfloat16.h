@@ -120,6 +120,9 @@ static WITH_DOT_PRODUCTS void take_dot(uint32_t *pairs, const real *a, ptrdiff_t
         const real *from = a + (first + k) / depth * part_stride + begin;
         ptrdiff_t j = 0;
         run = left < many - k ? left : many - k;
+        for (; j + 2 * LANES <= run; j += 2 * LANES)
+            _mm512_storeu_si512(out + k + j, (__m512i)_mm512_cvtne2ps_pbh(
+                (__m512)load(from + j + LANES), (__m512)load(from + j)));
         for (; j + LANES <= run; j += LANES)
             _mm256_storeu_si256((__m256i *)(out + k + j),
                                 (__m256i)_mm512_cvtneps_pbh((__m512)load(from + j)));

@@ -63,6 +63,13 @@ def test_every_shell_line_is_covered() -> None:
     assert all(line.startswith(known) for line in SHELL if line)
 
 
+def test_the_page_of_precision_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs/precision.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / "precision.py").write_text(block)
+    assert run([sys.executable, "precision.py"], tmp_path).split() == ["True", "int8", "bfloat16"]
+
+
 def test_the_page_of_cells_runs(tmp_path: Path) -> None:
     pytest.importorskip("llvmlite")
     page = (ROOT / "docs/cells.md").read_text()

@@ -26,6 +26,8 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
         f"{kernels.tile_rows} rows by up to {kernels.panel} columns",
         f"threads    {explain_threads(kernels)}",
     ]
+    if stack.storage != stack.dtype:
+        lines.append(f"products   {stack.storage}, by {kernels.products()[stack.storage]}")
     for number, directions in enumerate(layers):
         direction = directions[0]
         shares = direction.layer.plan(steps, batch, False, threads)

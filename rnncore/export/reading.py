@@ -48,6 +48,12 @@ def read(model: Any, chain: Chain, tokens: bool) -> Reading:
     TypeError, ValueError
         If it cannot be fed step by step, or what it computes is not known.
     """
+    for _, part in model.named_modules():
+        if getattr(part, "precision", "float32") not in ("float32", "float64"):
+            raise ValueError(
+                f"model: expected products of float32, as the C has, got {part.precision}; call "
+                "model.set_precision('float32') first"
+            )
     kind = getattr(model, "kind", None)
     if tokens and not isinstance(model, Recurrent):
         raise ValueError(

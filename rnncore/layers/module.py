@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore.arguments import as_real, check_dtype
-from rnncore.engine.precision import storage_of
 from rnncore.layers.guard import Guard
 from rnncore.layers.initialize import Beginning, Initial, initial_values
 from rnncore.layers.marks import check_mark, explain_names
@@ -292,41 +291,6 @@ class Module(Parts):
 
     def _pack(self, kind: Any) -> Any:
         raise NotImplementedError
-
-    def set_precision(self, precision: str) -> None:
-        """Change the precision of the matrix products of all its layers.
-
-        Parameters are as they were: a model trained in float32 runs in bfloat16, and back. A
-        backward pass of an earlier forward is refused; a thread that runs the module meanwhile may
-        get an error.
-
-        Parameters
-        ----------
-        precision
-            As `set_matmul_precision` has it.
-
-        Raises
-        ------
-        ValueError
-            If there is no such precision, or the module is float64.
-
-        Examples
-        --------
-        >>> import rnncore
-        >>> net = rnncore.Sequential(rnncore.GRU(3, 8, seed=0), rnncore.Linear(8, 2, seed=0))
-        >>> net.set_precision("bfloat16")
-        >>> [part.precision for part in net]
-        ['bfloat16', 'bfloat16']
-        """
-        if precision != self.dtype:
-            storage_of(precision, self.dtype)
-        with self._guard.writing():
-            for _, module in self.named_modules():
-                module._take_precision(precision)
-            self.weights_changed()
-
-    def _take_precision(self, precision: str) -> None:
-        pass
 
     def release_memory(self) -> None:
         """Let go of all buffers that no pass is using; the next call makes those it needs."""

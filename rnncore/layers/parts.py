@@ -1,4 +1,4 @@
-"""What a module is made of: its parts, and which of them are trained."""
+"""What a module is made of: its parts, their precision, and which of them are trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from rnncore.engine.precision import storage_of
 
 
 class Parts:
@@ -16,11 +18,16 @@ class Parts:
     _shapes: dict[str, tuple[int, ...]]
     _flat: np.ndarray
     _own_size: int
+    _guard: Any
     _is_part: bool
     _takes_dtype: bool
     _frozen = False  # its own parameters; its parts have a mark each
 
     def _set_up(self) -> None:
+        raise NotImplementedError
+
+    def weights_changed(self) -> None:
+        """Have weights packed anew."""
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -74,6 +81,41 @@ class Parts:
         yield name, self
         for part, child in self._children.items():
             yield from child.named_modules(f"{name}.{part}" if name else part)
+
+    def set_precision(self, precision: str) -> None:
+        """Change the precision of the matrix products of all its layers.
+
+        Parameters are as they were: a model trained in float32 runs in bfloat16, and back. A
+        backward pass of an earlier forward is refused; a thread that runs the module meanwhile may
+        get an error.
+
+        Parameters
+        ----------
+        precision
+            As `set_matmul_precision` has it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such precision, or the module is float64.
+
+        Examples
+        --------
+        >>> import rnncore
+        >>> rnn, head = rnncore.GRU(3, 8, seed=0), rnncore.Linear(8, 2, seed=0)
+        >>> rnncore.Sequential(rnn, head).set_precision("bfloat16")
+        >>> rnn.precision, head.precision
+        ('bfloat16', 'bfloat16')
+        """
+        if precision != self.dtype:
+            storage_of(precision, self.dtype)
+        with self._guard.writing():
+            for _, module in self.named_modules():
+                module._take_precision(precision)
+            self.weights_changed()
+
+    def _take_precision(self, precision: str) -> None:
+        pass
 
     @property
     def has_own_parameters(self) -> bool:
