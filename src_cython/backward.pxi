@@ -147,7 +147,8 @@ cdef void multiply_back(const Work* work, ptrdiff_t t, int phase, real* out, con
     cdef const real* dz = (
         work.states.z + (work.batch.offset[t] + split.row_thread) * layout.stride
         + work.layer.phase[phase].place * layout.block)
-    cdef ptrdiff_t group = 1, groups = split.last_panel - split.panel
+    cdef ptrdiff_t group = panels_at_once(layout)
+    cdef ptrdiff_t groups = (split.last_panel - split.panel + group - 1) // group
     cdef ptrdiff_t n, panel, many, i, row, after, columns
     cdef const weight* next = NULL
     out = out + split.row_thread * work.layer.state_stride
@@ -160,7 +161,7 @@ cdef void multiply_back(const Work* work, ptrdiff_t t, int phase, real* out, con
         many = min(group, split.last_panel - panel)
         columns = min(many * PANEL, W_hh.columns - panel * PANEL)
         if split.looks_ahead:
-            after = panel - 1 if t & 1 else panel + 1
+            after = panel - group if t & 1 else panel + group
             next = NULL if n + 1 == groups else panel_at(W_hh, after * PANEL)
         for i in range(split.tiles):
             row = tile_begin(split, i)
@@ -169,7 +170,8 @@ cdef void multiply_back(const Work* work, ptrdiff_t t, int phase, real* out, con
                 NULL if start == NULL else start + row * stride + panel * PANEL, stride,
                 dz + row * z_stride, z_stride,
                 layout.blocks, layout.gates * layout.block, layout.places * layout.block,
-                panel_at(W_hh, panel * PANEL), columns, look_ahead(next, i, PANEL, W_hh.steps))
+                panel_at(W_hh, panel * PANEL), columns,
+                look_ahead(next, i, PANEL, many * W_hh.steps))
 
 
 cdef void scatter_rows(const Work* work, ptrdiff_t first, ptrdiff_t rows, int thread,

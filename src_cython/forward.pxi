@@ -61,36 +61,43 @@ cdef void step_few_rows(const Work* work, ptrdiff_t t, const Step* step, const S
 
 cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const Split* split,
                          real* recurrent) noexcept nogil:
-    # A block at a time, and a tile of rows: the weights of a block stay in the first cache.
+    # A block or a few at a time, and a tile of rows: their weights stay in a near cache.
     cdef const Layout* layout = &work.layer.phase[step.phase].z
     cdef const Panels* W_hh = &work.weights.W_hh[step.phase]
     cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
-    cdef ptrdiff_t blocks = split.last_block - split.block, n, i, row, rows, at, after
+    cdef ptrdiff_t blocks = split.last_block - split.block, n = 0, i, k, row, rows, at, many, after
+    cdef ptrdiff_t group = min(max(panels_at_once(layout) // layout.block_panels, <ptrdiff_t>1), blocks)
     cdef const weight* next = NULL
     cdef const real* start = NULL
     cdef Block block
-    block.units, block.recurrent, block.recurrent_stride = layout.block, recurrent, width
+    block.units = layout.block
     block.c_apart, block.c_prev_apart = step.c_apart, step.c_prev_apart
     block.saved_stride, block.state_stride, block.own_stride = step.z_apart, step.apart, 0
-    for n in range(blocks):
-        at = split.last_block - 1 - n if t & 1 else split.block + n
+    if work.layer.depth == 0:
+        for at in range(split.block, split.last_block):
+            run_cell(work, &block, step, at * layout.block, at * places, at, split.own)
+        return
+    while n < blocks:
+        many = min(group, blocks - n)
+        at = split.last_block - n - many if t & 1 else split.block + n
+        block.recurrent_stride = many * width
         if work.weights.start != NULL:
             start = work.weights.start + at * width
-        if work.layer.depth == 0:
-            run_cell(work, &block, step, at * layout.block, at * places, at, split.own)
-            continue
         if split.looks_ahead:
-            after = at - 1 if t & 1 else at + 1
-            next = NULL if n + 1 == blocks else panel_at(W_hh, after * width)
+            after = at - min(group, blocks - n - many) if t & 1 else at + many
+            next = NULL if n + many == blocks else panel_at(W_hh, after * width)
         for i in range(split.tiles):
             row = tile_begin(split, i)
             rows = tile_begin(split, i + 1) - row
             layout.tile[rows](
-                recurrent, width, start, 0, step.multiplied + row * step.apart, step.apart, 1,
-                step.depth, 0, panel_at(W_hh, at * width), width,
-                look_ahead(next, i, layout.panel, W_hh.steps * layout.block_panels))
-            run_cell(work, &block, step, row * step.apart + at * layout.block,
-                     row * step.z_apart + at * places, at, rows)
+                recurrent, many * width, start, 0, step.multiplied + row * step.apart, step.apart, 1,
+                step.depth, 0, panel_at(W_hh, at * width), many * width,
+                look_ahead(next, i, layout.panel, many * W_hh.steps * layout.block_panels))
+            for k in range(many):
+                block.recurrent = recurrent + k * width
+                run_cell(work, &block, step, row * step.apart + (at + k) * layout.block,
+                         row * step.z_apart + (at + k) * places, at + k, rows)
+        n += many
 
 
 cdef inline void run_phase(const Work* work, ptrdiff_t t, const Step* step, const Split* split,

@@ -20,7 +20,8 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     cdef bint large = are_large((high - low) * block_size * <ptrdiff_t>sizeof(weight))
     cdef const weight* next = NULL
     if layout.places == layout.gates:       # z of many blocks is in one piece, too
-        many = max(many, FIRST_CACHE // 4 // (block_size * <ptrdiff_t>sizeof(weight)))
+        many = max(panels_at_once(layout) // layout.block_panels,
+                   FIRST_CACHE // 4 // (block_size * <ptrdiff_t>sizeof(weight)), many)
     while block < high:
         many = min(many, high - block)
         if large:
@@ -44,17 +45,19 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
     cdef ptrdiff_t depth = layout.gates * layout.block, panel_size = W.steps * PANEL
     cdef ptrdiff_t columns = (x.parts - 1) * x.part_stride + x.depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
-    cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef ptrdiff_t panel, i, row, above, r, width, rest
+    cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, group = panels_at_once(layout)
+    cdef ptrdiff_t panel = 0, many, i, row, above, r, width, rest
     cdef bint fits, large = are_large(count * panel_size * <ptrdiff_t>sizeof(weight))
     cdef real edge[TILE_SUMS]
     cdef real* out
     cdef const weight* next = NULL
-    for panel in range(count):
-        width, rest = panel_width(W, panel * PANEL), end - panel * PANEL
+    while panel < count:
+        # the last panel by itself, since it may not fit
+        many = max(min(group, count - 1 - panel), <ptrdiff_t>1)
+        width, rest = min(many * PANEL, W.columns - panel * PANEL), end - panel * PANEL
         fits = rest >= width
         if large:
-            next = NULL if panel + 1 == count else panel_at(W, (panel + 1) * PANEL)
+            next = NULL if panel + many == count else panel_at(W, (panel + many) * PANEL)
         for i in range(tiles):
             row = rows * i // tiles
             above = rows * (i + 1) // tiles
@@ -63,14 +66,15 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
                               out if fits else edge, stride if fits else PANEL, NULL, 0,
                               dz + row * dz_stride, dz_stride, layout.blocks, depth,
                               layout.places * layout.block, panel_at(W, panel * PANEL), width,
-                              look_ahead(next, i, PANEL, W.steps))
-            if panel + 1 < count:
+                              look_ahead(next, i, PANEL, many * W.steps))
+            if panel + many < count:
                 continue
             for r in range(above - row):
                 if fits:
                     memset(out + r * stride + width, 0, (rest - width) * sizeof(real))
                 else:
                     memcpy(out + r * stride, edge + r * PANEL, rest * sizeof(real))
+        panel += many
 
 
 # Weight gradients: dW[m][j] (+)= sum_row dz[row][m] x[row][j], a chunk of at most CHUNK_ROWS rows at
@@ -155,14 +159,16 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             ptrdiff_t low, ptrdiff_t high) noexcept nogil:
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS, size = panels.depth
-    cdef ptrdiff_t panel, column, block, i, m, above, r, j, inside, unit, width, padded
+    # Several panels at a time where they are full, as then they are one behind the other for the tile.
+    cdef ptrdiff_t column = 0, many = PANEL, block, i, m, above, r, j, inside, unit, width, padded
     cdef const real* a
-    cdef real sums[TILE_SUMS]
+    cdef real sums[ROUNDED_PANELS * TILE_SUMS]
     cdef real* out[TILE_ROWS]
     cdef vec before
-    for panel in range(round_up(columns, PANEL) // PANEL):
-        column = panel * PANEL
-        width, padded = min(PANEL, columns - column), panel_width(panels, column)
+    if begin == 0 and rows == panels.depth:
+        many = panels_at_once(layout) * PANEL
+    while column < columns:
+        width, padded = min(many, columns - column), min(many, panels.columns - column)
         for block in range(low, high):
             a = dz_columns + (block * layout.places + first_place) * layout.block * size
             for i in range(tiles):
@@ -178,16 +184,17 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                         for j in range(padded // LANES):
                             prefetch_write(out[r] + j * LANES)
                 layout.wide[above - m](
-                    sums, PANEL, NULL, 0, a + m * size, size, 1, rows, 0,
+                    sums, many, NULL, 0, a + m * size, size, 1, rows, 0,
                     weight_at(panels, begin, column), padded, NULL)
                 for r in range(above - m):
                     if out[r] == NULL:
                         continue
                     for j in range(width // LANES):
                         before = load(out[r] + j * LANES) if adds else splat(0)
-                        store(out[r] + j * LANES, before + load(sums + r * PANEL + j * LANES))
+                        store(out[r] + j * LANES, before + load(sums + r * many + j * LANES))
                     for j in range(width // LANES * LANES, width):
-                        out[r][j] = (out[r][j] if adds else 0) + sums[r * PANEL + j]
+                        out[r][j] = (out[r][j] if adds else 0) + sums[r * many + j]
+        column += many
 
 
 cdef void accumulate_bias(real* db, const Layout* layout, ptrdiff_t first_place,

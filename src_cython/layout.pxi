@@ -7,6 +7,7 @@ cdef enum:
     SHORT_CHUNK_ROWS = 96       # of a product by itself
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3                # so few are bound by reading weights, not by arithmetic
+    ROUNDED_PANELS = 4          # at once, where a tile rounds what it multiplies: it does it once for them
     MOST_LAYERS = 64            # of a wavefront, and of a stream
     MOST_HEADS = 8              # linear layers behind a stream
     # Multiply-adds that take some tens of microseconds: less stays on the caller's thread. What else
@@ -97,6 +98,11 @@ cdef inline ptrdiff_t bytes_of_weights(const Layout* z, ptrdiff_t numbers) noexc
 
 cdef inline bint are_large_weights(const Layout* z, ptrdiff_t numbers) noexcept nogil:
     return are_large(bytes_of_weights(z, numbers))
+
+
+cdef inline ptrdiff_t panels_at_once(const Layout* z) noexcept nogil:
+    # Of many rows.
+    return 1 if z.storage.together == 1 else ROUNDED_PANELS
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:

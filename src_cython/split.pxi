@@ -143,7 +143,8 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
 
 
 cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
-    return FEW_ROWS * GROUP_BLOCKS * work.layer.z.gates * work.layer.z.block
+    # Rows by blocks that a tile has at once: few by GROUP_BLOCKS, many by ROUNDED_PANELS at most.
+    return TILE_ROWS * ROUNDED_PANELS * work.layer.z.gates * work.layer.z.block
 
 
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
