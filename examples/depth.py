@@ -15,7 +15,7 @@ from rnncore import LanguageModel
 from rnncore.training.plot import new_figure, save_png
 
 CELLS, DEPTHS, SEEDS = ("rnn", "gru", "lstm"), (1, 2, 3, 4), (0, 1, 2)
-PARAMETERS, CHARACTERS, SYMBOLS = 100_000, 2e6, 97
+PARAMETERS, CHARACTERS, SYMBOLS = 100_000, 1e6, 97
 RATE = {"rnn": 0.002, "gru": 0.005, "lstm": 0.005}
 
 

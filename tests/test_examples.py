@@ -268,3 +268,17 @@ def test_depth_and_truncation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     truncation.main(text, picture)
     said = capsys.readouterr().out
     assert said.count(" ± ") == 2 and "| 1.00 |" in said
+
+
+def test_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import precision
+
+    for name, value in (("SEEDS", (0, 1)), ("CHARACTERS", 3000)):
+        monkeypatch.setattr(precision, name, value)
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 100)
+    precision.main(tmp_path / "text.txt")
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 8 and rows[2].startswith("| float32 | float32 | ")
+    assert rows[2].endswith("| +0.0000 |")
