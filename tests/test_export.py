@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import rnncore
-from rnncore import functions as F
+from rnncore import convert
+from rnncore.convert import Activation, FinalState, LastStep, Skip, Squeeze
 from rnncore.data import Vocabulary
 from rnncore.data.inputs import Numbers, Symbols
 from rnncore.data.outputs import Classes, Values
@@ -29,28 +30,6 @@ needs_compiler = pytest.mark.skipif(
 )
 RUN_WASM = Path(__file__).parent / "fixtures/run_wasm.mjs"
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
-
-
-class Activation(rnncore.Module):
-    """As rnncore.convert has it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(dtype=np.float32)
-        self.name = name
-
-    def forward(self, x: Any) -> Any:
-        return getattr(F, self.name)(x)
-
-
-class Skip(rnncore.Module):
-    """As rnncore.convert has it."""
-
-    def __init__(self, inner: rnncore.Module, count: int) -> None:
-        super().__init__()
-        self.inner, self.count = inner, count
-
-    def forward(self, x: Any) -> Any:
-        return self.inner(x) + x[..., : self.count]
 
 
 def language(**options: Any) -> LanguageNetwork:
@@ -93,6 +72,17 @@ MODELS = {
     "words": lambda: rnncore.Sequential(
         rnncore.Embedding(50, 6, seed=0), rnncore.GRU(6, 8, seed=1), rnncore.Linear(8, 3, seed=2),
         Activation("tanh"), Activation("sigmoid"),
+    ),
+    "sequences-first": lambda: rnncore.Sequential(
+        rnncore.GRU(3, 10, batch_first=True, seed=0), rnncore.Linear(10, 1, seed=1), Squeeze()
+    ),
+    "last-state": lambda: rnncore.Sequential(
+        rnncore.LSTM(3, 10, batch_first=True, seed=0),
+        FinalState(rnncore.GRU(10, 6, 2, batch_first=True, seed=1)), rnncore.Linear(6, 4, seed=2),
+    ),
+    "last-step": lambda: rnncore.Sequential(
+        rnncore.Embedding(9, 4, seed=0), rnncore.LSTM(4, 5, seed=0), LastStep(),
+        rnncore.Linear(5, 1, seed=2), Squeeze(),
     ),
     "dense": lambda: rnncore.Linear(100, 70, seed=0),
     "language-one-hot": lambda: language(),
@@ -384,6 +374,26 @@ def test_the_command(tmp_path: Path) -> None:
     assert "chars_step" in done.output and "largest difference" in done.output
     done = CliRunner().invoke(main, ["export", str(tmp_path / "none"), str(tmp_path / "a.c")])
     assert done.exit_code == 2 and "does not exist" in done.output
+
+
+@needs_compiler
+@pytest.mark.parametrize("end", [".safetensors", ".keras", ".json"])
+def test_the_command_takes_what_can_be_converted(end: str, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from rnncore.cli import main
+
+    model, out = tmp_path / f"model{end}", tmp_path / "model.c"
+    net = rnncore.Sequential(
+        rnncore.LSTM(1, 8, batch_first=True, seed=0), rnncore.Linear(8, 1, seed=1)
+    )
+    convert.write(model, net)
+    done = CliRunner().invoke(main, ["export", str(model), str(out), "--check"])
+    assert done.exit_code == 0 and "largest difference" in done.output, done.output
+    assert ("LSTM" in done.output) == (end != ".safetensors")
+    model.write_bytes(model.read_bytes()[:50])
+    done = CliRunner().invoke(main, ["export", str(model), str(out)])
+    assert done.exit_code and done.output.startswith("Error: ") and done.output.count("\n") == 1
 
 
 @needs_compiler
