@@ -171,6 +171,18 @@ def test_what_is_refused(tmp_path: Path) -> None:
         convert.to_onnx(rnncore.LSTM(3, [4, 5]))
 
 
+@pytest.mark.parametrize("name", [
+    "leaky_relu(0.3)", "elu(0.5)", "hard_sigmoid(0.2, 0.5)", "hard_sigmoid", "softplus", "softsign",
+    "thresholded_relu(0.1)", "tanh",
+])  # fmt: skip
+def test_activations_between_layers(name: str) -> None:
+    net = rnncore.Sequential(rnncore.Linear(3, 4, seed=0), convert.Activation(name))
+    found = convert.from_onnx(convert.to_onnx(net))
+    assert found.proof.proven and found.model._children["1"].name.startswith(name.split(",")[0])
+    with pytest.raises(ConversionError, match="an activation that ONNX has, got 'hard_tanh'"):
+        convert.to_onnx(rnncore.Sequential(rnncore.Linear(3, 4), convert.Activation("hard_tanh")))
+
+
 def test_one_direction_of_two_is_refused() -> None:
     rng = np.random.default_rng(0)
     arrays = {"W": (2, 20, 3), "R": (2, 20, 5)}

@@ -60,6 +60,7 @@ def read_file(path: Path, config: Any = None) -> tuple[list[Layer], str]:
                 "of the layers nor their activations; give the JSON of model.to_json() as config"
             )
         layers = chain_of(config)
+        version = version or str(config.get("keras_version", ""))  # which Keras 2 says in JSON
         weights.fill(layers)
     return layers, version
 

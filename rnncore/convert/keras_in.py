@@ -27,6 +27,7 @@ from rnncore.layers.module import Module
 SETTINGS = (
     "units", "activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards",
     "reset_after", "mask_zero", "mask_value", "input_dim", "output_dim", "axis",
+    "negative_slope", "alpha",
 )  # fmt: skip
 PACKAGES: tuple[str, ...] = ("keras", "tf_keras")
 

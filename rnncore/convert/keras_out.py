@@ -169,7 +169,7 @@ class _Writer:
             config = {"input_dim": part.num_embeddings, "output_dim": part.embedding_dim}
             self.found.append(Layer("Embedding", config, [part.state_dict()["weight"]]))
         elif isinstance(part, Activation):
-            self.found.append(Layer("Activation", {"activation": part.name}))
+            self._activation(part)
         elif type(part) is layers.Dropout and not part.variational:
             self.found.append(Layer("Dropout", {"rate": part.p}))
         else:
@@ -207,6 +207,17 @@ class _Writer:
             else:
                 self.found.append(Layer(kind, config, arrays))
 
+
+    def _activation(self, part: Activation) -> None:
+        name, _, number = part.name.rstrip(")").partition("(")
+        if part.name in ("softmax", *ALIKE) and name != "elu":
+            self.found.append(Layer("Activation", {"activation": part.name}))
+        elif name == "leaky_relu":
+            self.found.append(Layer("LeakyReLU", {"negative_slope": float(number or 0.01)}))
+        elif name == "elu":
+            self.found.append(Layer("ELU", {"alpha": float(number or 1)}))
+        else:
+            self.refuse(part, "is none of its activations")
 
     def _functions(self, layer: Recurrent, equations: Equations) -> dict[str, str]:
         known = {**ACTIVATIONS, **{name: name for name in ALIKE}}
