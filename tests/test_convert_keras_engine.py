@@ -109,6 +109,15 @@ def test_hard_sigmoid_is_asked_for_where_no_version_is(tmp_path: Path) -> None:
         convert.from_keras(tmp_path / "a.weights.h5", model.to_json())
 
 
+def test_layers_of_a_model_that_is_no_chain() -> None:
+    x = keras.Input((None, 3))
+    y = K.LSTM(4, return_sequences=True, name="inside")(x)
+    model = filled(keras.Model(x, K.Concatenate()([x, y])))
+    with pytest.raises(ConversionError, match="name those to take by prefix"):
+        convert.from_keras(model)
+    assert convert.from_keras(model, prefix="inside").proof.proven
+
+
 def test_a_layer_alone_and_what_is_no_layer() -> None:
     layer = K.GRU(4, return_sequences=True)
     with pytest.raises(ConversionError, match="build the model before"):

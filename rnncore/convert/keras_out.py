@@ -107,7 +107,7 @@ def keras_of(model: Module) -> bytes:
         writer.found.insert(0, Layer("Masking", {"mask_value": value}))
     kind = "int32" if vocabulary else model.dtype.name
     entries = [_entry(Layer("InputLayer", {"batch_shape": shape, "dtype": kind}), "input")]
-    names = file_names(writer.found)
+    names = file_names([layer.kind for layer in writer.found])
     weights: dict[str, Any] = {}
     for name, layer in zip(names, writer.found, strict=True):
         if layer.kind != "Masking":
