@@ -228,6 +228,26 @@ def test_a_proof_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     assert convert.from_torch(nn.LSTM(3, 5), prove=False).proof.why == "prove=False"
 
 
+def test_a_model_that_doubles_its_rounding_is_proven_by_short_inputs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(arrays: dict[str, np.ndarray]) -> Any:
+        direction = right(arrays)
+        direction.R = direction.R.T
+        return direction
+
+    torch.manual_seed(0)
+    chaotic = nn.RNN(3, 64)
+    nn.init.normal_(chaotic.weight_hh_l0, std=2.5 / 8)
+    found = convert.from_torch(chaotic)
+    assert found.proof.proven and found.proof.inputs == 4 and found.proof.difference < 1e-9
+    assert convert.to_torch(found.model) is not None
+    right = torch_in._direction
+    monkeypatch.setattr(torch_in, "_direction", wrong)
+    with pytest.raises(ConversionError, match="the numbers of torch"):
+        convert.from_torch(chaotic)
+
+
 def test_without_torch_a_state_dict_is_unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     state = rnncore.LSTM(3, 5, seed=0).state_dict()
     monkeypatch.setitem(__import__("sys").modules, "torch", None)

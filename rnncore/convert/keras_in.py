@@ -166,7 +166,7 @@ def _proof(
         return [y]
 
     ours = proof.outputs_of(in_dtype(model, np.float32))
-    return proof.prove(lambda x: ours(x)[:1], run, against, inputs())
+    return proof.prove(lambda x: ours(x)[:1], run, against, inputs(), model)
 
 
 def _loads(theirs: Any, layers: list[Layer], path: Path | None) -> bool:

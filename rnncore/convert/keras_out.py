@@ -78,7 +78,7 @@ def to_keras(model: Module) -> Any:
         return [np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)]
 
     inputs = proof.trial_inputs(features, vocabulary, True, model.dtype)
-    proof.prove(ours, theirs, f"keras {keras.__version__}", inputs)
+    proof.prove(ours, theirs, f"keras {keras.__version__}", inputs, model)
     return made
 
 

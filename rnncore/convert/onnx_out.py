@@ -283,4 +283,4 @@ def _check(made: Any, model: Module) -> None:
 
     inputs = proof.trial_inputs(features, vocabulary, batch_first, model.dtype)
     proof.prove(ours, lambda x: list(session.run(None, given)),
-                f"onnxruntime {onnxruntime.__version__}", inputs)  # fmt: skip
+                f"onnxruntime {onnxruntime.__version__}", inputs, model)  # fmt: skip

@@ -399,7 +399,8 @@ def _proof(model: Module, read: _Reader, wanted: bool) -> Proof:
     vocabulary = options.get("num_embeddings", 0)
     inputs = proof.trial_inputs(features, vocabulary, bool(read.batch_first), np.dtype(np.float64))
     against = f"torch {torch.__version__} in float64"
-    return proof.prove(proof.outputs_of(in_dtype(model, np.float64)), theirs, against, inputs)
+    ours = proof.outputs_of(in_dtype(model, np.float64))
+    return proof.prove(ours, theirs, against, inputs, model)
 
 
 def _flat(result: Any) -> Iterator[np.ndarray]:

@@ -54,7 +54,7 @@ def to_torch(model: Module) -> Any:
             state if isinstance(state, tuple) else (state,)))]  # fmt: skip
 
     inputs = proof.trial_inputs(features, vocabulary, batch_first, model.dtype)
-    proof.prove(proof.outputs_of(model), theirs, f"torch {torch.__version__}", inputs)
+    proof.prove(proof.outputs_of(model), theirs, f"torch {torch.__version__}", inputs, model)
     return module
 
 
