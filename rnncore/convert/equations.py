@@ -58,6 +58,11 @@ def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> 
 
     kind, missing = equations.kind, list(equations.other)
     found = equations.activations or STANDARD[kind]
+    if len(found) != len(STANDARD[kind]):
+        raise ConversionError(
+            f"{source}: expected {len(STANDARD[kind])} activations of a {kind.upper()}, got "
+            f"{', '.join(found)}"
+        )
     cell: Any = None
     try:
         cell = Choice(kind, found, equations.clip, equations.peepholes).cell()
