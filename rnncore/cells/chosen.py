@@ -213,6 +213,12 @@ class Choice:
         more += ["peepholes"] * self.peepholes
         return f"{self.kind}({', '.join([*self.activations, *more])})"
 
+    def functions(self) -> list[Activation]:
+        """Return the activations; that of an LSTM's cell state is not clipped."""
+        clips = [self.clip, self.clip, None]
+        return [read_activation("activations", text, clip)
+                for text, clip in zip(self.activations, clips, strict=False)]  # fmt: skip
+
     def cell(self) -> Cell | str:
         """Return the cell, or the name of the engine's own.
 
