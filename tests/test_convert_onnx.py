@@ -145,8 +145,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert convert.from_onnx(gru_model()).proof.proven
     assert "clip=3.0" in convert.from_onnx(gru_model(clip=3.0)).model.layer_name
     refuse("input_forget = 1", gru_model(input_forget=1))
-    refuse("the activations hard_sigmoid.*, tanh, or a clip, with the reset gate before", gru_model(
-        linear_before_reset=0, activations=["HardSigmoid", "Tanh"]))  # fmt: skip
+    before = gru_model(linear_before_reset=0, activations=["HardSigmoid", "Tanh"])
+    assert "gru_reset_before(hard_sigmoid" in convert.from_onnx(before).model.layer_name
+    refuse("expected 2 activations of a GRU, got tanh", gru_model(activations=["Tanh"]))
     refuse("the activations Swish, tanh .gates: expected one of", gru_model(
         activations=["Swish", "Tanh"]))  # fmt: skip
     refuse("expected 3 gates of hidden_size 4", gru_model(hidden_size=4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ import pytest
 
 import rnncore
 from rnncore import convert
+from rnncore import functions as F
+from rnncore.cells import chosen, library
 from rnncore.convert import Activation, FinalState, LastStep, Skip, Squeeze
 from rnncore.data import Vocabulary
 from rnncore.data.inputs import Numbers, Symbols
@@ -105,6 +108,24 @@ MODELS = {
 }  # fmt: skip
 
 
+if importlib.util.find_spec("llvmlite"):  # cells that are compiled in this process
+    MODELS |= {
+        "chosen-lstm": lambda: rnncore.Recurrent(chosen.lstm(
+            "hard_sigmoid(0.2, 0.5)", "softsign", "elu(0.5)", clip=0.9, peepholes=True
+        ), 3, 13, 2, seed=0),
+        "chosen-gru": lambda: rnncore.Recurrent(chosen.gru("hard_sigmoid", "scaled_tanh(1.5, 0.6)"),
+                                                3, 9, bias="pytorch", seed=0),
+        "chosen-gru-before": lambda: rnncore.Recurrent(
+            chosen.gru("hard_tanh", "leaky_relu(0.1)", reset_after=False), 3, 9, seed=0),
+        "chosen-rnn": lambda: rnncore.Sequential(
+            rnncore.Recurrent(chosen.rnn("thresholded_relu(0.1)", clip=0.5), 3, 9, seed=0),
+            rnncore.Recurrent(chosen.rnn("affine(0.7, 0.1)"), 9, 8, seed=1),
+            rnncore.Linear(8, 3, seed=2),
+        ),
+        "peepholes": lambda: rnncore.Recurrent(library.peephole_lstm, 3, 9, zoneout=0.1, seed=0),
+    }
+
+
 def learnt_state() -> rnncore.LSTM:
     layer = rnncore.LSTM(2, 9, num_layers=2, learn_initial_state=True, seed=0)
     rng = np.random.default_rng(1)
@@ -179,10 +200,21 @@ def test_compilers(which: str, weights: str, tmp_path: Path) -> None:
     if which == "WebAssembly" and not Path("/usr/include/wasm32-wasi").exists():
         pytest.skip("needs wasi-libc")
     path = tmp_path / "model.c"
-    for name in ("lstm-odd", "gru-odd", "gru-before", "net", "language-one-hot", "classifier-mean",
+    for name in ("lstm-odd", "gru-odd", "gru-before", "chosen-lstm", "chosen-gru", "chosen-rnn",
+                 "chosen-gru-before", "net", "language-one-hot", "classifier-mean",
                  "regressor-max", "amplifier"):  # fmt: skip
+        if name not in MODELS:  # without llvmlite
+            continue
         export_c(MODELS[name](), path, weights=weights)
         self_test(path, *compiler.split(), "-O2", emulator=emulator)
+
+
+def test_activations_without_c_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    for cell, match in ((chosen.rnn("softplus"), "got softplus, which has no C yet"),
+                        (library.min_gru, "got 'min_gru', which has no C yet")):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            export_c(rnncore.Recurrent(cell, 3, 4), tmp_path / "a.c")
 
 
 @needs_compiler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -167,7 +168,7 @@ def _recurrent(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) 
             direction.cell.name, given.W_hx, given.W_hh, direction.bias(given), given.own,
             tokens and number == 0, stack.zoneout, begin,
         )  # fmt: skip
-        kind = layer.cell.split("_")[0]
+        kind = re.split(r"[^a-z]", layer.cell)[0]
         x = chain.add(kind, recurrent, chain.state, layer, chain.weights, x=x)
     assert x is not None
     return x
