@@ -74,7 +74,8 @@ cdef class CustomCell(Cell):
     The functions live at the given addresses, which must stay valid; `keep` is held with them.
     `x_gates` and `h_gates` say which public gate stands in each place, `gradients` in which place of
     `saved` backward leaves the gradient of each own vector, `further` how many places behind those of
-    `places` forward uses.
+    `places` forward uses. Of a step of two phases the last `second` of `h_gates` are of the second one,
+    and the first one has functions of its own.
     """
 
     cdef CellDescription description
@@ -83,7 +84,8 @@ cdef class CustomCell(Cell):
 
     def __init__(self, str name, str gates, str places, str states, tuple own, tuple starts,
                  list x_gates, list h_gates, list gradients, size_t forward, size_t backward,
-                 keep=None, int further=0, bint elementwise=False):
+                 keep=None, int further=0, bint elementwise=False, int second=0,
+                 size_t first_forward=0, size_t first_backward=0):
         cdef CellDescription* c = &self.description
         if not 1 <= len(gates) <= MOST_GATES or not len(gates) == len(x_gates) == len(h_gates):
             raise ValueError(f"gates: expected 1 to {MOST_GATES}, got {len(gates)}")
@@ -105,6 +107,12 @@ cdef class CustomCell(Cell):
             raise ValueError(f"places: expected {len(gates)} of an elementwise cell, got {len(places)}")
         if not forward or not backward:
             raise ValueError("forward, backward: expected addresses of functions, got 0")
+        if not 0 <= second < len(gates) or (second > 0) != (first_forward > 0 and first_backward > 0):
+            raise ValueError("second: expected fewer than all gates, and with some of them the addresses "
+                             f"of first_forward and first_backward, got {second}")
+        if second and (elementwise or any(gate >= 0 for gate in starts)):
+            raise ValueError("second: expected 0 of an elementwise cell, or one whose sums start from "
+                             f"vectors, got {second}")
         self.keep = keep
         self.texts = [text.encode() for text in (name, gates, places, states, *own)]
         memset(c, 0, sizeof(CellDescription))
@@ -117,6 +125,8 @@ cdef class CustomCell(Cell):
             c.own[k].starts = 0 if starts[k] < 0 else 1 + h_gates.index(starts[k])
             c.own[k].gradient = gradients[k]
         c.further, c.elementwise = further, elementwise
+        c.second = second
+        c.first_forward, c.first_backward = <cell_function>first_forward, <cell_function>first_backward
         c.forward = <cell_function>forward
         c.backward = <cell_function>backward
         self.take(c)

@@ -204,6 +204,29 @@ def test_arrays_in_any_order_of_gates(gates: str, transposed: bool) -> None:
         convert.from_numpy(arrays, "a", "r", "b", gates="gifo", transposed=transposed, test=test)
 
 
+def test_arrays_with_other_activations() -> None:
+    pytest.importorskip("llvmlite")
+    arrays = {"W": np.array(draw(2, 16)), "R": np.array(draw(4, 16))}
+    h, c, y = np.zeros(4), np.zeros(4), []
+    for x_t in X:
+        i, f, g, o = np.split(np.clip(x_t @ arrays["W"] + h @ arrays["R"], -0.4, 0.4), 4)
+        i, f, o = (np.clip(0.2 * gate + 0.5, 0, 1) for gate in (i, f, o))
+        c = f * c + i * np.tanh(g)
+        h = o * c / (1 + np.abs(c))
+        y.append([h])
+    options: Any = {"gates": "ifgo", "transposed": True, "clip": 0.4}
+    functions = ("hard_sigmoid(0.2, 0.5)", "tanh", "softsign")
+    found = convert.from_numpy(
+        arrays, "W", "R", activations=functions, test=(X[:, None], np.array(y)), **options
+    )
+    assert found.proof.difference < 1e-6
+    with pytest.raises(ConversionError, match="arrays: expected 3 activations of a LSTM, got tanh"):
+        convert.from_numpy(arrays, "W", "R", activations=("tanh",), **options)
+    with pytest.raises(ConversionError, match="activation: expected one of tanh"):
+        convert.from_numpy({"W": np.ones((2, 4)), "R": np.ones((4, 4))}, "W", "R", gates="h",
+                           transposed=True, nonlinearity="wave")  # fmt: skip
+
+
 def test_arrays_of_a_gru_say_which_it_is(tmp_path: Path) -> None:
     kernel, recurrent, bias = draw(2, 15), draw(5, 15), draw(2, 15)
     arrays = {"W": np.array(kernel), "R": np.array(recurrent),

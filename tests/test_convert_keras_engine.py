@@ -52,7 +52,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     ]),
     "GRU, reset before": lambda: filled([K.GRU(5, reset_after=False)]),
     "SimpleRNN": lambda: filled([
-        K.SimpleRNN(4, activation="relu", use_bias=False), K.Dense(1, "sigmoid", use_bias=False)
+        K.SimpleRNN(4, activation="relu", use_bias=False), K.Dense(4, "softplus", use_bias=False),
+        K.LeakyReLU(0.2), K.ELU(0.5), K.Dense(3, "leaky_relu"),
     ]),
     "both directions": lambda: filled([
         K.Bidirectional(K.LSTM(4, return_sequences=True)), K.Bidirectional(K.GRU(3)),
@@ -98,6 +99,23 @@ def test_other_precisions(dtype: str, tmp_path: Path) -> None:
     assert found.model.dtype == ("float64" if dtype == "float64" else "float32")
     kernel = np.asarray(keras.ops.convert_to_numpy(layers[1].kernel)).astype(found.model.dtype)
     assert (found.model.params["1.weight"] == kernel.T).all()
+
+
+def test_hard_sigmoid_is_asked_for_where_no_version_is(tmp_path: Path) -> None:
+    model = filled([K.SimpleRNN(3), K.Dense(2, "hard_sigmoid")])
+    assert convert.from_keras(model).proof.proven
+    model.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ConversionError, match="another function in Keras 3 than before"):
+        convert.from_keras(tmp_path / "a.weights.h5", model.to_json())
+
+
+def test_layers_of_a_model_that_is_no_chain() -> None:
+    x = keras.Input((None, 3))
+    y = K.LSTM(4, return_sequences=True, name="inside")(x)
+    model = filled(keras.Model(x, K.Concatenate()([x, y])))
+    with pytest.raises(ConversionError, match="name those to take by prefix"):
+        convert.from_keras(model)
+    assert convert.from_keras(model, prefix="inside").proof.proven
 
 
 def test_a_layer_alone_and_what_is_no_layer() -> None:

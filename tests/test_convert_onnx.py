@@ -145,8 +145,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert convert.from_onnx(gru_model()).proof.proven
     assert "clip=3.0" in convert.from_onnx(gru_model(clip=3.0)).model.layer_name
     refuse("input_forget = 1", gru_model(input_forget=1))
-    refuse("the activations hard_sigmoid.*, tanh, or a clip, with the reset gate before", gru_model(
-        linear_before_reset=0, activations=["HardSigmoid", "Tanh"]))  # fmt: skip
+    before = gru_model(linear_before_reset=0, activations=["HardSigmoid", "Tanh"])
+    assert "gru_reset_before(hard_sigmoid" in convert.from_onnx(before).model.layer_name
+    refuse("expected 2 activations of a GRU, got tanh", gru_model(activations=["Tanh"]))
     refuse("the activations Swish, tanh .gates: expected one of", gru_model(
         activations=["Swish", "Tanh"]))  # fmt: skip
     refuse("expected 3 gates of hidden_size 4", gru_model(hidden_size=4))
@@ -169,6 +170,18 @@ def test_what_is_refused(tmp_path: Path) -> None:
         convert.to_onnx(rnncore.LSTM(3, 4, dtype="float64"))
     with pytest.raises(ConversionError, match="that ONNX has, of one hidden size"):
         convert.to_onnx(rnncore.LSTM(3, [4, 5]))
+
+
+@pytest.mark.parametrize("name", [
+    "leaky_relu(0.3)", "elu(0.5)", "hard_sigmoid(0.2, 0.5)", "hard_sigmoid", "softplus", "softsign",
+    "thresholded_relu(0.1)", "tanh",
+])  # fmt: skip
+def test_activations_between_layers(name: str) -> None:
+    net = rnncore.Sequential(rnncore.Linear(3, 4, seed=0), convert.Activation(name))
+    found = convert.from_onnx(convert.to_onnx(net))
+    assert found.proof.proven and found.model._children["1"].name.startswith(name.split(",")[0])
+    with pytest.raises(ConversionError, match="an activation that ONNX has, got 'hard_tanh'"):
+        convert.to_onnx(rnncore.Sequential(rnncore.Linear(3, 4), convert.Activation("hard_tanh")))
 
 
 def test_one_direction_of_two_is_refused() -> None:

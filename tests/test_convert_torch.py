@@ -146,6 +146,42 @@ def test_what_stands_between_layers_goes_out_and_learns() -> None:
     assert convert.to_torch(one)(torch.zeros(4, 5, 2)).shape == (4, 5)
 
 
+def test_activations_between_layers() -> None:
+    ends = [
+        nn.LeakyReLU(0.3), nn.ELU(0.5), nn.Hardsigmoid(), nn.Hardtanh(), nn.Softplus(),
+        nn.Softsign(), nn.ReLU(),
+    ]  # fmt: skip
+    net = nn.Sequential(nn.Linear(3, 4), *ends)
+    found = convert.from_torch(net)
+    assert found.proof.difference < 1e-8  # softplus is a line above 20 in PyTorch
+    assert repr(convert.to_torch(found.model)[1:]) == repr(net[1:]).replace("Sequential", "Outputs")
+    for refused in (nn.Hardtanh(-2.0, 2.0), nn.Softplus(beta=2.0)):
+        with pytest.raises(ConversionError, match="expected the usual"):
+            convert.from_torch(nn.Sequential(nn.Linear(3, 4), refused))
+    for name in ("thresholded_relu", "hard_sigmoid(0.2, 0.5)"):
+        model = rnncore.Sequential(rnncore.Linear(3, 4), convert.Activation(name))
+        with pytest.raises(ConversionError, match="expected an activation that PyTorch has"):
+            convert.to_torch(model)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu(0.3)", "elu", "softplus", "hard_sigmoid(0.2, 0.5)"])
+def test_activations_learn(name: str) -> None:
+    net = rnncore.Sequential(
+        rnncore.Linear(3, 4, dtype="float64", seed=0), convert.Activation(name, dtype="float64")
+    )
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    with rnncore.Tape(net) as tape:
+        loss = rnncore.mse_loss(net(x), np.zeros((5, 4)))
+    tape.backward(loss)
+    place, eps, losses = (1, 2), 1e-6, []
+    for step in (eps, -2 * eps):
+        with net.writable_params() as params:
+            params["0.weight"][place] += step
+        losses.append((net(x) ** 2).mean())
+    slope = (losses[0] - losses[1]) / (2 * eps)
+    np.testing.assert_allclose(net.grads["0.weight"][place], slope, rtol=1e-6)
+
+
 def test_what_is_refused() -> None:
     def refuse(match: str, *arguments: Any, **options: Any) -> None:
         with pytest.raises(ConversionError, match=match):
@@ -190,6 +226,26 @@ def test_a_proof_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConversionError, match=r"the numbers of torch .*, got a diff"):
         convert.from_torch(nn.LSTM(3, 5))
     assert convert.from_torch(nn.LSTM(3, 5), prove=False).proof.why == "prove=False"
+
+
+def test_a_model_that_doubles_its_rounding_is_proven_by_short_inputs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(arrays: dict[str, np.ndarray]) -> Any:
+        direction = right(arrays)
+        direction.R = direction.R.T
+        return direction
+
+    torch.manual_seed(0)
+    chaotic = nn.RNN(3, 64)
+    nn.init.normal_(chaotic.weight_hh_l0, std=2.5 / 8)
+    found = convert.from_torch(chaotic)
+    assert found.proof.proven and found.proof.inputs == 4 and found.proof.difference < 1e-9
+    assert convert.to_torch(found.model) is not None
+    right = torch_in._direction
+    monkeypatch.setattr(torch_in, "_direction", wrong)
+    with pytest.raises(ConversionError, match="the numbers of torch"):
+        convert.from_torch(chaotic)
 
 
 def test_without_torch_a_state_dict_is_unproven(monkeypatch: pytest.MonkeyPatch) -> None:

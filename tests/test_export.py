@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 
 import rnncore
+from rnncore import convert
 from rnncore import functions as F
+from rnncore.cells import chosen, library
+from rnncore.convert import Activation, FinalState, LastStep, Skip, Squeeze
 from rnncore.data import Vocabulary
 from rnncore.data.inputs import Numbers, Symbols
 from rnncore.data.outputs import Classes, Values
@@ -29,28 +33,6 @@ needs_compiler = pytest.mark.skipif(
 )
 RUN_WASM = Path(__file__).parent / "fixtures/run_wasm.mjs"
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
-
-
-class Activation(rnncore.Module):
-    """As rnncore.convert has it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(dtype=np.float32)
-        self.name = name
-
-    def forward(self, x: Any) -> Any:
-        return getattr(F, self.name)(x)
-
-
-class Skip(rnncore.Module):
-    """As rnncore.convert has it."""
-
-    def __init__(self, inner: rnncore.Module, count: int) -> None:
-        super().__init__()
-        self.inner, self.count = inner, count
-
-    def forward(self, x: Any) -> Any:
-        return self.inner(x) + x[..., : self.count]
 
 
 def language(**options: Any) -> LanguageNetwork:
@@ -94,6 +76,17 @@ MODELS = {
         rnncore.Embedding(50, 6, seed=0), rnncore.GRU(6, 8, seed=1), rnncore.Linear(8, 3, seed=2),
         Activation("tanh"), Activation("sigmoid"),
     ),
+    "sequences-first": lambda: rnncore.Sequential(
+        rnncore.GRU(3, 10, batch_first=True, seed=0), rnncore.Linear(10, 1, seed=1), Squeeze()
+    ),
+    "last-state": lambda: rnncore.Sequential(
+        rnncore.LSTM(3, 10, batch_first=True, seed=0),
+        FinalState(rnncore.GRU(10, 6, 2, batch_first=True, seed=1)), rnncore.Linear(6, 4, seed=2),
+    ),
+    "last-step": lambda: rnncore.Sequential(
+        rnncore.Embedding(9, 4, seed=0), rnncore.LSTM(4, 5, seed=0), LastStep(),
+        rnncore.Linear(5, 1, seed=2), Squeeze(),
+    ),
     "dense": lambda: rnncore.Linear(100, 70, seed=0),
     "language-one-hot": lambda: language(),
     "language-one-hot-gru": lambda: language(cell="gru", num_layers=1),
@@ -113,6 +106,24 @@ MODELS = {
         SequenceRegressorNetwork, Numbers([0.0], [1.0]), Values([0.0], [1.0], True), "none"
     ),
 }  # fmt: skip
+
+
+if importlib.util.find_spec("llvmlite"):  # cells that are compiled in this process
+    MODELS |= {
+        "chosen-lstm": lambda: rnncore.Recurrent(chosen.lstm(
+            "hard_sigmoid(0.2, 0.5)", "softsign", "elu(0.5)", clip=0.9, peepholes=True
+        ), 3, 13, 2, seed=0),
+        "chosen-gru": lambda: rnncore.Recurrent(chosen.gru("hard_sigmoid", "scaled_tanh(1.5, 0.6)"),
+                                                3, 9, bias="pytorch", seed=0),
+        "chosen-gru-before": lambda: rnncore.Recurrent(
+            chosen.gru("hard_tanh", "leaky_relu(0.1)", reset_after=False), 3, 9, seed=0),
+        "chosen-rnn": lambda: rnncore.Sequential(
+            rnncore.Recurrent(chosen.rnn("thresholded_relu(0.1)", clip=0.5), 3, 9, seed=0),
+            rnncore.Recurrent(chosen.rnn("affine(0.7, 0.1)"), 9, 8, seed=1),
+            rnncore.Linear(8, 3, seed=2),
+        ),
+        "peepholes": lambda: rnncore.Recurrent(library.peephole_lstm, 3, 9, zoneout=0.1, seed=0),
+    }
 
 
 def learnt_state() -> rnncore.LSTM:
@@ -189,10 +200,21 @@ def test_compilers(which: str, weights: str, tmp_path: Path) -> None:
     if which == "WebAssembly" and not Path("/usr/include/wasm32-wasi").exists():
         pytest.skip("needs wasi-libc")
     path = tmp_path / "model.c"
-    for name in ("lstm-odd", "gru-odd", "gru-before", "net", "language-one-hot", "classifier-mean",
+    for name in ("lstm-odd", "gru-odd", "gru-before", "chosen-lstm", "chosen-gru", "chosen-rnn",
+                 "chosen-gru-before", "net", "language-one-hot", "classifier-mean",
                  "regressor-max", "amplifier"):  # fmt: skip
+        if name not in MODELS:  # without llvmlite
+            continue
         export_c(MODELS[name](), path, weights=weights)
         self_test(path, *compiler.split(), "-O2", emulator=emulator)
+
+
+def test_activations_without_c_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    for cell, match in ((chosen.rnn("softplus"), "got softplus, which has no C yet"),
+                        (library.min_gru, "got 'min_gru', which has no C yet")):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            export_c(rnncore.Recurrent(cell, 3, 4), tmp_path / "a.c")
 
 
 @needs_compiler
@@ -384,6 +406,26 @@ def test_the_command(tmp_path: Path) -> None:
     assert "chars_step" in done.output and "largest difference" in done.output
     done = CliRunner().invoke(main, ["export", str(tmp_path / "none"), str(tmp_path / "a.c")])
     assert done.exit_code == 2 and "does not exist" in done.output
+
+
+@needs_compiler
+@pytest.mark.parametrize("end", [".safetensors", ".keras", ".json"])
+def test_the_command_takes_what_can_be_converted(end: str, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from rnncore.cli import main
+
+    model, out = tmp_path / f"model{end}", tmp_path / "model.c"
+    net = rnncore.Sequential(
+        rnncore.LSTM(1, 8, batch_first=True, seed=0), rnncore.Linear(8, 1, seed=1)
+    )
+    convert.write(model, net)
+    done = CliRunner().invoke(main, ["export", str(model), str(out), "--check"])
+    assert done.exit_code == 0 and "largest difference" in done.output, done.output
+    assert ("LSTM" in done.output) == (end != ".safetensors")
+    model.write_bytes(model.read_bytes()[:50])
+    done = CliRunner().invoke(main, ["export", str(model), str(out)])
+    assert done.exit_code and done.output.startswith("Error: ") and done.output.count("\n") == 1
 
 
 @needs_compiler

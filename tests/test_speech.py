@@ -16,14 +16,24 @@ from hypothesis import strategies as st
 import rnncore
 from rnncore.cli import main
 from rnncore.data import Vocabulary, WordVocabulary, disguise
-from rnncore.data.disguise import blended, curve, disguised, masked
+from rnncore.data.disguise import (
+    blended,
+    coloured,
+    curve,
+    disguised,
+    echoing,
+    masked,
+    shortened,
+)
 from rnncore.data.inputs import Numbers
+from rnncore.data.ragged import Ragged
 from rnncore.data.recordings import Recordings
 from rnncore.data.spectra import SoundSettings, trimmed
 from rnncore.data.utterances import (
     Utterances,
     UtteranceSettings,
     UtteranceSource,
+    as_loud,
     frames_of,
     known_batch,
     number_string,
@@ -169,7 +179,7 @@ def test_loudness_does_not_count_where_all_is_there() -> None:
 
 
 def test_a_smooth_curve() -> None:
-    curves = np.array([curve(RNG(seed), np.linspace(0, 1, 40), 6) for seed in range(3000)])
+    curves = np.array([curve(RNG(seed), 40, 6) for seed in range(3000)])
     assert np.mean(curves**2) == pytest.approx(1, rel=0.05)
     steps, ends = np.diff(curves, axis=1), curves[:, 0] - curves[:, -1]
     assert np.mean(steps**2) < 0.07 * np.mean(ends**2)
@@ -185,8 +195,9 @@ def test_disguised_power() -> None:
         np.testing.assert_array_equal(power, kept)
         assert found.shape == power.shape and found.dtype == np.float32 and (found > 0).all()
         changes.append(np.log10(found) * 10)
-    both = np.hypot(disguise.MICROPHONE, disguise.EMPHASIS)
-    assert np.std(np.array(changes) - np.log10(power) * 10) == pytest.approx(both, rel=0.1)
+    parts = disguise.MICROPHONE**2 + disguise.EMPHASIS**2 + disguise.DISTANCE**2 / 3
+    changed = np.array(changes) - np.log10(power) * 10
+    assert np.std(changed) == pytest.approx(np.sqrt(parts), rel=0.1)
     assert disguised(power[:1], 1.0, RNG(0)).shape == (1, 40)
     assert disguised(power[:, :1], 1.0, RNG(0)).shape == (20, 1)
 
@@ -205,10 +216,61 @@ def test_masked_bands() -> None:
     np.testing.assert_array_equal(masked(power, 0.0, RNG(0)), power)
 
 
+def test_words_lose_their_ends() -> None:
+    power = np.arange(40, dtype=np.float32)[:, None]
+    found = [shortened(power, 0.2, 1, RNG(seed)).ravel() for seed in range(400)]
+    firsts, lasts = np.array([[one[0], 39 - one[-1]] for one in found]).T
+    for lost in (firsts, lasts):
+        assert set(lost) == set(range(9)) and 0.4 < np.mean(lost == 0) < 0.7
+    assert np.mean((firsts == 0) & (lasts == 0)) == pytest.approx(0.3, abs=0.1)
+    for one in found:
+        np.testing.assert_array_equal(np.diff(one), 1)
+    assert {len(shortened(power, 0.9, 39, RNG(seed))) for seed in range(100)} <= {39, 40}
+    np.testing.assert_array_equal(shortened(power[:1], 0.2, 1, RNG(0)), power[:1])
+
+
+def test_noise_of_another_room() -> None:
+    noise = np.float32(RNG(0).standard_normal(3000))
+    np.testing.assert_allclose(coloured(noise, 0.0, RNG(1)), noise, atol=1e-5)
+    decibels = []
+    for seed in range(200):
+        found = coloured(noise, 6.0, RNG(seed))
+        assert found.shape == noise.shape and found.dtype == np.float32
+        bands = [np.square(np.abs(np.fft.rfft(one)))[1:].reshape(20, 75).sum(1)
+                 for one in (found, noise)]  # fmt: skip
+        decibels.append(10 * np.log10(bands[0] / bands[1]))
+    assert np.std(decibels) == pytest.approx(6, rel=0.15)
+    assert np.abs(np.diff(decibels, axis=1)).mean() < 2  # smooth
+
+
+def test_words_said_in_rooms() -> None:
+    power, dry = np.zeros((9, 2), np.float32), 0
+    power[1:3] = [1.0, 4.0]
+    for seed in range(200):
+        found = echoing(power, 0.0125, 1.0, RNG(seed))
+        if found is power:
+            dry += 1
+            continue
+        assert found.dtype == np.float32 and len(found) >= 9
+        np.testing.assert_array_equal(found[:2], power[:2])  # nothing sounds before the voice
+        np.testing.assert_allclose(found[:, 1], 4 * found[:, 0], rtol=1e-5)
+        tail = found[3:, 0]
+        fall = tail[1] / tail[0]
+        np.testing.assert_allclose(tail[1:], fall * tail[:-1], rtol=1e-4)
+        seconds = -6 * 0.0125 / np.log10(fall)  # in which it falls by 60 decibels
+        assert 0.1 <= seconds <= disguise.ECHO + 0.01
+        # The echo of a moment, summed up for ever, beside that moment.
+        level = 10 * np.log10((found[2, 0] - 1) / (1 - fall))
+        assert disguise.ECHO_LEVELS[0] - 0.1 <= level <= disguise.ECHO_LEVELS[1] + 0.1
+        softer = echoing(power, 0.0125, 0.5, RNG(seed))
+        np.testing.assert_allclose(softer[3:], found[3:] / 2, rtol=1e-4)
+    assert 70 < dry < 130
+
+
 def test_what_a_disguise_moves() -> None:
     rising = np.float32(np.outer(np.ones(30), np.arange(1, 41)))  # bands that differ, even in time
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MICROPHONE", "EMPHASIS", "RHYTHM"):
+        for name in ("MICROPHONE", "EMPHASIS", "RHYTHM", "DISTANCE"):
             patch.setattr(disguise, name, 0.0)
         moved = [disguised(rising, 1.0, RNG(seed)) - rising for seed in range(200)]
     # bands of the edge have no neighbour to come from
@@ -260,6 +322,17 @@ def test_frames_of_a_step() -> None:
     plain = SoundSettings(features="mfcc").features_of(word)
     found = cosines.features_of(word)
     np.testing.assert_array_equal(found.reshape(-1, 13), plain[: 2 * len(found)])
+
+
+def test_tempo_is_twice_the_variation_unless_said() -> None:
+    def lengths(**changed: Any) -> np.ndarray:
+        data = source(variation=0.1, longest=1, batch_size=24, **changed)
+        return np.concatenate([data.batch(number)[1] for number in range(4)])
+
+    plain, same, none = (lengths(**one) for one in ({}, {"tempo": 0.2}, {"tempo": 0.0}))
+    np.testing.assert_array_equal(plain, same)
+    longest = max(len(SOUND.features_of(np.float32(one))) for one in made_up().samples)
+    assert none.max() <= longest < plain.max()
 
 
 def test_settings_of_utterances() -> None:
@@ -347,6 +420,24 @@ def test_the_gradients_of_the_whole(
     assert count == words == expected and wrong >= 0
 
 
+def test_smoothed_targets() -> None:
+    data = source(batch_size=3)
+    *arrays, targets = data.batch(0)
+    network = TranscriberNetwork(
+        data.vocabulary, SOUND, data.inputs(), hidden_size=3, dropout=0.0, label_smoothing=0.2,
+        dtype="float64", seed=0,
+    )  # fmt: skip
+    logs = np.log(network.probabilities(*arrays))
+    inside = targets >= 0
+    right = np.take_along_axis(logs, np.maximum(targets, 0)[..., None], 2)[..., 0]
+    expected = -(0.8 * right + 0.2 * logs.mean(2))[inside].mean()
+    assert network.forward(*arrays, targets, None)[0] == pytest.approx(expected, rel=1e-9)
+    [(total, count), _], _ = network.measure(*arrays, targets, None)
+    assert total / count == pytest.approx(-right[inside].mean(), rel=1e-9)  # as it is
+    with pytest.raises(ValueError, match="label_smoothing: expected 0, as the boundaries of word"):
+        fitted(**UNKNOWN, label_smoothing=0.1)
+
+
 def test_each_utterance_stands_for_itself() -> None:
     data = source()
     network = TranscriberNetwork(data.vocabulary, SOUND, data.inputs(), hidden_size=4, seed=0)
@@ -385,6 +476,31 @@ def strings(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:
     rng, said = RNG(seed), made_up(6, seed=seed)
     y = [[*rng.choice(list(PITCHES), rng.integers(1, 4))] for _ in range(count)]
     return [spoken(said, words, rng, pause=800)[0] for words in y], y
+
+
+@pytest.mark.parametrize("more", [{}, UNKNOWN], ids=["known", "unknown"])
+def test_several_voices_are_read_and_their_answers_averaged(more: dict[str, Any]) -> None:
+    transcriber = fitted(**more, **({} if more else {"epochs": 4}))
+    X = [tone("low", 7), tone("high", 8)]
+    [alone, *_] = once = transcriber.predict_proba(X)
+    transcriber.set_params(voices=2)
+    network, logs = transcriber.network_, []
+    for warp, decibels in itertools.product((0.85, 1.15), (-8, 0, 8)):
+        loud = [np.float32(10 ** (decibels / 20)) * as_loud([np.float32(x)], network.sound,
+                network.whole)[0] for x in X]  # fmt: skip
+        frames = [network.sound.features_of(one, warp) for one in loud]
+        arrays = known_batch([[one] for one in frames]) if network.known else None
+        arrays = arrays or Ragged.of(frames).padded()
+        logs.append(np.log(network.probabilities(*arrays)[: len(alone), 0]))
+    mean = np.exp(np.mean(logs, 0))
+    [found, *_] = transcriber.predict_proba(X)
+    np.testing.assert_allclose(found, mean / mean.sum(-1, keepdims=True), rtol=1e-4)
+    assert np.abs(found - alone).max() > 1e-3
+    transcriber.set_params(voices=1)
+    for one, other in zip(transcriber.predict_proba(X), once, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="voices: expected a whole number"):
+        transcriber.set_params(voices=0).predict(X)
 
 
 @pytest.fixture(scope="module")
@@ -483,7 +599,7 @@ def test_a_file_from_before_steps_of_several_frames(
 ) -> None:
     path, network = tmp_path / "model", listening.network_
     described = network.describe()
-    for name in ("frames_per_step", "trim"):
+    for name in ("frames_per_step", "trim", "label_smoothing"):
         del described[name]
     rnncore.files.save(path, network.state_dict(), {"kind": "transcriber", "model": described})
     again = WordTranscriber.load(path)
@@ -592,6 +708,7 @@ def test_transcribe_finds_boundaries_and_streams(
     assert words
     assert run("transcribe", model, path).output == " ".join(words) + "\n"
     assert run("transcribe", model, path, "--beam", 4).exit_code == 0
+    assert run("transcribe", model, path, "--voices", 2).exit_code == 0
     heard = run("transcribe", model, path, "--stream").output.splitlines()
     assert [line.split("\t")[1] for line in heard] == words
     assert all(line.split()[1] == "s" for line in heard)
@@ -652,6 +769,7 @@ def test_errors_of_the_commands(folder: Path, tmp_path: Path, listening: WordTra
         (["transcribe", known, sound, "--labels", tmp_path / "labels"], "line 1: expected begin"),
         (["transcribe", known, sound, "--beam", 4], "beam: expected 1, as the boundaries"),
         (["transcribe", unknown, sound, "--beam", 4, "--stream"], "--beam: expected none with --s"),
+        (["transcribe", unknown, sound, "--voices", 3, "--stream"], "--voices: expected none with"),
         (["transcribe", unknown, sound, "--together"], "--together: expected none, as this model"),
         (["transcribe", known, sound, "--score", "--stream"], "--score: expected none with"),
     ):

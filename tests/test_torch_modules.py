@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import io
 import pickle
 import re
 import subprocess
 import sys
 import threading
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -354,6 +356,32 @@ def test_compile_takes_it_as_one_node() -> None:
     [graph] = graphs
     names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
     assert sum("rnncore" in name for name in names) == 1
+
+
+OPTIONS: dict[str, Any] = {
+    "num_layers": 2, "bias": False, "batch_first": True, "dropout": 0.3, "bidirectional": True,
+    "device": "meta", "dtype": torch.float64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_every_option_of_torch_nn_is_there(kind: str) -> None:
+    theirs, mine = getattr(torch.nn, kind), getattr(ours, kind)
+    named = {name for one in typing.get_overloads(theirs.__init__)
+             for name in inspect.signature(one).parameters}  # fmt: skip
+    assert "dropout" in named
+    assert named - {"args", "kwargs"} <= set(inspect.signature(mine.__init__).parameters)
+    options = OPTIONS | ({"nonlinearity": "relu"} if kind == "RNN" else {})
+    right, found = theirs(3, 4, **options), mine(3, 4, **options)
+    assert repr(right) == repr(found)
+    for name, parameter in right.named_parameters():
+        other = found.get_parameter(name)
+        assert (other.shape, other.dtype, other.device) == (
+            parameter.shape, parameter.dtype, parameter.device)  # fmt: skip
+    nonlinearity = ["relu"] if kind == "RNN" else []
+    values = [options[name] for name in ("bias", "batch_first", "dropout", "bidirectional")]
+    places = [2, *nonlinearity, *values, 0, "cpu", torch.float64]  # all of them by their places
+    assert repr(theirs(3, 4, *places)) == repr(mine(3, 4, *places))
 
 
 REFUSED = [

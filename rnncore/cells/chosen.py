@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rnncore.cells import names
@@ -109,9 +110,13 @@ def lstm(
 
 
 def gru(
-    gates: str = "sigmoid", candidate: str = "tanh", *, clip: float | None = None
+    gates: str = "sigmoid",
+    candidate: str = "tanh",
+    *,
+    clip: float | None = None,
+    reset_after: bool = True,
 ) -> Cell | str:
-    """Return the GRU with these activations, its reset gate after the product.
+    """Return the GRU with these activations.
 
     `r, z = gates(W_hx x_t + W_hh h_{t-1} + b_h)`,
     `n = candidate(W_hx x_t + b_h + r (W_hh h_{t-1} + b_hn))`, `h_t = (1 - z) n + z h_{t-1}`. ONNX
@@ -121,6 +126,9 @@ def gru(
     ----------
     gates, candidate, clip
         As in `rnn`.
+    reset_after
+        Whether the reset gate comes after the product, as above. False:
+        `n = candidate(W_hx x_t + W_hh (r h_{t-1}) + b_h)`.
 
     Raises
     ------
@@ -135,19 +143,29 @@ def gru(
     bound = check_clip(clip)
     gate, g = (read_activation(name, text, bound)
                for name, text in (("gates", gates), ("candidate", candidate)))  # fmt: skip
+    kind = "gru" if reset_after else "gru_reset_before"
     if bound is None and (gate.name, g.name) == ("sigmoid", "tanh"):
-        return "gru"
+        return kind
 
-    def step(z: Any, x: Any, h: Any, prev: Any) -> Any:
-        r, keep = gate(z.r), gate(z.z)
+    def after(z: Any, x: Any, h: Any, prev: Any) -> Any:
+        r, z = gate(z.r), gate(z.z)
         n = g(x.n + r * h.n)
-        return (1 - keep) * n + keep * prev.h
+        return (1 - z) * n + z * prev.h
 
-    return _made("gru", step, (gate, g), "rzn", "h", ("bias_hn",), {"bias_hn": "n"})
+    def before(z: Any, prev: Any) -> Any:  # W_hh of n multiplies what is returned last
+        r, n = gate(z.r), g(z.n)
+        z = gate(z.z)
+        return (1 - z) * n + z * prev.h, r * prev.h
+
+    if reset_after:
+        return _made(kind, after, (gate, g), "rzn", "h", ("bias_hn",), {"bias_hn": "n"})
+    return _made(kind, before, (gate, g), "rzn", "h", second="n")
 
 
-KINDS: dict[str, Callable[..., Cell | str]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
-ARITIES = {"rnn": 1, "lstm": 3, "gru": 2}  # how many activations they have
+KINDS: dict[str, Callable[..., Cell | str]] = {
+    "rnn": rnn, "lstm": lstm, "gru": gru, "gru_reset_before": partial(gru, reset_after=False),
+}  # fmt: skip
+ARITIES = {"rnn": 1, "lstm": 3, "gru": 2, "gru_reset_before": 2}  # how many activations they have
 
 
 def _made(
@@ -158,12 +176,13 @@ def _made(
     states: str,
     own: tuple[str, ...] = (),
     starts: dict[str, str] | None = None,
+    second: str = "",
 ) -> Cell:
     choice = Choice(kind, tuple(map(str, activations)), activations[0].clip, "p_i" in own)
     step.__name__ = str(choice)
     if names.is_known(step.__name__):
         return names.find(step.__name__)
-    made = Cell(step, gates, states, dict.fromkeys(own), None, starts)
+    made = Cell(step, gates, states, dict.fromkeys(own), None, starts, second)
     made.pickled = chosen_cell, (made.name,)
     names.remember(made)
     return made
@@ -176,7 +195,7 @@ class Choice:
     Attributes
     ----------
     kind
-        "rnn", "lstm" or "gru".
+        "rnn", "lstm", "gru" or "gru_reset_before".
     activations
         In the order of the function's arguments.
     clip, peepholes
@@ -194,6 +213,12 @@ class Choice:
         more += ["peepholes"] * self.peepholes
         return f"{self.kind}({', '.join([*self.activations, *more])})"
 
+    def functions(self) -> list[Activation]:
+        """Return the activations; that of an LSTM's cell state is not clipped."""
+        clips = [self.clip, self.clip, None]
+        return [read_activation("activations", text, clip)
+                for text, clip in zip(self.activations, clips, strict=False)]  # fmt: skip
+
     def cell(self) -> Cell | str:
         """Return the cell, or the name of the engine's own.
 
@@ -208,7 +233,7 @@ class Choice:
 
 def choice_of(name: str) -> Choice | None:
     """Return what a name such as "gru(hard_sigmoid, tanh)" says; None: it is no such name."""
-    found = re.fullmatch(r"(rnn|lstm|gru)\((.*)\)", name)
+    found = re.fullmatch(r"(rnn|lstm|gru|gru_reset_before)\((.*)\)", name)
     if found is None:
         return None
     parts = re.split(r",\s*(?![^()]*\))", found[2])

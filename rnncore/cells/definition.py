@@ -13,6 +13,7 @@ from rnncore.arguments import is_number
 from rnncore.cells import names
 from rnncore.cells.checks import check_gradients, check_values
 from rnncore.cells.graph import Graph, Node, derive, in_order, spelled
+from rnncore.cells.phases import assign_phases, write_phases
 from rnncore.cells.places import Places, assign_places
 from rnncore.cells.reading import CellError, Reading, check_names
 
@@ -40,9 +41,11 @@ class Cell:
         own: Mapping[str, tuple[float, float] | None],
         backward: Callable[..., Any] | None,
         starts: Mapping[str, str] | None = None,
+        second: str = "",
     ) -> None:
         self.function, self.gates, self.states, self.own = function, gates, states, dict(own)
         self._starts = dict(starts or {})
+        self._second = second
         self.pickled: Any = None  # what makes it again, where that is not a module's name for it
         self._handed = [name for name in own if name not in self._starts]
         self.name = getattr(function, "__name__", "a cell")
@@ -56,7 +59,7 @@ class Cell:
         self._inputs = [f"{part}.{gate}" for part in "xh" for gate in gates]
         self._inputs += [f"own.{name}" for name in self._handed]
         self._inputs += [f"prev.{state}" for state in states]
-        used = {node.data for node in in_order([*self._states.values(), *recorded.values()])
+        used = {node.data for node in in_order([*self._made.values(), *recorded.values()])
                 if node.op == "input"}  # fmt: skip
         self.elementwise = not any(name.startswith("h.") for name in used)
         # W_hx x + b stays where it is; so a record has it where it is the whole gate.
@@ -69,16 +72,22 @@ class Cell:
                     f"remove it from gates={gates!r}"
                 )
         self.signature = hashlib.sha256(
-            f"{gates} {states} {' '.join(own)}\n{spelled(self._states)}{self._begun()}".encode()
+            f"{gates} {states} {' '.join(own)}\n{spelled(self._made)}{self._begun()}".encode()
         ).hexdigest()[:16]
-        check_values(self.name, reading, self._states, self._sampled())
+        check_values(self.name, reading, self._made, self._sampled())
         gradients = self._derive() if backward is None else self._take(backward, reading)
         check_gradients(
-            self.name, self._states, gradients, self._inputs, self._sampled(), backward is not None
+            self.name, self._made, gradients, self._inputs, self._sampled(), backward is not None
         )
+        self._compiled: dict[Any, Any] = {}
+        if second:
+            parts = [self._derive(name) for name in "sh"]
+            self._phases = assign_phases(
+                graph, gates, second, self._states, self._made["s"], recorded, (parts[0], parts[1])
+            )
+            return
         self._before = {s: gradients.get(f"prev.{s}", graph.number(0)) for s in states}
         self._places = self._assign(recorded, gradients)
-        self._compiled: dict[Any, Any] = {}
 
     def _read(self) -> Reading:
         graph, gates = self._graph, self.gates
@@ -89,17 +98,21 @@ class Cell:
             "own": {name: graph.input(f"own.{name}") for name in self._handed},
         }  # fmt: skip
         reading = Reading(self.function, graph, self._members)
-        if not isinstance(reading.found, list) or len(reading.found) != len(self.states):
-            expected = ", ".join(self.states)
+        letters = self.states + "s" * bool(self._second)
+        if not isinstance(reading.found, list) or len(reading.found) != len(letters):
+            expected = ", ".join(letters)
             reading.fail_return(
                 f"expected it to return {expected}, the states after the step, got "
                 f"{len(reading.found)} numbers"
             )
-        self._states = dict(zip(self.states, reading.found, strict=True))
+        # Of a step of two phases (phases.py) also s, which W_hh of the second gates multiplies.
+        self._made = dict(zip(letters, reading.found, strict=True))
+        self._states = {state: self._made[state] for state in self.states}
         return reading
 
-    def _derive(self) -> dict[str, Node]:
-        arriving = [(node, self._graph.input(f"d.{state}")) for state, node in self._states.items()]
+    def _derive(self, made: str = "") -> dict[str, Node]:
+        arriving = [(self._made[name], self._graph.input(f"d.{name}"))
+                    for name in made or self._made]  # fmt: skip
         return derive(self._graph, arriving)
 
     def _take(self, backward: Callable[..., Any], forward: Reading) -> dict[str, Node]:
@@ -137,7 +150,7 @@ class Cell:
         for name, ends in self.own.items():
             low, high = ends or (-1.0, 1.0)
             inputs[f"own.{name}"] = rng.uniform(low, high, count)
-        return inputs | {f"d.{state}": rng.standard_normal(count) for state in self.states}
+        return inputs | {f"d.{name}": rng.standard_normal(count) for name in self._made}
 
     def _assign(self, recorded: dict[str, Node], gradients: dict[str, Node]) -> Places:
         at_hand = [
@@ -172,6 +185,8 @@ class Cell:
         return self._compiled[kernels]
 
     def _compile(self, kernels: Any, dtype: np.dtype) -> Any:
+        if self._second:
+            return self._compile_phases(kernels, dtype)
         from rnncore.cells.compiled import Vectors, backward_step, build_module, forward_step
 
         vectors, own, places = Vectors(kernels, 8 * dtype.itemsize), self._handed, self._places
@@ -188,6 +203,19 @@ class Cell:
             [self.gates.index(gate) for gate in places.h_gates], places.own,
             code.get_function_address("forward"), code.get_function_address("backward"),
             (code, assembly), places.further, self.elementwise,
+        )  # fmt: skip
+
+    def _compile_phases(self, kernels: Any, dtype: np.dtype) -> Any:
+        from rnncore.cells.compiled import Vectors, build_module
+
+        vectors, phases = Vectors(kernels, 8 * dtype.itemsize), self._phases
+        code, assembly = build_module(lambda module: write_phases(vectors, module, phases))
+        gates = [self.gates.index(gate) for gate in phases.gates]
+        names = ("forward", "backward", "first_forward", "first_backward")
+        forward, backward, *first = (code.get_function_address(name) for name in names)
+        return kernels.CustomCell(
+            self.name, self.gates, phases.names, self.states, (), (), gates, gates, [], forward,
+            backward, (code, assembly), phases.further, False, phases.second, *first,
         )  # fmt: skip
 
     def assembly(self, dtype: Any = np.float32) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rnncore import models
+from rnncore import files, models
 from rnncore.cli.options import option, together
 
 
@@ -27,8 +29,26 @@ def export(model: Path, output: Path, weights: str, name: str | None, check: boo
     """Write MODEL as one C99 file, with its weights and functions that take a step.
 
     It needs no library and allocates nothing. A language model, a sequence classifier or regressor,
-    if it reads forward.
+    or a file of layers that `rnncore convert` reads, if it reads forward.
     """
     from rnncore.export import export_c
 
-    click.echo(export_c(models.load(model), output, weights=weights, name=name, check=check))
+    click.echo(export_c(_load(model), output, weights=weights, name=name, check=check))
+
+
+def _load(path: Path) -> Any:
+    # A model of rnncore, or layers: in a file of rnncore's own, or what another program wrote.
+    try:
+        return models.load(path)
+    except files.FileError:
+        from rnncore.convert import ConversionError, load
+        from rnncore.convert.loading import READERS
+
+        if path.suffix.lower() not in READERS:
+            raise
+        with suppress(*[ConversionError] * (path.suffix == ".safetensors")):
+            found = load(path)
+            if found.source != "rnncore":
+                click.echo(str(found))
+            return found.model
+        raise

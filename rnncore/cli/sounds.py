@@ -111,16 +111,20 @@ def _split(recordings: Recordings, pattern: str | None) -> tuple[Recordings, Rec
         "--beam", default=1, type=click.IntRange(min=1),
         help="Prefixes that a search for the likeliest words keeps; boundaries unknown.",
     ),
+    option(
+        "--voices", default=1, type=click.IntRange(min=1),
+        help="How many voices FILE is read in, for speakers unlike all that were heard.",
+    ),
     option("--stream", is_flag=True, help="Read blocks of 20 ms; write words as they are heard."),
     option("--score", is_flag=True, help="FILE is a folder as of training: count wrong words."),
 )  # fmt: skip
 def transcribe(
     model: Path, sources: tuple[Path, ...], labels: Path | None, together: bool, beam: int,
-    stream: bool, score: bool,
+    voices: int, stream: bool, score: bool,
 ) -> None:  # fmt: skip
     """Write the words of sound FILE... with MODEL, a line a file."""
     found = model_of(files.load(model), model, TranscriberNetwork, "sounds")
-    transcriber = WordTranscriber.of_network(found).set_params(beam=beam)
+    transcriber = WordTranscriber.of_network(found).set_params(beam=beam, voices=voices)
     single = {"--labels": labels is not None, "--stream": stream, "--score": score}
     several = [name for name, given in {**single, "--together": together}.items() if given]
     if len(several) > 1:
@@ -131,11 +135,12 @@ def transcribe(
         raise ValueError(
             f"{several[0]}: expected none, as this model finds the boundaries of words itself"
         )
-    if beam > 1 and stream:
-        raise ValueError(
-            f"--beam: expected none with --stream, which says the likeliest path, got {beam}; "
-            "leave one of them out"
-        )
+    for name, given in (("--beam", beam), ("--voices", voices)):
+        if given > 1 and stream:
+            raise ValueError(
+                f"{name}: expected none with --stream, which says the likeliest path of one "
+                f"reading, got {given}; leave one of them out"
+            )
     if stream:
         _listen(transcriber, sources[0])
     elif score:

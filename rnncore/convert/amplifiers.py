@@ -97,7 +97,7 @@ def _nam_proof(model: Module, width: int, size: int, count: int, flat: np.ndarra
         return [y.numpy().T[..., None]]
 
     inputs = proof.trial_inputs(width, 0, False, model.dtype)
-    return proof.prove(proof.outputs_of(model), run, f"nam {_version('nam')}", inputs)
+    return proof.prove(proof.outputs_of(model), run, f"nam {_version('nam')}", inputs, model)
 
 
 def _version(package: str) -> str:

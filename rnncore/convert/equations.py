@@ -58,15 +58,17 @@ def layer_of(equations: Equations, source: str, *sizes: Any, **options: Any) -> 
 
     kind, missing = equations.kind, list(equations.other)
     found = equations.activations or STANDARD[kind]
+    if len(found) != len(STANDARD[kind]):
+        raise ConversionError(
+            f"{source}: expected {len(STANDARD[kind])} activations of a {kind.upper()}, got "
+            f"{', '.join(found)}"
+        )
     cell: Any = None
     try:
-        cell = Choice(kind, found, equations.clip, equations.peepholes).cell()
+        which = kind if equations.reset_after or kind != "gru" else "gru_reset_before"
+        cell = Choice(which, found, equations.clip, equations.peepholes).cell()
     except ValueError as error:
         missing.append(f"the activations {', '.join(found)} ({error})")
-    if not isinstance(cell, str | None) and not equations.reset_after:
-        missing.append(
-            f"the activations {', '.join(found)}, or a clip, with the reset gate before the product"
-        )
     if missing:
         raise ConversionError(
             f"{source}: expected equations that rnncore has, got {' and '.join(missing)}; "
@@ -93,8 +95,9 @@ def equations_of(layer: Recurrent) -> Equations | None:
     name, reverse = layer._stack.cell.name, layer.reverse
     choice = choice_of(name)
     if choice is not None:
+        kind, _, rest = choice.kind.partition("_")
         return Equations(
-            choice.kind, choice.activations, True, reverse, (), choice.clip, choice.peepholes
+            kind, choice.activations, not rest, reverse, (), choice.clip, choice.peepholes
         )
     if name == "peephole_lstm":
         return Equations("lstm", STANDARD["lstm"], True, reverse, peepholes=True)

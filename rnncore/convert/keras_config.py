@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +24,15 @@ MOST_LAYERS = 1000
 
 @dataclass
 class Layer:
-    """A layer of Keras: its class, its configuration, and its arrays in Keras's order."""
+    """A layer of Keras: its class, its configuration, and its arrays in Keras's order.
+
+    `place` is what Keras 3 calls it in its files.
+    """
 
     kind: str
     config: dict[str, Any]
     arrays: list[np.ndarray] = field(default_factory=list)
+    place: str = ""
 
     @property
     def inner(self) -> Layer:
@@ -74,8 +79,10 @@ def layer_of(about: dict[str, Any]) -> Layer:
     return Layer(kind, config)
 
 
-def chain_of(about: Any) -> list[Layer]:
+def chain_of(about: Any, prefix: Sequence[str] = ()) -> list[Layer]:
     """Return the layers of a model's JSON, or of a single layer's, in their order.
+
+    `prefix` are the names of those to take, where it is not all of them.
 
     Raises
     ------
@@ -85,15 +92,28 @@ def chain_of(about: Any) -> list[Layer]:
     if not isinstance(about, dict):
         raise TypeError(f"a dict of class_name and config, got {about!r:.50}")
     kind, config = about["class_name"], about["config"]
-    if kind == "Sequential":
+    if kind in ("Sequential", "Functional", "Model"):
         entries = config if isinstance(config, list) else config["layers"]  # a list in Keras 1
-    elif kind in ("Functional", "Model"):
-        entries = _in_a_row(config)
     else:
         entries = [about]
     if len(entries) > MOST_LAYERS:
         raise ConversionError(f"model: expected {MOST_LAYERS} layers at most, got {len(entries)}")
-    return [layer_of(one) for one in entries]
+    places = dict(zip(map(_name, entries), file_names([one["class_name"] for one in entries]),
+                      strict=True))  # fmt: skip
+    if prefix:
+        known = {_name(one): one for one in entries}
+        missing = [name for name in prefix if name not in known]
+        if missing:
+            raise ConversionError(
+                f"prefix: expected names of layers, {', '.join(known)}, got {', '.join(missing)}"
+            )
+        entries = [known[name] for name in prefix]
+    elif kind in ("Functional", "Model"):
+        entries = _in_a_row(config)
+    layers = [layer_of(one) for one in entries]
+    for entry, layer in zip(entries, layers, strict=True):
+        layer.place = places[_name(entry)]
+    return layers
 
 
 def _in_a_row(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -107,7 +127,7 @@ def _in_a_row(config: dict[str, Any]) -> list[dict[str, Any]]:
             raise ConversionError(
                 f"layer {_name(one)!r:.50}: expected a model whose layers stand one after another, "
                 f"got one that reads {', '.join(map(repr, reads)) or 'nothing':.80} and is called "
-                f"{len(calls)} times"
+                f"{len(calls)} times; name those to take by prefix"
             )
     outputs = [name for name in _read_by(config["output_layers"]) if name not in masks]
     if not entries or outputs != [_name(entries[-1])]:
@@ -137,12 +157,12 @@ def _read_by(node: Any) -> list[str]:
     return [name for one in node for name in _read_by(one)]
 
 
-def file_names(layers: list[Layer]) -> list[str]:
+def file_names(kinds: list[str]) -> list[str]:
     """Return what Keras 3 calls each layer in its files: `lstm`, `lstm_1`, `time_distributed`."""
     counts: dict[str, int] = {}
     names = []
-    for layer in layers:
-        name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer.kind)
+    for kind in kinds:
+        name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)
         name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
         number = counts[name] = counts.get(name, -1) + 1
         names.append(f"{name}_{number}" if number else name)

@@ -13,17 +13,20 @@ import json
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rnncore.convert.errors import ConversionError, reading
 from rnncore.convert.hdf5_in import MOST_TIMES, File, Node
-from rnncore.convert.keras_config import Layer, chain_of, file_names
+from rnncore.convert.keras_config import Layer, chain_of
 
 LARGEST = 2**31  # bytes of a file, and of a part of it
 
 
-def read_file(path: Path, config: Any = None) -> tuple[list[Layer], str]:
+def read_file(
+    path: Path, config: Any = None, prefix: Sequence[str] = ()
+) -> tuple[list[Layer], str]:
     """Return the layers in a file, with their arrays, and the version of Keras that wrote it.
 
     Parameters
@@ -32,6 +35,8 @@ def read_file(path: Path, config: Any = None) -> tuple[list[Layer], str]:
         A file of any of the three formats, told by what is in it.
     config
         The JSON of the model, as an object, where the file has none or another is meant.
+    prefix
+        The names of the layers to take, where it is not all of them.
 
     Raises
     ------
@@ -59,7 +64,8 @@ def read_file(path: Path, config: Any = None) -> tuple[list[Layer], str]:
                 f"{what}: expected a whole model, got weights alone, which say neither the order "
                 "of the layers nor their activations; give the JSON of model.to_json() as config"
             )
-        layers = chain_of(config)
+        layers = chain_of(config, prefix)
+        version = version or str(config.get("keras_version", ""))  # which Keras 2 says in JSON
         weights.fill(layers)
     return layers, version
 
@@ -85,25 +91,25 @@ class _Weights:
         return self._in_order(self.root["model_weights"] if whole else self.root, layers)
 
     def _by_class(self, group: Node, layers: list[Layer]) -> None:
-        for name, layer in zip(file_names(layers), layers, strict=True):
+        for layer in layers:
             for place in layer.places:
-                found = group[f"{name}/{place}vars"]
+                found = group[f"{layer.place}/{place}vars"]
                 layer.arrays += [found[str(k)].array() for k in range(len(found.children()))]
 
     def _in_order(self, group: Node, layers: list[Layer]) -> None:
+        # By their names where the file has them all, else in order, as Keras does.
         wanted = [layer for layer in layers if layer.places]
-        found = []
-        for name in _names(group, "layer_names"):
-            here = group[name]
-            arrays = [here[one].array() for one in _names(here, "weight_names")]
-            if arrays:
-                found.append(arrays)
-        if len(found) != len(wanted):
+        held = {name: _names(group[name], "weight_names") for name in _names(group, "layer_names")}
+        names = [str(layer.config.get("name")) for layer in wanted]
+        if not all(held.get(name) for name in names):
+            names = [name for name, arrays in held.items() if arrays]
+        if len(names) != len(wanted):
             raise ConversionError(
-                f"weights: expected those of {len(wanted)} layers, got those of {len(found)}"
+                f"weights: expected those of {len(wanted)} layers, got those of {', '.join(names)}"
             )
-        for layer, arrays in zip(wanted, found, strict=True):
-            layer.arrays = arrays
+        for layer, name in zip(wanted, names, strict=True):
+            here = group[name]
+            layer.arrays = [here[one].array() for one in held[name]]
 
     def text(self, name: str) -> str:
         """Return an attribute of the file, or of its weights; "" if there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from rnncore.layers.module import Module
 SETTINGS = (
     "units", "activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards",
     "reset_after", "mask_zero", "mask_value", "input_dim", "output_dim", "axis",
+    "negative_slope", "alpha",
 )  # fmt: skip
 PACKAGES: tuple[str, ...] = ("keras", "tf_keras")
 
 
-def from_keras(source: Any, config: Any = None, *, prove: bool = True) -> Converted:
+def from_keras(
+    source: Any, config: Any = None, prefix: str | Sequence[str] = (), *, prove: bool = True
+) -> Converted:
     """Return the rnncore model of a Keras layer, model or file; x is (B, T, features) or token ids.
 
     Layers stand one after another: LSTM, GRU, SimpleRNN, `RNN` of their cells, CuDNNLSTM and
@@ -49,6 +52,8 @@ def from_keras(source: Any, config: Any = None, *, prove: bool = True) -> Conver
     config
         What `model.to_json()` returned, as text, as an object, or the path of a file: of weights
         alone, or in place of what the file says.
+    prefix
+        The names of the layers to take, one after another; none: all of them.
     prove
         Whether to hold the result against Keras, in float32, in which most of its engines multiply
         float64 as well. Without Keras it is unproven.
@@ -70,17 +75,19 @@ def from_keras(source: Any, config: Any = None, *, prove: bool = True) -> Conver
     GRU(3, 5, batch_first=True; 140 parameters)
     """
     what, path, packages = "Keras", None, PACKAGES
+    prefix = [prefix] if isinstance(prefix, str) else prefix
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         what = f"Keras file {str(path)!r}"
-        layers, version = read_file(path, _json(config))
+        layers, version = read_file(path, _json(config), prefix)
     else:
-        layers, version, package = _layers_of(source)
+        layers, version, package = _layers_of(source, prefix)
         packages = (package,)
     reader = Reader(what, version)
     with reading(what):
         model = plan.made(what, reader.plan(layers))
-    found = _proof(model, layers, packages, path) if prove else Proof(why="prove=False")
+    whole = None if prefix else path
+    found = _proof(model, layers, packages, whole) if prove else Proof(why="prove=False")
     return Converted(model, f"{what}: {' + '.join(reader.names)}", found, tuple(reader.notes))
 
 
@@ -91,7 +98,7 @@ def _json(config: Any) -> Any:
     return read_json("config", config)
 
 
-def _layers_of(source: Any) -> tuple[list[Layer], str, str]:
+def _layers_of(source: Any, prefix: Sequence[str]) -> tuple[list[Layer], str, str]:
     # The layers of an object, the version of its package, and the package.
     package = type(source).__module__.split(".")[0]
     if package not in PACKAGES or not hasattr(source, "get_weights"):
@@ -102,7 +109,7 @@ def _layers_of(source: Any) -> tuple[list[Layer], str, str]:
     whole = hasattr(source, "to_json")
     with reading("Keras"):
         about = json.loads(source.to_json()) if whole else _about(source)
-        layers = chain_of(about)
+        layers = chain_of(about, prefix)
     theirs = {one.name: one for one in (source.layers if whole else [source])}
     for layer in layers:
         if layer.places:
@@ -159,7 +166,7 @@ def _proof(
         return [y]
 
     ours = proof.outputs_of(in_dtype(model, np.float32))
-    return proof.prove(lambda x: ours(x)[:1], run, against, inputs())
+    return proof.prove(lambda x: ours(x)[:1], run, against, inputs(), model)
 
 
 def _loads(theirs: Any, layers: list[Layer], path: Path | None) -> bool:

@@ -17,7 +17,7 @@ from rnncore.convert import plan
 from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError
 from rnncore.convert.keras_config import NOTHING, RECURRENT, Layer, layer_of
-from rnncore.convert.parts import ACTIVATIONS
+from rnncore.convert.parts import Activation
 from rnncore.convert.plan import Part
 from rnncore.convert.weights import ORDERS, Direction, make_layer, reordered, widened
 from rnncore.layers.recurrent import Recurrent
@@ -107,6 +107,10 @@ class Reader:
             config.get(name) for name in ("max_value", "negative_slope", "threshold")
         ):
             return self._activation("relu")
+        if kind in ("LeakyReLU", "ELU"):
+            usual = {"LeakyReLU": ("leaky_relu", 0.3), "ELU": ("elu", 1.0)}[kind]
+            number = config.get("negative_slope", config.get("alpha", usual[1]))
+            return [plan.activation(f"{usual[0]}({float(number)!r})")]
         return self.refuse("a recurrent layer, Dense, Embedding, or what does nothing", kind)
 
     def _count(self, arrays: list[np.ndarray], *counts: int) -> None:
@@ -116,9 +120,12 @@ class Reader:
     def _activation(self, name: Any) -> list[Part]:
         if name in (None, "linear"):
             return []
-        if not isinstance(name, str) or name not in ACTIVATIONS:
-            self.refuse(f"an activation of {', '.join(ACTIVATIONS)}, linear", repr(name))
-        return [plan.activation(name)]
+        text = name if name == "softmax" else self._function(name)
+        try:
+            Activation(text)
+        except ConversionError as error:
+            self.refuse("an activation that rnncore has", f"{name!r} ({error})")
+        return [plan.activation(text)]
 
     def _recurrent(self, layer: Layer) -> list[Part]:
         first, config = layer, layer.config

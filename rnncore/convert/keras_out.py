@@ -78,7 +78,7 @@ def to_keras(model: Module) -> Any:
         return [np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)]
 
     inputs = proof.trial_inputs(features, vocabulary, True, model.dtype)
-    proof.prove(ours, theirs, f"keras {keras.__version__}", inputs)
+    proof.prove(ours, theirs, f"keras {keras.__version__}", inputs, model)
     return made
 
 
@@ -107,7 +107,7 @@ def keras_of(model: Module) -> bytes:
         writer.found.insert(0, Layer("Masking", {"mask_value": value}))
     kind = "int32" if vocabulary else model.dtype.name
     entries = [_entry(Layer("InputLayer", {"batch_shape": shape, "dtype": kind}), "input")]
-    names = file_names(writer.found)
+    names = file_names([layer.kind for layer in writer.found])
     weights: dict[str, Any] = {}
     for name, layer in zip(names, writer.found, strict=True):
         if layer.kind != "Masking":
@@ -169,7 +169,7 @@ class _Writer:
             config = {"input_dim": part.num_embeddings, "output_dim": part.embedding_dim}
             self.found.append(Layer("Embedding", config, [part.state_dict()["weight"]]))
         elif isinstance(part, Activation):
-            self.found.append(Layer("Activation", {"activation": part.name}))
+            self._activation(part)
         elif type(part) is layers.Dropout and not part.variational:
             self.found.append(Layer("Dropout", {"rate": part.p}))
         else:
@@ -207,6 +207,17 @@ class _Writer:
             else:
                 self.found.append(Layer(kind, config, arrays))
 
+
+    def _activation(self, part: Activation) -> None:
+        name, _, number = part.name.rstrip(")").partition("(")
+        if part.name in ("softmax", *ALIKE) and name != "elu":
+            self.found.append(Layer("Activation", {"activation": part.name}))
+        elif name == "leaky_relu":
+            self.found.append(Layer("LeakyReLU", {"negative_slope": float(number or 0.01)}))
+        elif name == "elu":
+            self.found.append(Layer("ELU", {"alpha": float(number or 1)}))
+        else:
+            self.refuse(part, "is none of its activations")
 
     def _functions(self, layer: Recurrent, equations: Equations) -> dict[str, str]:
         known = {**ACTIVATIONS, **{name: name for name in ALIKE}}

@@ -35,6 +35,8 @@ def from_numpy(
     transposed: bool,
     reset_after: bool | None = None,
     nonlinearity: str | None = None,
+    activations: Sequence[str] = (),
+    clip: float | None = None,
     forget_bias: float = 0.0,
     inverted_update: bool | None = None,
     batch_first: bool = False,
@@ -59,7 +61,12 @@ def from_numpy(
     reset_after
         Of a GRU, and needed there: whether its reset gate comes after the product with h.
     nonlinearity
-        Of an RNN, and needed there.
+        Of an RNN, and needed there: an activation of `rnncore.cells.chosen.rnn`.
+    activations
+        Of an LSTM or GRU that has others than the usual ones: of gates, candidate and, in an LSTM,
+        cell state, such as ("hard_sigmoid(0.2, 0.5)", "tanh", "tanh").
+    clip
+        What goes into activations of gates and candidate is at most this, and at least minus this.
     forget_bias
         What the source adds to the forget gate when it runs: DyNet and TensorFlow 1 add 1.
     inverted_update
@@ -127,8 +134,8 @@ def from_numpy(
             found[:2] = [one.T for one in found[:2] if one is not None]
         return _direction(found, kind, order, forget_bias, bool(inverted_update))
 
-    activations = (nonlinearity,) if kind == "rnn" and nonlinearity else ()
-    equations = Equations(kind, activations, reset_after is not False)
+    functions = (nonlinearity,) if kind == "rnn" and nonlinearity else tuple(activations)
+    equations = Equations(kind, functions, reset_after is not False, clip=clip)
     directions = [
         [direction(*given) for given in zip(*layer, strict=True)]
         for layer in zip(*names, strict=True)

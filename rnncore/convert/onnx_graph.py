@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.convert import plan
+from rnncore.convert import heads, plan
 from rnncore.convert.errors import ConversionError
 from rnncore.convert.onnx_moves import Moves
 from rnncore.convert.onnx_node import read_node
@@ -26,7 +26,6 @@ from rnncore.convert.onnx_values import (
 )
 from rnncore.convert.plan import Part
 
-FUNCTIONS = {"Tanh": "tanh", "Sigmoid": "sigmoid", "Relu": "relu"}
 OF_SHAPES = ("Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Cast", "Reshape", "Mul", "Add",
              "Identity", "Equal", "Where", "Sub", "Div")  # fmt: skip
 
@@ -136,8 +135,8 @@ class Graph(Moves):
         step: Callable[..., Any] | None = getattr(self, f"_{kind.lower()}", None)
         if kind in NOTHING:
             return tuple([inputs[0]] * len(node.output))
-        if kind in FUNCTIONS:
-            return (self._then(node, inputs[0], plan.activation(FUNCTIONS[kind])),)
+        if kind in heads.NODES:
+            return (self._then(node, inputs[0], plan.activation(heads.of_node(kind, settings))),)
         if step is None:
             self._refuse(node, "is none that rnncore has between layers")
         assert step is not None

@@ -156,7 +156,7 @@ def _proof(result: Module, model: Any, graph: Graph, end: Data, onnx: Any) -> Pr
         if rank < 3 and not vocabulary:
             inputs = (x.reshape(-1, features)[: dims[0]] if rank == 2 else x[0, 0] for x in inputs)
         try:
-            return proof.prove(ours, partial(theirs, run), against, inputs)
+            return proof.prove(ours, partial(theirs, run), against, inputs, result)
         except _EngineError as error:
             why.append(f"{against} does not run it ({error})")
     return Proof(why="; ".join(why) or "no engine of ONNX reads it")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import layers
-from rnncore.convert import proof
+from rnncore.convert import heads, proof
 from rnncore.convert.equations import STANDARD, ends_of, equations_of
 from rnncore.convert.errors import ConversionError, needed
 from rnncore.convert.onnx_node import NAMES, PEEPHOLES
@@ -18,7 +18,6 @@ from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 
 OPSET = 17
-FUNCTIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 
 
 def to_onnx(model: Module) -> Any:
@@ -130,7 +129,8 @@ class _Writer:
         if isinstance(model, Activation):
             if model.name == "softmax":
                 return self._node("Softmax", [x], axis=-1), axes
-            return self._node(FUNCTIONS[model.name], [x]), axes
+            kind, numbers = heads.to_node(model.name)
+            return self._node(kind, [x], 1, **numbers), axes
         if isinstance(model, FinalState):
             _, last, count = self._recurrent(model.layer, x, f"{name}layer.")
             turned = self._node("Transpose", [last], perm=[1, 0, 2])
@@ -283,4 +283,4 @@ def _check(made: Any, model: Module) -> None:
 
     inputs = proof.trial_inputs(features, vocabulary, batch_first, model.dtype)
     proof.prove(ours, lambda x: list(session.run(None, given)),
-                f"onnxruntime {onnxruntime.__version__}", inputs)  # fmt: skip
+                f"onnxruntime {onnxruntime.__version__}", inputs, model)  # fmt: skip

@@ -12,36 +12,61 @@ from rnncore.convert.errors import ConversionError
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
 from rnncore.layers.sequential import Sequential
-from rnncore.layers.tape import raw
+from rnncore.layers.tape import raw, tape_of
 
 #: The functions that an `Activation` may be. Softmax is over the last axis.
 ACTIVATIONS = {"tanh": F.tanh, "sigmoid": F.sigmoid, "relu": F.relu, "softmax": F.softmax}
 
 
 class Activation(Module):
-    """A function of each number: "tanh", "sigmoid", "relu"; or "softmax" over the last axis.
+    """A function of each number, such as "relu"; or "softmax" over the last axis.
+
+    The names are those of `rnncore.cells.chosen.rnn`, with numbers behind them where a function
+    has some.
 
     Examples
     --------
     >>> import numpy as np
-    >>> Activation("relu")(np.array([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
+    >>> Activation("leaky_relu(0.5)")(np.array([-1.0, 2.0])).tolist()
+    [-0.5, 2.0]
     """
 
     def __init__(self, name: str, *, dtype: DTypeLike = np.float32) -> None:
+        self._chosen: Any = None
         if name not in ACTIVATIONS:
-            raise ConversionError(
-                f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}"
-            )
+            from rnncore.cells.activations import read_activation
+
+            try:
+                self._chosen = read_activation("activation", name)
+            except ValueError as error:
+                raise ConversionError(f"{error}, and it is not softmax") from None
+            name = str(self._chosen)
         self.name = name
         super().__init__(dtype=dtype)
 
     def forward(self, x: Any) -> Any:
         """Return the function of x."""
+        if self._chosen is not None:
+            return _elementwise(self._chosen, x)
         return ACTIVATIONS[self.name](x)
 
     def _sizes_shown(self) -> list[str]:
         return [repr(self.name)]
+
+
+def _elementwise(function: Any, x: Any) -> Any:
+    # A function whose derivative is derived of its equation.
+    from rnncore.cells.graph import Graph, derive, evaluate
+
+    array, tape = raw(x), tape_of(x)
+    y = np.asarray(function(array), array.dtype)
+    if tape is None:
+        return y
+    graph = Graph()
+    end = function.make(graph, graph.input("a"))
+    slope = derive(graph, [(end, graph.number(1))])["a"]
+    factor = np.asarray(evaluate([slope], {"a": array})[id(slope)], array.dtype)
+    return tape.record(y, (x,), lambda d: (d * factor,))
 
 
 class FinalState(Module):

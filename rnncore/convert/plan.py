@@ -42,7 +42,7 @@ Part = Module | Final | Added | Hidden | Callable[[np.dtype], Module]
 
 
 def activation(name: str) -> Part:
-    """Return the part for one of `ACTIVATIONS`."""
+    """Return the part for an `Activation` of this name."""
     return lambda dtype: Activation(name, dtype=dtype)
 
 

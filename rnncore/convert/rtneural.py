@@ -67,7 +67,7 @@ def from_rtneural(source: Any, *, test: Any = None) -> Converted:
                 raise ConversionError(f"{here}: expected dense, gru, lstm, got {kind!r:.50}")
             name = layer.get("activation", "")
             if name and kind not in ("lstm", "gru"):  # RTNeural's own are fixed
-                if name not in ACTIVATIONS:
+                if name not in (*ACTIVATIONS, "elu"):
                     raise ConversionError(f"{here}: expected a known activation, got {name!r:.50}")
                 parts.append(plan.activation(name))
             elif name not in ("", "tanh"):
@@ -126,7 +126,7 @@ def to_rtneural(model: Module) -> dict[str, Any]:
             weight, *bias = part.state_dict().values()
             bias = bias or [np.zeros(len(weight), weight.dtype)]
             written.append(_layer("dense", len(weight), [weight.T, *bias]))
-        elif isinstance(part, Activation) and written:
+        elif isinstance(part, Activation) and written and part.name in (*ACTIVATIONS, "elu"):
             size = written[-1]["shape"][-1]
             written.append({**_layer("activation", size, []), "activation": part.name})
         else:

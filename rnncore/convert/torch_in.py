@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import layers
-from rnncore.convert import plan, proof
+from rnncore.convert import heads, plan, proof
 from rnncore.convert.equations import Equations
 from rnncore.convert.errors import ConversionError, needed, reading
 from rnncore.convert.plan import Part
@@ -26,7 +26,6 @@ State = Mapping[str, Any]
 NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d{1,4}))?(_reverse)?$")
 RECURRENT = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn",
              "LSTMCell": "lstm", "GRUCell": "gru", "RNNCell": "rnn"}  # fmt: skip
-FUNCTIONS = {"Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid", "Softmax": "softmax"}
 NOTHING = ("Dropout", "Identity")  # in inference
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
@@ -114,11 +113,15 @@ class _Reader:
         if name == "Sequential":
             inner = [self.from_module(one) for one in module if type(one).__name__ not in NOTHING]
             return [part for parts in inner for part in parts]
-        if name in FUNCTIONS:
-            if name == "Softmax" and module.dim not in (-1, 2):
+        if name == "Softmax":
+            if module.dim not in (-1, 2):
                 raise ConversionError(f"Softmax: expected dim=-1, got {module.dim}")
-            self.theirs.append((name, {"dim": -1} if name == "Softmax" else {}, {}))
-            return [plan.activation(FUNCTIONS[name])]
+            self.theirs.append((name, {"dim": -1}, {}))
+            return [plan.activation("softmax")]
+        if name in heads.MODULES:
+            text, options = heads.of_module(module)
+            self.theirs.append((name, options, {}))
+            return [plan.activation(text)]
         state = {key: to_numpy(key, value) for key, value in module.state_dict().items()}
         if name in RECURRENT:
             before = self.nonlinearity, self.batch_first
@@ -396,7 +399,8 @@ def _proof(model: Module, read: _Reader, wanted: bool) -> Proof:
     vocabulary = options.get("num_embeddings", 0)
     inputs = proof.trial_inputs(features, vocabulary, bool(read.batch_first), np.dtype(np.float64))
     against = f"torch {torch.__version__} in float64"
-    return proof.prove(proof.outputs_of(in_dtype(model, np.float64)), theirs, against, inputs)
+    ours = proof.outputs_of(in_dtype(model, np.float64))
+    return proof.prove(ours, theirs, against, inputs, model)
 
 
 def _flat(result: Any) -> Iterator[np.ndarray]:

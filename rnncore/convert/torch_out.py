@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from rnncore import layers
-from rnncore.convert import proof
+from rnncore.convert import heads, proof
 from rnncore.convert.errors import ConversionError, needed
 from rnncore.convert.parts import Activation, FinalState, LastStep, Skip, Squeeze, Swap
 from rnncore.convert.sizes import sizes_of
 from rnncore.layers.module import Module
 from rnncore.layers.recurrent import Recurrent
-
-FUNCTIONS = {"tanh": "Tanh", "relu": "ReLU", "sigmoid": "Sigmoid"}
 
 
 def to_torch(model: Module) -> Any:
@@ -56,7 +54,7 @@ def to_torch(model: Module) -> Any:
             state if isinstance(state, tuple) else (state,)))]  # fmt: skip
 
     inputs = proof.trial_inputs(features, vocabulary, batch_first, model.dtype)
-    proof.prove(proof.outputs_of(model), theirs, f"torch {torch.__version__}", inputs)
+    proof.prove(proof.outputs_of(model), theirs, f"torch {torch.__version__}", inputs, model)
     return module
 
 
@@ -76,7 +74,7 @@ def _module(model: Module, torch: Any) -> Any:
     if type(model) is layers.Embedding:
         return filled(nn.Embedding(model.num_embeddings, model.embedding_dim, dtype=dtype))
     if isinstance(model, Activation):
-        return nn.Softmax(-1) if model.name == "softmax" else getattr(nn, FUNCTIONS[model.name])()
+        return nn.Softmax(-1) if model.name == "softmax" else heads.to_module(model.name, nn)
 
     from rnncore.convert import torch_modules
 

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.data.disguise import blended, disguised, masked
+from rnncore.data.disguise import (
+    ENDS,
+    ROOM,
+    blended,
+    coloured,
+    disguised,
+    echoing,
+    masked,
+    shortened,
+)
 from rnncore.data.fingerprint import fingerprint_of
 from rnncore.data.inputs import Numbers, mean_and_scale
 from rnncore.data.ragged import Ragged
@@ -24,8 +33,9 @@ LEVEL = 0.05  # the root mean square that whole utterances are brought to
 CLEAN = 0.2  # the share of utterances of training without noise
 ALONE = 0.2  # the share of utterances of training that are one word
 BLENDED = 0.5  # the share of disguised utterances that are of two speakers together
-HIDDEN = 0.2  # the largest share of bands that a disguise of strength 1 hides
+HIDDEN = 0.2  # the largest share of bands, and of moments, that a disguise of strength 1 hides
 LOUDER = 10.0  # decibels: how much louder or softer training makes an utterance
+WARPED, SOFTER = 0.15, 8.0  # of readings in several voices: warps, and decibels
 DIGITS = frozenset("0123456789")
 
 
@@ -46,13 +56,16 @@ class UtteranceSettings:
     noise
         The largest level of white noise in training, as a share of the speech's root mean square:
         level ``noise u^2`` with u uniform in [0, 1), which is ``-20 log10(level)`` decibels. A
-        fifth of the utterances have none.
+        fifth of the utterances have none. Disguised, its colour is drawn as well.
     variation
-        How much larger or smaller training makes speakers; twice that: how much faster or slower.
+        How much larger or smaller training makes speakers.
+    tempo
+        How much faster or slower; None: twice the variation.
     disguise
         How much training makes speakers sound like others, 1 for speakers that were never heard;
-        see `disguised`. Boundaries known, and with any of it, half of the utterances are blended
-        with another recording of the same words, see `blended`.
+        see `disguised`, `echoing` and `masked`. Boundaries known, and with any of it, words lose
+        some of their ends, see `shortened`, and half of the utterances are blended with another
+        recording of the same words, see `blended`.
 
     Raises
     ------
@@ -70,7 +83,11 @@ class UtteranceSettings:
         1.0, Positive(), "Largest level of noise in training, of the speech's.", fixed=True
     )
     variation: float = setting(
-        0.1, Share(), "How much training changes voices; twice that: tempo.", fixed=True
+        0.1, Share(), "How much training changes voices.", fixed=True
+    )
+    tempo: float | None = setting(
+        None, Share(), "How much it changes tempo.  [default: twice the variation]", fixed=True,
+        then=None,
     )
     disguise: float = setting(
         0.0, AtLeastZero(), "How much training makes speakers sound like others.", fixed=True,
@@ -109,8 +126,9 @@ def spoken(
     rng: np.random.Generator,
     noise: float = 0.0,
     pause: int = 0,
+    colour: float = 0.0,
 ) -> list[NDArray[np.float32]]:
-    """Return recordings of these words, one after another, by one speaker, in white noise.
+    """Return recordings of these words, one after another, by one speaker, in noise.
 
     Parameters
     ----------
@@ -122,6 +140,8 @@ def spoken(
         Its level, as a share of the root mean square of the words.
     pause
         Samples at most before, between and after words, which are pieces of their own.
+    colour
+        Decibels by which the noise is louder and softer over frequencies; 0: it is white.
 
     Returns
     -------
@@ -153,6 +173,8 @@ def spoken(
     if not noise:
         return pieces
     drawn = np.float32(level) * rng.standard_normal(sum(map(len, pieces)), np.float32)
+    if colour:
+        drawn = coloured(drawn, colour, rng)
     starts = np.cumsum([len(piece) for piece in pieces])[:-1]
     return [one + two for one, two in zip(pieces, np.split(drawn, starts), strict=True)]
 
@@ -247,19 +269,29 @@ class Utterances:
                 share, others = rng.uniform(0, 0.5), self._powers(words, rng, 0.0)
                 pairs = zip(powers, others, strict=True)
                 powers = [blended(one, other, share) for one, other in pairs]
-            share = min(1.0, s.disguise * HIDDEN)
-            powers = [masked(disguised(one, s.disguise, rng), share, rng) for one in powers]
+            powers = [self._disguised(one, rng) for one in powers]
         return [self.sound.features_in(one) for one in powers]
+
+    def _disguised(
+        self, power: NDArray[np.float32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        strength, sound = self.utterance_settings.disguise, self.sound
+        hidden = min(1.0, strength * HIDDEN)
+        power = echoing(power, sound.hop / sound.rate, strength, rng)
+        if self._known:  # of more than a word, whole words would be lost
+            power = shortened(power, min(0.5, strength * ENDS), sound.frames_per_step, rng)
+        power = masked(disguised(power, strength, rng), hidden, rng)
+        return masked(power.T, hidden, rng).T if self._known else power
 
     def _powers(
         self, words: list[str], rng: np.random.Generator, level: float
     ) -> list[NDArray[np.float32]]:
         pieces = self._spoken(words, rng, level)
         # Steps of 1 %: their filters are kept.
-        variation = self.utterance_settings.variation
-        warp = round(1 + variation * rng.uniform(-1, 1), 2)
-        tempo = 1 + min(0.9, 2 * variation) * rng.uniform(-1, 1)
-        hop = max(1, round(self.sound.hop * tempo))
+        s = self.utterance_settings
+        warp = round(1 + s.variation * rng.uniform(-1, 1), 2)
+        tempo = min(0.9, 2 * s.variation) if s.tempo is None else s.tempo
+        hop = max(1, round(self.sound.hop * (1 + tempo * rng.uniform(-1, 1))))
         louder = np.float32(10 ** (LOUDER / 20 * rng.uniform(-1, 1)))
         pieces = as_loud([louder * one for one in pieces], self.sound, self._whole)
         return [self.sound.power(one, warp, hop) for one in pieces]
@@ -268,7 +300,8 @@ class Utterances:
         self, words: list[str], rng: np.random.Generator, level: float
     ) -> list[NDArray[np.float32]]:
         pause = 0 if self._known else round(PAUSE * self.sound.rate)
-        return spoken(self.recordings, words, rng, level, pause)
+        colour = ROOM * self.utterance_settings.disguise * self._training
+        return spoken(self.recordings, words, rng, level, pause, colour)
 
     def inputs(self) -> Numbers:
         """Return how the features of the first utterances are standardised."""
@@ -284,10 +317,35 @@ class Utterances:
 
 
 def frames_of(
-    pieces: Sequence[NDArray[np.float32]], sound: SoundSettings, whole: bool
+    pieces: Sequence[NDArray[np.float32]],
+    sound: SoundSettings,
+    whole: bool,
+    warp: float = 1.0,
+    gain: float = 1.0,
 ) -> list[NDArray[np.float32]]:
-    """Return the features (T, F) of each piece of an utterance, samples (N,); see `as_loud`."""
-    return [sound.features_of(one) for one in as_loud(pieces, sound, whole)]
+    """Return the features (T, F) of each piece of an utterance, samples (N,); see `as_loud`.
+
+    Read in another voice by a `warp` of its frequencies, and so many times as loud.
+    """
+    pieces = as_loud(pieces, sound, whole)
+    return [sound.features_of(np.float32(gain) * one, warp) for one in pieces]
+
+
+def voices_of(count: int) -> list[tuple[float, float]]:
+    """Return warp and gain of readings in so many voices; one is as it is.
+
+    Warps are even from 0.85 to 1.15, and each voice is soft, as it is, and loud.
+
+    Examples
+    --------
+    >>> voices_of(1), [warp for warp, _ in voices_of(3)[::3]]
+    ([(1.0, 1.0)], [0.85, 1.0, 1.15])
+    """
+    if count == 1:
+        return [(1.0, 1.0)]
+    gains = [10 ** (decibels / 20) for decibels in (-SOFTER, 0.0, SOFTER)]
+    warps = np.linspace(1 - WARPED, 1 + WARPED, count).round(3).tolist()
+    return [(warp, gain) for warp in warps for gain in gains]
 
 
 def as_loud(

@@ -41,6 +41,9 @@ class CustomCell(Cell):
         keep: Any = None,
         further: int = 0,
         elementwise: bool = False,
+        second: int = 0,
+        first_forward: int = 0,
+        first_backward: int = 0,
     ) -> None: ...
 
 class Layer:

@@ -85,8 +85,10 @@ def export_c(
     ----------
     model
         An `RNN`, `LSTM` or `GRU` that reads forward, also of several layers; a `Linear`, an
-        `Embedding`, or a `Sequential` of such; a language model, a sequence classifier or a
-        sequence regressor that reads forward, network or estimator. float64 is rounded to float32.
+        `Embedding`, or a `Sequential` of such and of what `rnncore.convert` puts between them; a
+        language model, a sequence classifier or a sequence regressor that reads forward, network or
+        estimator. float64 is rounded to float32. Of a model that says one thing of a sequence, a
+        step gives what it would say if the sequence ended there.
     path
         Of the file, which is replaced as a whole.
     weights

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore.export.activations import functions_of
 from rnncore.export.parts import Field, Part
 from rnncore.export.templates import fill
 from rnncore.export.weights import Weights, padded
@@ -141,7 +142,7 @@ class Cell(NamedTuple):
     functions
         Elementwise functions of a unit.
     f
-        The function of z, where one template serves several.
+        What C calls the functions of gates, candidate and, in an LSTM, cell state.
     """
 
     title: str
@@ -150,7 +151,7 @@ class Cell(NamedTuple):
     products: Callable[[str, Layer, Weights], Products]
     states: str = "h"
     functions: int = 1
-    f: str = ""
+    f: tuple[str, ...] = ("sigmoid_of", "tanh_of", "tanh_of")
 
 
 CELLS = {
@@ -170,10 +171,10 @@ CELLS = {
         "r, z = sigmoid(a + W_h h), n = tanh(a + W_n (r h)), a = W_x x + b_x; h = (1 - z) n + z h",
         "gru_reset_before", in_turn, functions=3,
     ),
-    "rnn_tanh": Cell("RNN", "h = tanh(W [x h] + b)", "rnn", joined, f="tanh_of(z[u])"),
-    "rnn_relu": Cell("RNN", "h = relu(W [x h] + b)", "rnn", joined, f="relu_of(z[u])"),
-    "rnn_sigmoid": Cell("RNN", "h = sigmoid(W [x h] + b)", "rnn", joined, f="sigmoid_of(z[u])"),
-    "rnn_identity": Cell("RNN", "h = W [x h] + b", "rnn", joined, f="z[u]"),
+    "rnn_tanh": Cell("RNN", "h = tanh(W [x h] + b)", "rnn", joined, f=("tanh_of",)),
+    "rnn_relu": Cell("RNN", "h = relu(W [x h] + b)", "rnn", joined, f=("relu_of",)),
+    "rnn_sigmoid": Cell("RNN", "h = sigmoid(W [x h] + b)", "rnn", joined, f=("sigmoid_of",)),
+    "rnn_identity": Cell("RNN", "h = W [x h] + b", "rnn", joined, f=("",)),
 }  # fmt: skip
 
 
@@ -185,12 +186,13 @@ def recurrent(name: str, state: str, layer: Layer, weights: Weights) -> Part:
     ValueError
         If there is no C for its cell.
     """
-    if layer.cell not in CELLS:
-        raise ValueError(
-            f"model: expected cells of these kinds: {', '.join(CELLS)}; got {layer.cell!r}, which "
-            "has no C yet; see rnncore/export/cells.py"
-        )
-    cell, inputs = CELLS[layer.cell], layer.W_hx.shape[1]
+    cell, own_functions = _cell_of(name, layer.cell)
+    inputs, see = layer.W_hx.shape[1], dict.fromkeys(("see_i", "see_f", "see_o"), "")
+    if cell.template == "lstm" and layer.own:
+        for gate, values in zip("ifo", layer.own, strict=True):
+            assert values is not None
+            vector = weights.vector(f"{name}_p_{gate}", values)
+            see[f"see_{gate}"] = f" + {vector}[u] * {'c_new' if gate == 'o' else 'c[u]'}"
     products = cell.products(name, layer, weights)
     fields = [products.field]
     if "c" in cell.states:
@@ -201,16 +203,38 @@ def recurrent(name: str, state: str, layer: Layer, weights: Weights) -> Part:
     }
     code = fill(
         f"{cell.template}.c", name=name, state=state, inputs=0 if layer.one_hot else inputs,
-        units=layer.units, rows=padded(layer.rows), equation=cell.equation, f=cell.f,
+        units=layer.units, rows=padded(layer.rows), equation=cell.equation, gate=cell.f[0],
+        candidate=cell.f[1 % len(cell.f)], out=cell.f[-1], **see,
         argument="int token" if layer.one_hot else "const float *RESTRICT x",
         products=products.code, second=products.second, first_rows=padded(layer.rows - layer.units),
         second_rows=padded(layer.units), **new,
     )  # fmt: skip
     return Part(
-        name, inputs, layer.units, f"{cell.title} of {layer.units} units: {cell.equation}", code,
+        name, inputs, layer.units, f"{cell.title} of {layer.units} units: {cell.equation}",
+        own_functions + code,
         vocabulary=inputs if layer.one_hot else 0, fields=fields, locals=products.locals,
         functions=cell.functions * layer.units,
     )  # fmt: skip
+
+
+def _cell_of(name: str, cell: str) -> tuple[Cell, str]:
+    # How a cell is written, and the functions in C that a choice of activations needs.
+    from rnncore.cells.chosen import choice_of
+
+    if cell in CELLS:
+        return CELLS[cell], ""
+    choice = choice_of("lstm(sigmoid, tanh, tanh, peepholes)" if cell == "peephole_lstm" else cell)
+    if choice is None:
+        raise ValueError(
+            f"model: expected cells of these kinds: {', '.join(CELLS)}, or of "
+            f"rnncore.cells.chosen; got {cell!r}, which has no C yet; see rnncore/export/cells.py"
+        )
+    functions, names = functions_of(name, choice.functions())
+    known = CELLS["rnn_tanh" if choice.kind == "rnn" else choice.kind]
+    said = ", ".join([*choice.activations, *["its gates see c"] * choice.peepholes])
+    return known._replace(
+        title=f"{known.title} with {said} in place of the usual functions", f=tuple(names)
+    ), functions
 
 
 def _mixed(new: str, old: str, rate: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -87,11 +88,26 @@ def _module(model: Any, chain: Chain, tokens: bool) -> Reading:
         if isinstance(model, Recurrent):
             found: Array = model.stream(tokens=tokens).process(x)
             return found
-        found = model(x[:, None])
-        return found[:, 0]
+        return _said(model, x)
 
     reads = f"a token below {vocabulary}" if vocabulary else f"{inputs} numbers"
     return Reading(title, reads, f"{chain.outputs} numbers", draw, answer)
+
+
+def _said(model: Module, x: Array) -> Array:
+    # What it says after each step: of a last state, what it were if the sequence ended there.
+    modules = [module for _, module in model.named_modules()]
+    names = {type(module).__name__ for module in modules}
+    first = any(module.batch_first for module in modules if isinstance(module, Recurrent))
+
+    def said(steps: Array) -> Array:
+        y: Any = model(steps[None] if first else steps[:, None])
+        return np.asarray(y)[..., None] if "Squeeze" in names else np.asarray(y)
+
+    if names & {"FinalState", "LastStep"}:
+        return np.stack([said(x[: end + 1])[0] for end in range(len(x))])
+    y = said(x)
+    return y[0] if first else y[:, 0]
 
 
 def _walk(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) -> Flow:
@@ -113,6 +129,10 @@ def _walk(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) -> Fl
         for part in module._children.values():
             if not isinstance(part, Dropout):  # which does nothing but in training
                 x = _walk(part, chain, x)
+    elif "FinalState" in names:
+        return _recurrent(module.layer, chain, x)
+    elif names & {"LastStep", "Squeeze"} and x is not None:
+        return x
     elif "Activation" in names and x is not None:
         return chain.add("activation", parts.activation, module.name, x.size, x=x)
     elif "Skip" in names:
@@ -154,7 +174,7 @@ def _recurrent(module: Any, chain: Chain, x: Flow | None, tokens: bool = False) 
             direction.cell.name, given.W_hx, given.W_hh, direction.bias(given), given.own,
             tokens and number == 0, stack.zoneout, begin,
         )  # fmt: skip
-        kind = layer.cell.split("_")[0]
+        kind = re.split(r"[^a-z]", layer.cell)[0]
         x = chain.add(kind, recurrent, chain.state, layer, chain.weights, x=x)
     assert x is not None
     return x

@@ -351,7 +351,7 @@ class RecurrentModule(Module):
 
     def _marks(self) -> list[str]:
         # What a state says that names and shapes do not: which GRU it is of.
-        return [RESET_AFTER] if self._stack.cell.name == "gru_reset_before" else []
+        return [RESET_AFTER] if self._stack.cell.name.startswith("gru_reset_before") else []
 
     def _own_state_shapes(self) -> Shapes:
         shapes: Shapes = {}

@@ -54,11 +54,19 @@ class TranscriberSettings:
     cell: str = setting("lstm", CellName(), fixed=True)
     directions: str = setting("both", Choice(("both", "forward")), "How sound is read.", fixed=True)
     dropout: float = setting(0.3, Share(), "Share of units zeroed in training.", fixed=True)
+    label_smoothing: float = setting(
+        0.0, Share(), "How much of a known word's target is spread over all words.", fixed=True
+    )
     dtype: str = setting("float32", Choice(("float32", "float64")), fixed=True)
     precision: str | None = PRECISION
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.label_smoothing and not self.known:
+            raise ValueError(
+                "label_smoothing: expected 0, as the boundaries of words are unknown, got "
+                f"{self.label_smoothing}; leave it out, or choose boundaries='known'"
+            )
 
     @property
     def known(self) -> bool:
@@ -141,6 +149,7 @@ class TranscriberNetwork(TapedModel):
         self.generator = check_seed(seed)
         common: dict[str, Any] = {"dtype": s.dtype, "seed": self.generator}
         both, self.known, self.whole = s.directions == "both", s.known, s.whole
+        self.smoothing = s.label_smoothing
         self.frames = recurrent(
             s.cell, sound.size, s.hidden_size, num_layers=s.num_layers, bidirectional=both,
             dropout=s.dropout, **common,
@@ -181,10 +190,16 @@ class TranscriberNetwork(TapedModel):
         return found
 
     def loss(self, *batch: Any) -> Value:
-        """Return the mean over words of ``-log p(word)``, or of CTC's loss of the utterance."""
+        """Return the mean over words of ``-log p(word)``, or of CTC's loss of the utterance.
+
+        With label smoothing s, which boundaries must be known for, a share s of each target is
+        spread over all words; see `rnncore.cross_entropy`.
+        """
         if self.known:
             *arrays, targets = batch
-            loss: Value = cross_entropy(self.logits(*arrays), targets, ignore_index=-1)
+            loss: Value = cross_entropy(
+                self.logits(*arrays), targets, ignore_index=-1, label_smoothing=self.smoothing
+            )
             return loss
         frames, lengths, targets, counts = batch
         # Divided by all words together, as they count alike.

@@ -5,12 +5,12 @@ static void $name($state *RESTRICT state, $argument, float *RESTRICT y)
     float z[$rows];
 $products
     for (int u = 0; u < $units; u++) {
-        const float i = sigmoid_of(z[u]);
-        const float f = sigmoid_of(z[$units + u]);
-        const float g = tanh_of(z[2 * $units + u]);
-        const float o = sigmoid_of(z[3 * $units + u]);
+        const float i = $gate(z[u]$see_i);
+        const float f = $gate(z[$units + u]$see_f);
+        const float g = $candidate(z[2 * $units + u]);
         const float c_new = MULTIPLY_ADD(f, c[u], i * g);
-        const float h_new = o * tanh_of(c_new);
+        const float o = $gate(z[3 * $units + u]$see_o);
+        const float h_new = o * $out(c_new);
         c[u] = flushed($c);
         y[u] = flushed($h);
     }

@@ -5,7 +5,7 @@ static void $name($state *RESTRICT state, $argument, float *RESTRICT y)
     float z[$rows];
 $products
     for (int u = 0; u < $units; u++) {
-        const float h_new = $f;
+        const float h_new = $gate(z[u]);
         y[u] = flushed($h);
     }
     for (int u = 0; u < $units; u++)
