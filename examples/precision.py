@@ -18,7 +18,7 @@ SEEDS, CHARACTERS, HELD_OUT = (0, 1, 2), 3e6, 0.1
 def main(path: Path) -> None:
     """Train a model in both precisions for each seed, read with each, print a table."""
     text, found = path.read_text(), []
-    print("| trained in | read in | bits a character, by seed | beside float32 |\n|---|---|---|---:|")
+    print("| trained in | read in | bits a character | beside float32 |\n|---|---|---|---:|")
     for trained in ("float32", "bfloat16"):
         models = [
             LanguageModel(
