@@ -46,7 +46,7 @@ typedef struct {
     _Alignas(64) atomic_int finished; /* the number of the last region that it has run */
     atomic_int waiting;             /* asleep within a region, for others of it */
     atomic_int has_clock;           /* the clock is that of the thread that runs as this member */
-    clockid_t clock;                /* of processor time */
+    atomic_int clock;               /* of processor time */
     pthread_t thread;               /* of the team's own, where there is one */
 #if defined(__linux__) && defined(CPU_CLR)
     int sent_away;                  /* from the caller's processor; freed again when it has woken */
@@ -114,15 +114,17 @@ static void take_place(int place)
 {
     team_place = place;
 #if defined(__linux__)
-    Member *member = &team.member[place];
-    atomic_store(&member->has_clock, !pthread_getcpuclockid(pthread_self(), &member->clock));
+    clockid_t clock;
+    if (pthread_getcpuclockid(pthread_self(), &clock)) return;
+    atomic_store(&team.member[place].clock, (int)clock);
+    atomic_store(&team.member[place].has_clock, 1);
 #endif
 }
 
 /* Processor time that a member has used; -1 where the system does not say. */
 static int64_t time_used(Member *member)
 {
-    return atomic_load(&member->has_clock) ? nanoseconds(member->clock) : -1;
+    return atomic_load(&member->has_clock) ? nanoseconds((clockid_t)atomic_load(&member->clock)) : -1;
 }
 
 /* Whether it ought to be running: it has not finished and is not asleep; but for one that was called

@@ -16,8 +16,8 @@ from rnncore import engine
 
 kernels = engine.kernels(np.float32)
 CELL = kernels.cell("gru")
-LAYER = kernels.Layer(CELL, 5, 7, False)
-LINEAR = kernels.Linear(5, 3)
+LAYER = kernels.Layer(CELL, 5, 7, False, "float32")
+LINEAR = kernels.Linear(5, 3, "float32")
 ROWS = 10
 
 
@@ -275,3 +275,11 @@ def test_ctc_may_write_over_its_logits() -> None:
     ctc(dlogits=expected, logits=logits)
     ctc(dlogits=memory, logits=memory)
     assert np.array_equal(memory, expected)
+
+
+def test_weights_are_those_of_the_layers_precision() -> None:
+    task = kernels.Task(kernels.Layer(CELL, 5, 7, False, "bfloat16"))
+    with pytest.raises(RuntimeError, match="precision: expected that with which the weights"):
+        task.set_weights(weights())
+    with pytest.raises(ValueError, match="expected one of float32, bfloat16, int8, got 'half'"):
+        kernels.Linear(5, 3, "half")

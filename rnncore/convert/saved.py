@@ -27,7 +27,7 @@ KNOWN: dict[str, type[Module]] = {
     )
 }  # fmt: skip
 MOST_PARTS = 1000
-LEFT_OUT = ("self", "dtype", "seed", "forget_bias")
+LEFT_OUT = ("self", "dtype", "precision", "seed", "forget_bias")
 
 
 def describe(module: Module) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Forecaster(Estimator):
     Parameters
     ----------
     look_back, horizon, segment, hidden_size, num_layers, cell, highway, series_vectors, centre, \
-scaling, transform, head, interval, dropout, dtype
+scaling, transform, head, interval, dropout, dtype, precision
         See `ForecasterNetwork`.
     epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, folder, \
 verbose, seed

@@ -49,7 +49,7 @@ class LanguageModel(Estimator, Writer):
     vocabulary_size, least_count
         Of words: how many are known, and how often each has to be in the text; None: 10000, and 2.
     hidden_size, num_layers, cell, embedding_size, tied, dropout, variational, \
-recurrent_dropout, zoneout, weight_drop, state_reset, dtype
+recurrent_dropout, zoneout, weight_drop, state_reset, dtype, precision
         See `rnncore.models.LanguageNetwork`.
     batch_size, sequence_length
         Parallel streams of text, and the steps through which gradients flow.

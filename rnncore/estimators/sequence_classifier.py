@@ -23,7 +23,7 @@ class SequenceClassifier(SequenceEstimator):
         What mistakes about a class weigh: a dict, 1 for labels that are not in it; "balanced": as
         if all classes were equally frequent; None: all the same.
     hidden_size, num_layers, cell, directions, pooling, embedding_size, dropout, standardize, \
-dtype, initialize
+dtype, precision, initialize
         See `SequenceEstimator`.
     epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, \
 validation_fraction, folder, verbose, seed

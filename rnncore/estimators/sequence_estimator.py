@@ -28,7 +28,7 @@ class SequenceEstimator(Estimator):
 
     Parameters
     ----------
-    hidden_size, num_layers, cell, directions, embedding_size, dropout, dtype
+    hidden_size, num_layers, cell, directions, embedding_size, dropout, dtype, precision
         See `SequenceNetwork`.
     pooling
         What a sequence is judged by: its "last" states, the "mean" or the "max" of all; "none":

@@ -20,7 +20,7 @@ class SequenceRegressor(SequenceEstimator):
     Parameters
     ----------
     hidden_size, num_layers, cell, directions, pooling, embedding_size, dropout, standardize, \
-dtype, initialize
+dtype, precision, initialize
         See `SequenceEstimator`.
     epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, \
 validation_fraction, folder, verbose, seed

@@ -37,7 +37,7 @@ class Tagger(Estimator):
     Parameters
     ----------
     hidden_size, num_layers, cell, directions, spelling, word_size, character_size, spelling_size, \
-dropout, word_dropout
+dropout, word_dropout, precision
         See `TaggerNetwork`.
     epochs, seconds, learning_rate, batch_size, weight_decay, average, early_stopping, \
 validation_fraction, folder, verbose, seed

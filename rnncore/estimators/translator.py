@@ -40,7 +40,7 @@ class Translator(Estimator):
     Parameters
     ----------
     hidden_size, num_layers, cell, directions, attention, embedding_size, dropout, source, target, \
-merges, least_count, dtype
+merges, least_count, dtype, precision
         See `TranslatorNetwork`. `source` and `target` say what the texts are cut into; see
         `rnncore.data.Pieces`.
     beam_size, length_penalty
