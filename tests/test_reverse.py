@@ -216,3 +216,17 @@ def test_keras_there_and_back(tmp_path: Any) -> None:
     for write in (convert.to_rtneural, convert.to_torch):
         with pytest.raises(convert.ConversionError, match="model: expected"):
             write(layer)
+
+
+def test_steps_that_a_mask_hides_are_as_if_they_were_not_there() -> None:
+    from rnncore import convert
+
+    layer = rnncore.GRU(2, 4, reverse=True, batch_first=True, dtype="float64", seed=0)
+    x = numbers(3, 7, 2)
+    x[0, :3] = x[1, [2, 5]] = 0.0  # in front of a sequence, and between its steps
+    last = convert.Masked(convert.FinalState(copy.deepcopy(layer)))(x)
+    y = convert.Masked(layer)(x)
+    for b, kept in enumerate((x != 0).any(-1)):
+        right, state = layer(x[b : b + 1, kept])
+        assert np.array_equal(y[b, kept], right[0]) and not y[b, ~kept].any()
+        assert np.array_equal(last[b], state[0, 0])
