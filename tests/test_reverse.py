@@ -199,12 +199,24 @@ def test_onnx_there_and_back(kind: str, layers: int) -> None:
     layer = KINDS[kind](3, 5, layers, reverse=True, seed=0)
     found = convert.from_onnx(convert.to_onnx(layer))  # held against ONNX Runtime
     assert found.proof.proven
-    again = found.model if layers == 1 else found.model._children["1"]
-    assert again.reverse
-    theirs = again.state_dict()
-    for name, array in theirs.items():
-        there = name if layers == 1 else name.replace("_l0", "_l1")
-        assert array.tobytes() == layer.state_dict()[there].tobytes()
+    assert found.model.reverse
+    ours, theirs = layer.state_dict(), found.model.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(array.tobytes() == theirs[name].tobytes() for name, array in ours.items())
+
+
+def test_onnx_layers_of_unlike_directions() -> None:
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from rnncore import convert
+
+    net = rnncore.Sequential(
+        rnncore.LSTM(3, 5, reverse=True, seed=0), rnncore.LSTM(5, 5, seed=1),
+        rnncore.LSTM(5, 5, reverse=True, seed=2),
+    )  # fmt: skip
+    found = convert.from_onnx(convert.to_onnx(net))
+    assert found.proof.proven
+    x = numbers(9, 2, 3).astype(np.float32)
+    np.testing.assert_allclose(found.model(x), net(x), atol=1e-6)
 
 
 def test_keras_there_and_back(tmp_path: Any) -> None:
