@@ -101,15 +101,22 @@ def test_a_cell_that_is_none() -> None:
         rnncore.LanguageModel(cell="nothing").fit(TEXT)
 
 
-def test_the_command_line_knows_the_library(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["min_gru", "lstm(hard_sigmoid, tanh, tanh)"])
+def test_the_command_line_knows_the_library(cell: str, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT * 9)
     said = CliRunner().invoke(main, [
-        "train", "text", str(tmp_path / "text.txt"), "--cell", "min_gru", "--hidden-size", "8",
+        "train", "text", str(tmp_path / "text.txt"), "--cell", cell, "--hidden-size", "8",
         "--epochs", "1", "--output", str(tmp_path / "out"),
     ])  # fmt: skip
     assert said.exit_code == 0, said.output
     last = tmp_path / "out/last.safetensors"
-    assert rnncore.load(last).cell == "min_gru"
+    assert rnncore.load(last).cell == cell
     said = CliRunner().invoke(main, ["train", "text", str(tmp_path / "text.txt"), "--resume",
                                      str(last), "--epochs", "2"])  # fmt: skip
     assert said.exit_code == 0, said.output
+    for wrong, words in (
+        ("lstm(swish, tanh, tanh)", "expected one of tanh"), ("lstm(tanh)", "no cell is called"),
+        ("lsmt", "is not one of"),
+    ):  # fmt: skip
+        said = CliRunner().invoke(main, ["train", "text", str(last), "--cell", wrong])
+        assert said.exit_code == 2 and words in said.output and "Error: Invalid" in said.output

@@ -7,7 +7,7 @@ phase needs of the first one's gates the first one saves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnncore.cells.graph import Graph, Node, in_order
@@ -120,8 +120,8 @@ def assign_phases(
     for node in needed([*left[0].values(), before[0]], prev):
         save(0, node, left[1])
     going_back = [*left[1].values(), before[1]]
-    known = [*prev, *inputs, *saved[0].values()]
-    for node in _lost([*states.values(), *going_back], known, inputs):
+    at_hand = [*prev, *inputs, *saved[0].values()]
+    for node in needed([*states.values(), *going_back], at_hand, inputs):
         save(0, node, ())
     at_hand = [*prev, *states.values(), *saved[0].values(), *saved[1].values()]
     for node in needed(going_back, at_hand):
@@ -129,43 +129,6 @@ def assign_phases(
     return Phases(
         order, len(second), "".join(names), states, between, saved, (left[0], left[1]), before
     )
-
-
-def _lost(
-    ends: Sequence[Node], at_hand: Sequence[Node], inputs: Sequence[Node]
-) -> list[Node]:
-    # What the second phase cannot compute of what it has, as late as the first one can: that one
-    # has neither the inputs of the second nor gradients.
-    order, found = in_order(ends), list[Node]()
-    later = {id(node) for node in inputs}
-    later |= {id(node) for node in order if node.op == "input" and node.data.startswith("d.")}
-    can = {id(node) for node in at_hand}
-    first: set[int] = set()
-    for node in order:
-        gate = node.op == "input" and node.data[:2] in ("x.", "h.")
-        if not gate and all(id(arg) in can for arg in node.args):
-            can.add(id(node))
-        if id(node) not in later and all(id(arg) in first for arg in node.args):
-            first.add(id(node))
-    waiting, seen, wanted = list(ends), set[int](), set[int]()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen or id(node) in can:
-            continue
-        seen.add(id(node))
-        lost = {id(arg) for arg in node.args if id(arg) not in can}
-        cheap = node.op in ("+", "-", "*", "/", "neg") and len(lost) == 1
-        if id(node) in first and not node.is_condition and not cheap:
-            wanted.add(id(node))
-        else:
-            waiting.extend(node.args)
-    for node in order:  # again, with what is saved at hand
-        if node.args and all(id(arg) in can for arg in node.args):
-            can.add(id(node))
-        if id(node) in wanted and id(node) not in can:
-            found.append(node)
-            can.add(id(node))
-    return found
 
 
 class _View(NamedTuple):

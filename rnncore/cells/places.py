@@ -105,14 +105,18 @@ def assign_places(
     return Places(x_gates, h_gates, "".join(names), saved, left, own_places)
 
 
-def needed(ends: Iterable[Node], at_hand: Iterable[Node]) -> list[Node]:
+def needed(
+    ends: Iterable[Node], at_hand: Iterable[Node], later: Iterable[Node] = ()
+) -> list[Node]:
     """Return what has to be saved so that `ends` can be computed from it and from what is at hand.
 
-    Gates cannot be had later. What is made of them is saved as late as it is made, an activation
-    rather than what went into it; what follows from something else that is saved is not.
+    Who saves it knows neither gradients nor what comes `later`. Gates cannot be had later. What is
+    made of them is saved as late as it is made, an activation rather than what went into it; what
+    follows from something else that is saved is not.
     """
+    ends = list(ends)
     order = in_order(ends)
-    stop = set(map(id, at_hand))
+    stop, unknown = set(map(id, at_hand)), set(map(id, later))
     can: dict[int, bool] = {}  # be computed in backward
     forward: dict[int, bool] = {}  # be computed in forward, which knows no gradient
     for node in order:
@@ -120,7 +124,9 @@ def needed(ends: Iterable[Node], at_hand: Iterable[Node]) -> list[Node]:
         can[id(node)] = id(node) in stop or (
             part not in ("x.", "h.") and all(can[id(arg)] for arg in node.args)
         )
-        forward[id(node)] = part != "d." and all(forward[id(arg)] for arg in node.args)
+        forward[id(node)] = (
+            part != "d." and id(node) not in unknown and all(forward[id(arg)] for arg in node.args)
+        )
     wanted: set[int] = set()
     seen: set[int] = set()
     waiting = [node for node in reversed(order) if node in set(ends)]

@@ -55,6 +55,22 @@ class _SharesType(click.ParamType):
         return shares if len(shares) > 1 else shares[0]
 
 
+class _ChoiceType(click.Choice):
+    # Names, and where a rule knows more than can be listed, such as cells by choice, those too.
+    def __init__(self, rule: Choice) -> None:
+        super().__init__(rule.names)
+        self.rule = rule
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str) or "(" not in value:
+            return super().convert(value, param, ctx)
+        try:
+            self.rule.check(param.name, value)
+        except ValueError as error:
+            self.fail(f"{error}.")
+        return value
+
+
 def click_type(rule: Rule) -> click.ParamType:
     """Return click's type of what a rule allows."""
     if isinstance(rule, Whole):
@@ -70,7 +86,7 @@ def click_type(rule: Rule) -> click.ParamType:
     if isinstance(rule, Flag):
         return click.BOOL
     assert isinstance(rule, Choice)
-    return click.Choice(rule.names)
+    return _ChoiceType(rule)
 
 
 def options_of(*settings: type, **defaults: Any) -> Decorator:
