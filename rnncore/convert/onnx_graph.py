@@ -53,6 +53,7 @@ class Graph(Moves):
         self.lengths: str | None = None  # the inputs that are lengths and states
         self.states: list[str] = []
         self.values: dict[str, Any] = {}
+        self.end: Any = None  # what `read` returned
         for one in self.graph.initializer:
             self.values[one.name] = self._array(one)
         given = [one for one in self.graph.input if one.name not in self.values]
