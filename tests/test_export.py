@@ -16,7 +16,6 @@ import pytest
 
 import rnncore
 from rnncore import convert
-from rnncore import functions as F
 from rnncore.cells import chosen, library
 from rnncore.convert import Activation, FinalState, LastStep, Skip, Squeeze
 from rnncore.data import Vocabulary

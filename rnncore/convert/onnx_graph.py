@@ -155,6 +155,8 @@ class Graph(Moves):
         # Of shapes and zeros nothing is asked but what they are; numbers are brought into shape.
         known = [one for one in inputs if one is not None]
         kind = node.op_type
+        if not known:
+            self._refuse(node, "makes numbers of nothing")
         if any(isinstance(one, Shape) for one in known):
             if kind == "Expand" and isinstance(known[0], Zero):
                 return Zero()

@@ -40,7 +40,9 @@ def only(onnx: Any, model: Any, name: str, source: str) -> Any:
         if wanted in held or not wanted:
             return True
         one = made.get(wanted)
-        if wanted in given or one is None or not all(map(constant, one.input)):
+        if wanted in given or one is None or not (one.input or one.op_type == "Constant"):
+            return False
+        if not all(map(constant, one.input)):
             return False
         if one not in before:
             before.append(one)
