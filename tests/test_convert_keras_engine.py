@@ -101,6 +101,12 @@ def test_other_precisions(dtype: str, tmp_path: Path) -> None:
     assert (found.model.params["1.weight"] == kernel.T).all()
 
 
+def test_the_gru_and_the_hard_sigmoid_of_old() -> None:
+    pytest.importorskip("llvmlite", reason="makes cells by choice: pip install llvmlite")
+    found = convert.load(FOLDER / "keras2_before.h5")
+    assert found.proof.proven and found.proof.difference < 1e-5
+
+
 def test_hard_sigmoid_is_asked_for_where_no_version_is(tmp_path: Path) -> None:
     model = filled([K.SimpleRNN(3), K.Dense(2, "hard_sigmoid")])
     assert convert.from_keras(model).proof.proven

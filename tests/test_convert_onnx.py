@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,38 @@ def test_one_direction_of_two_is_refused() -> None:
     for names in (("d1", "d0"), ("d0", "d0")):
         with pytest.raises(ConversionError, match="not the two directions of one layer"):
             read(*names)
+
+
+def test_a_node_alone_whatever_is_around_it() -> None:
+    model = gru_model()
+    node = copy.deepcopy(model.graph.node[0])
+    node.name = "the gru"
+    del model.graph.node[:]
+    pads = numpy_helper.from_array(np.array([1, 0, 0, 0, 0, 0]), "pads")
+    two = numpy_helper.from_array(np.array([0]), "zero")
+    flat = numpy_helper.from_array(numpy_helper.to_array(model.graph.initializer[2])[0], "flat")
+    model.graph.initializer.extend([pads, two, flat])
+    node.input[0], node.input[3] = "padded", "bias"
+    node.input.extend(["", "h"])
+    model.graph.node.extend([
+        helper.make_node("Pad", ["x", "pads"], ["padded"]),
+        helper.make_node("Unsqueeze", ["flat", "zero"], ["bias"]),
+        helper.make_node("RandomNormal", [], ["h"], shape=[1, 2, 5]), node,
+        helper.make_node("Erf", ["y"], ["z"]),
+    ])  # fmt: skip
+    model.graph.output[0].name = "z"
+    with pytest.raises(ConversionError, match="prefix takes a node alone: 'the gru'"):
+        convert.from_onnx(model)
+    found = convert.from_onnx(model, "the gru")
+    assert found.proof.proven and "the inputs h are the argument state" in str(found)
+    plain = convert.from_onnx(gru_model()).model.state_dict()
+    for name, array in found.model.state_dict().items():
+        assert (array == plain[name]).all()
+    with pytest.raises(ConversionError, match="one of the recurrent nodes of ONNX, the gru, got"):
+        convert.from_onnx(model, "other")
+    model.graph.initializer.remove(flat)
+    with pytest.raises(ConversionError, match="expected weights as numbers in the file"):
+        convert.from_onnx(model, "the gru")
 
 
 def test_without_onnx_runtime_its_reference_is_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

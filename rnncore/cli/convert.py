@@ -17,8 +17,8 @@ PATH = click.Path(path_type=Path)
 @click.argument("output", type=PATH, required=False)
 @together(
     option("--prefix", multiple=True, metavar="NAME", help="Of a state dict the part to take, "
-           "such as rec. of rec.weight_ih_l0; of Keras a layer. Several, in their order, make one "
-           "model."),
+           "such as rec. of rec.weight_ih_l0; of Keras a layer, of ONNX a recurrent node. Several, "
+           "in their order, make one model."),
     option("--nonlinearity", type=click.Choice(["tanh", "relu"]),
            help="Of an RNN in a state dict, which does not say it."),
     option("--batch-first", is_flag=True, default=None,

@@ -87,7 +87,7 @@ def from_keras(
     with reading(what):
         model = plan.made(what, reader.plan(layers))
     whole = None if prefix else path
-    found = _proof(model, layers, packages, whole) if prove else Proof(why="prove=False")
+    found = _proof(model, layers, packages, whole, version) if prove else Proof(why="prove=False")
     return Converted(model, f"{what}: {' + '.join(reader.names)}", found, tuple(reader.notes))
 
 
@@ -128,7 +128,7 @@ def _about(layer: Any) -> dict[str, Any]:
 
 
 def _proof(
-    model: Module, layers: list[Layer], packages: tuple[str, ...], path: Path | None
+    model: Module, layers: list[Layer], packages: tuple[str, ...], path: Path | None, version: str
 ) -> Proof:
     for package in packages:
         try:
@@ -142,7 +142,7 @@ def _proof(
     theirs = keras.Sequential([
         keras.Input((None,) if vocabulary else (None, features), dtype=(
             "int32" if vocabulary else "float32")),
-        *(_rebuilt(keras, layer) for layer in layers if layer.kind not in NOTHING),
+        *(_rebuilt(keras, layer, version) for layer in layers if layer.kind not in NOTHING),
     ])  # fmt: skip
     against = f"{package} {keras.__version__}"
     if not _loads(theirs, layers, path):
@@ -188,18 +188,27 @@ def _every(layers: list[Layer]) -> Iterator[Layer]:
             yield layer.inner
 
 
-def _rebuilt(keras: Any, layer: Layer) -> Any:
+def _rebuilt(keras: Any, layer: Layer, version: str) -> Any:
     kind, config = layer.kind, layer.config
     if kind == "RNN":
         inner = layer.inner
         kind, config = inner.kind.removesuffix("Cell"), {**inner.config, **config}
     options = {name: config[name] for name in SETTINGS if name in config}
+    for name in ("activation", "recurrent_activation"):
+        if options.get(name) == "hard_sigmoid" and version[:1] != keras.__version__[:1]:
+            options[name] = _hard_sigmoid(keras, 0.2 if version[:1] in "12" else 1 / 6)
     if kind.endswith("GRU"):
         options.setdefault("reset_after", kind.startswith("CuDNN"))
     kind = kind.removeprefix("CuDNN")
     made = getattr(keras.layers, kind)
     if kind == "Bidirectional":
-        return made(_rebuilt(keras, layer.inner), merge_mode="concat", dtype="float32")
+        return made(_rebuilt(keras, layer.inner, version), merge_mode="concat", dtype="float32")
     if kind == "TimeDistributed":
-        return made(_rebuilt(keras, layer.inner), dtype="float32")
+        return made(_rebuilt(keras, layer.inner, version), dtype="float32")
     return made(**options, dtype="float32")
+
+
+def _hard_sigmoid(keras: Any, slope: float) -> Any:
+    # That of another version of Keras than the one that is installed.
+    clip = keras.ops.clip if hasattr(keras, "ops") else keras.backend.clip
+    return lambda x: clip(slope * x + 0.5, 0.0, 1.0)

@@ -53,6 +53,7 @@ class Graph(Moves):
         self.lengths: str | None = None  # the inputs that are lengths and states
         self.states: list[str] = []
         self.values: dict[str, Any] = {}
+        self.end: Any = None  # what `read` returned
         for one in self.graph.initializer:
             self.values[one.name] = self._array(one)
         given = [one for one in self.graph.input if one.name not in self.values]
@@ -154,6 +155,8 @@ class Graph(Moves):
         # Of shapes and zeros nothing is asked but what they are; numbers are brought into shape.
         known = [one for one in inputs if one is not None]
         kind = node.op_type
+        if not known:
+            self._refuse(node, "makes numbers of nothing")
         if any(isinstance(one, Shape) for one in known):
             if kind == "Expand" and isinstance(known[0], Zero):
                 return Zero()

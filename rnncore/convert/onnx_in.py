@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from rnncore.convert import plan, proof
-from rnncore.convert.errors import needed, reading
+from rnncore.convert.errors import ConversionError, needed, reading
 from rnncore.convert.onnx_graph import Data, Graph, States
+from rnncore.convert.onnx_part import only, recurrent_nodes
 from rnncore.convert.proof import Converted, Proof
 from rnncore.convert.sizes import sizes_of
 from rnncore.layers.module import Module
@@ -22,7 +23,7 @@ from rnncore.layers.recurrent import Recurrent
 LARGEST = 2**31 - 1  # bytes that protobuf takes
 
 
-def from_onnx(source: Any, *, prove: bool = True) -> Converted:
+def from_onnx(source: Any, prefix: str = "", *, prove: bool = True) -> Converted:
     """Return the rnncore model of an ONNX graph.
 
     The graph may have RNN, LSTM and GRU nodes, embeddings (Gather), Gemm, MatMul and Add, Tanh,
@@ -35,6 +36,8 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
     ----------
     source
         The path of a file, its bytes, or an `onnx.ModelProto`. Weights must be within.
+    prefix
+        The name of a recurrent node, which is taken alone, whatever else is in the graph.
     prove
         Whether to hold the result against ONNX Runtime, or without it against ONNX's own reference.
 
@@ -61,8 +64,11 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
 
     with reading(what, (protobuf.Error,)):
         model = onnx.load_model_from_string(source) if isinstance(source, bytes) else source
-        graph = Graph(onnx, model, what)
-        end = graph.read()
+        prefix = prefix if isinstance(prefix, str) else "".join(prefix)
+        if prefix:
+            model = only(onnx, model, prefix, what)
+        graph = _read(onnx, model, what)
+        end = graph.end
         if isinstance(end, States):
             parts = end.each[0][0]
             lone = len(parts) == 1
@@ -90,6 +96,19 @@ def from_onnx(source: Any, *, prove: bool = True) -> Converted:
         _proof(result, model, graph, end, onnx) if prove else Proof(why="prove=False"),
         tuple(notes),
     )  # fmt: skip
+
+
+def _read(onnx: Any, model: Any, what: str) -> Graph:
+    # The graph, followed to its end; an error says which nodes may be taken alone.
+    try:
+        graph = Graph(onnx, model, what)
+        graph.end = graph.read()
+    except ConversionError as error:
+        known = recurrent_nodes(model)
+        alone = f"; prefix takes a node alone: {', '.join(map(repr, known))}"
+        several = len(model.graph.node) > 1 and known
+        raise ConversionError(f"{error}{alone if several else ''}") from None
+    return graph
 
 
 def _proof(result: Module, model: Any, graph: Graph, end: Data, onnx: Any) -> Proof:
