@@ -45,7 +45,8 @@ class WordTranscriber(Estimator):
     boundaries
         "known": an utterance is a list of words cut apart, and each is judged by all of them;
         "unknown": it is one recording, and the network finds out how many words there are.
-    hidden_size, num_layers, context_size, cell, directions, dropout, label_smoothing, dtype
+    hidden_size, num_layers, context_size, cell, directions, dropout, label_smoothing, dtype, \
+precision
         See `TranscriberNetwork`.
     rate, features, bands, frames_per_step, trim
         How sound is read: see `SoundSettings`.
