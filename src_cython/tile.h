@@ -27,19 +27,21 @@
 #define SUM vec
 #endif
 
-/* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors. These and
+/* `rows` by `wide` panels at once, of panel_vectors each, but the last one of last_vectors, after so many
+ * steps of them as are skipped. These and
  * `ahead`, whether there is a `next`, are constants where it is used. */
 INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_vectors,
                                const int last_vectors, const int ahead, real *out,
                                ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride,
                                const NUMBER *a, ptrdiff_t a_stride, ptrdiff_t parts,
                                ptrdiff_t steps, ptrdiff_t part_stride, const weight *panel,
-                               ptrdiff_t panel_size, const weight *next)
+                               ptrdiff_t panel_size, ptrdiff_t skipped, const weight *next)
 {
     SUM sum[TILE_ROWS][4 * PANEL_VECTORS];
     const int others = (wide - 1) * panel_vectors, vectors = others + last_vectors;
     const ptrdiff_t width = panel_vectors * LANES;
-    const weight *last = panel + (wide - 1) * panel_size;
+    const weight *last = panel + (wide - 1) * panel_size + skipped * last_vectors * LANES;
+    panel += skipped * width;
     if (init) {
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
@@ -120,10 +122,12 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
     {                                                                                              \
         if (ROWS >= MANY_ROWS && next)                                                             \
             NAMED(body)(ROWS, WIDE, VECTORS, LAST, 1, out, out_stride, init, init_stride, a,       \
-                        a_stride, parts, steps, part_stride, panel, panel_size, next);             \
+                        a_stride, parts, steps, part_stride, panel, panel_size,       \
+                        skipped, next);             \
         else                                                                                       \
             NAMED(body)(ROWS, WIDE, VECTORS, LAST, 0, out, out_stride, init, init_stride, a,       \
-                        a_stride, parts, steps, part_stride, panel, panel_size, NULL);             \
+                        a_stride, parts, steps, part_stride, panel, panel_size,       \
+                        skipped, NULL);             \
     }
 
 #define TILE_ARGUMENTS                                                                             \
@@ -149,6 +153,7 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
     NOINLINE TARGET void NAMED(tile_##ROWS##_##VECTORS)(TILE_ARGUMENTS)                            \
     {                                                                                              \
         const ptrdiff_t width = VECTORS * LANES, steps = depth, panel_size = parts * depth * width;\
+        const ptrdiff_t skipped = 0;                                                               \
         RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
     }
 #else
@@ -156,7 +161,8 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
     NOINLINE TARGET void NAMED(run_##ROWS##_##VECTORS)(                                            \
         real *out, ptrdiff_t out_stride, const real *init, ptrdiff_t init_stride, const NUMBER *a, \
         ptrdiff_t a_stride, ptrdiff_t parts, ptrdiff_t steps, ptrdiff_t part_stride,               \
-        const weight *panel, ptrdiff_t panel_size, ptrdiff_t columns, const weight *next)          \
+        const weight *panel, ptrdiff_t panel_size, ptrdiff_t skipped, ptrdiff_t columns,           \
+        const weight *next)                                                                        \
     {                                                                                              \
         const ptrdiff_t width = VECTORS * LANES;                                                   \
         RUN_PANELS(ROWS, WIDEST, VECTORS)                                                          \
@@ -175,7 +181,7 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
         if (TURNS == TOGETHER && depth % TOGETHER == 0) {                                          \
             NAMED(run_##ROWS##_##VECTORS)(out, out_stride, init, init_stride, (const NUMBER *)a,   \
                                           a_stride, parts, depth / TOGETHER, part_stride, panel,   \
-                                          panel_size, columns, next);                              \
+                                          panel_size, 0, columns, next);                           \
             return;                                                                                \
         }                                                                                          \
         ptrdiff_t first = 0;                                                                       \
@@ -185,9 +191,10 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
                 NAMED(take)(taken[r], a + r * a_stride, depth, part_stride, first, many);          \
             NAMED(run_##ROWS##_##VECTORS)(                                                         \
                 out, out_stride, init, init_stride, taken[0], NUMBERS, 1,                          \
-                (many + TOGETHER - 1) / TOGETHER, 0, panel, panel_size, columns, next);            \
+                (many + TOGETHER - 1) / TOGETHER, 0, panel, panel_size, first / TOGETHER, columns, \
+                next);                                                                             \
             init = out, init_stride = out_stride;                                                  \
-            panel += TAKEN / TOGETHER * VECTORS * LANES, first += TAKEN;                           \
+            first += TAKEN;                                                                        \
             if (next) next += TAKEN / TOGETHER * CACHE_LINE;                                       \
         } while (first < all);                                                                     \
     }
@@ -200,7 +207,6 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
         enum { NUMBERS = TAKEN / TOGETHER * TURNS };                                               \
         _Alignas(64) NUMBER taken[ROWS][NUMBERS];                                                  \
         real scale[ROWS], per[ROWS];                                                               \
-        const weight *from = panel;                                                                \
         const ptrdiff_t all = parts * depth, size = (all + TOGETHER - 1) / TOGETHER;               \
         ptrdiff_t first = 0;                                                                       \
         for (int r = 0; r < ROWS; r++)                                                             \
@@ -211,9 +217,9 @@ INLINE TARGET void NAMED(body)(const int rows, const int wide, const int panel_v
                 NAMED(take)(taken[r], a + r * a_stride, depth, part_stride, first, many, per[r]);  \
             NAMED(run_##ROWS##_##VECTORS)(                                                         \
                 out, out_stride, first ? out : NULL, out_stride, taken[0], NUMBERS, 1,             \
-                (many + TOGETHER - 1) / TOGETHER, 0, from, (size + FURTHER) * VECTORS * LANES,     \
-                columns, next);                                                                    \
-            from += TAKEN / TOGETHER * VECTORS * LANES, first += TAKEN;                            \
+                (many + TOGETHER - 1) / TOGETHER, 0, panel, (size + FURTHER) * VECTORS * LANES,    \
+                first / TOGETHER, columns, next);                                                  \
+            first += TAKEN;                                                                        \
             if (next) next += TAKEN / TOGETHER * CACHE_LINE;                                       \
         } while (first < all);                                                                     \
         scale_sums(out, out_stride, init, init_stride, ROWS, scale, panel, VECTORS * LANES, size,  \

@@ -123,12 +123,16 @@ def test_long_sequences_stay_close(product: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lengths", [None, [12, 3, 0, 15, 7]])
-def test_gradients(product: Any, nan_buffers: None, kind: str, lengths: Any) -> None:
+@pytest.mark.parametrize(("features", "units"), [(23, 33), (600, 144)])
+def test_gradients(
+    product: Any, nan_buffers: None, kind: str, lengths: Any, features: int, units: int
+) -> None:
+    # The larger sizes are more than a tile takes at a time, and leave the last panels narrow.
     options: dict[str, Any] = {"num_layers": 2, "bidirectional": True, "seed": 0}
-    exact = KINDS[kind](23, 33, dtype=np.float64, **options)
-    rounded = KINDS[kind](23, 33, precision="bfloat16", **options)
+    exact = KINDS[kind](features, units, dtype=np.float64, **options)
+    rounded = KINDS[kind](features, units, precision="bfloat16", **options)
     rounded.load_state_dict(exact.state_dict())
-    x, dy = numbers(15, 5, 23), numbers(15, 5, 66, seed=1)
+    x, dy = numbers(15, 5, features), numbers(15, 5, 2 * units, seed=1)
     found = []
     for layer in (exact, rounded):
         y, _ = layer.forward(x, lengths=lengths)
@@ -138,6 +142,15 @@ def test_gradients(product: Any, nan_buffers: None, kind: str, lengths: Any) -> 
     for a, b in zip(*found, strict=True):
         assert np.isfinite(b).all()
         assert np.linalg.norm(b - a) <= 0.01 * np.linalg.norm(a)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_features_of_few_units(product: Any, kind: str) -> None:
+    layer, x = KINDS[kind](601, 21, seed=0), numbers(4, 7, 601)
+    whole = layer(x)[0]
+    for precision, most in (("bfloat16", 0.05), ("int8", 0.2)):
+        layer.set_precision(precision)
+        assert np.abs(layer(x)[0] - whole).max() < most
 
 
 def test_cells_of_ones_own() -> None:
