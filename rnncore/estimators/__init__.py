@@ -57,7 +57,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     model.save(path)
     ...     again = rnncore.load(path)
     >>> again, again.score("not to be") == model.score("not to be")
-    (LanguageModel(hidden_size=8), True)
+    (LanguageModel(hidden_size=8, precision='float32'), True)
     """
     network = models.from_contents(files.load(path), path)
     return KINDS[network.kind].of_network(network)
