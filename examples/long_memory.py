@@ -14,25 +14,25 @@ from rnncore import SequenceRegressor
 from rnncore.data.memory_tasks import adding_problem
 from rnncore.diagnostics import diagnose
 
-DEFAULTS = "long-memory.png", "200,600", 3, 10_000
-picture, tasks, seeds, count = (*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :])
-seeds, count, tasks = int(seeds), int(count), [int(length) for length in tasks.split(",")]
+given = [*sys.argv[1:], *("long-memory.png", "200,600", 3, 10_000)[len(sys.argv) - 1 :]]
+tasks, (seeds, count) = [int(length) for length in given[1].split(",")], map(int, given[2:])
 COMMON = {"hidden_size": 32, "directions": "forward", "batch_size": 50, "weight_decay": 0.0,
           "learning_rate": 1e-2, "epochs": 5}  # fmt: skip
 EYE = {"rnn.weight_hh*": "identity", "rnn.bias*": "zeros", "rnn.weight_ih*": ("normal", 1e-3)}
 
 
 def lasting(shape: tuple[int], rng: np.random.Generator) -> np.ndarray:
-    """Return biases of i, f, g, o for memories of 1 to T steps (Tallec and Ollivier 2018)."""
-    f = np.log(rng.uniform(1, steps - 1, shape[0] // 4))
-    return np.concatenate([-f, f, 0 * f, 0 * f])
+    """Return biases of i, f, g, o or r, z, n for 1 to T steps (Tallec and Ollivier 2018)."""
+    f = np.log(rng.uniform(1, steps - 1, 32))
+    return np.concatenate([-f * (shape == (128,)), f, 0 * f, 0 * f][: shape[0] // 32])
 
 
 MODELS = {
     "LSTM, forget bias log U(1, T)": ("C2-", {"initialize": {"rnn.bias*": lasting}}),
     "LSTM, forget bias 1": ("C2--", {}),
     "LSTM, forget bias 0": ("C2:", {"initialize": {"rnn.bias*": "zeros"}}),
-    "GRU": ("C0-", {"cell": "gru"}),
+    "GRU, update bias log U(1, T)": ("C0-", {"cell": "gru", "initialize": {"rnn.bias*": lasting}}),
+    "GRU, update bias 0": ("C0--", {"cell": "gru"}),
     "RNN, tanh": ("C3-", {"cell": "rnn", "learning_rate": 1e-3}),
     "RNN, ReLU, identity": ("C1-", {"cell": "rnn_relu", "learning_rate": 2e-3, "initialize": EYE}),
 }
@@ -56,4 +56,4 @@ for (above, below), steps in zip(axes.T, tasks, strict=True):
     above.set(title=f"T = {steps}", xlabel="step of training", ylabel="squared error")
     below.set(xlabel="t", ylabel="|dL/dh_t|, of an LSTM |dL/dc_t|")
 above.legend(fontsize=8)
-plt.savefig(picture, dpi=80)
+plt.savefig(given[0], dpi=80)

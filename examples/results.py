@@ -46,7 +46,7 @@ RESULTS = {
     "memory": Result("Long memory: the adding problem over 200 steps",
                      "python examples/long_memory.py docs/long-memory.png 200"),
     "memory-600": Result("Long memory: the adding problem over 600 steps",
-                         "python examples/long_memory.py docs/long-memory-600.png 600 1"),
+                         "python examples/long_memory.py docs/long-memory-600.png 600"),
     "digits": Result("Long memory: digits pixel by pixel, and symbols after a delay",
                      "python examples/digits_by_pixel.py docs/digits.png"),
     "m4": Result("The M4 competition, hourly", "python examples/m4.py {data}/series"),

@@ -2,8 +2,7 @@
 
     python examples/truncation.py shared/data/text/linux-kernel.c.txt picture.png
 
-The model reads as many characters in any case, and its state is carried on. Then a long pass is run
-with less and less memory.
+All read as many characters, the state carried on. Then one long pass gets less and less memory.
 """
 
 import sys

@@ -14,6 +14,7 @@
 
 #define OF_INT8 2                  /* words behind those of a column */
 #define MOST_INT8 65536            /* rows at most: sums have 32 bits */
+#define LEAST_INT8 1e-36f          /* numbers of which the largest is below count as zeros: 127 / it is infinite */
 
 typedef int16_t shorts __attribute__((vector_size(VECTOR_BYTES)));
 
@@ -27,8 +28,8 @@ static void put_int8_column(real *words_at, ptrdiff_t width, const real *column,
         real size = column[k] < 0 ? -column[k] : column[k];
         most = size > most || size != size ? size : most;      /* NaN stays */
     }
-    real scale = most / 127, per = most > 0 && most <= 3e38f ? 127 / most : 0;
-    if (most > 0 && per == 0) scale = most - most; /* NaN */
+    real nan = most - most;                        /* of NaN and infinity */
+    real scale = most / 127 + nan, per = most >= LEAST_INT8 && nan == 0 ? 127 / most : 0;
     for (ptrdiff_t k = 0; k < depth; k += 4) {
         uint32_t word = 0;
         for (ptrdiff_t j = 0; j < 4 && k + j < depth && per > 0; j++) {
@@ -67,7 +68,7 @@ static real scale_of_row(const real *a, ptrdiff_t parts, ptrdiff_t depth, ptrdif
     for (int j = 0; j < LANES; j++) largest = lanes[j] > largest ? lanes[j] : largest;
     store(lanes, wrong);
     for (int j = 0; j < LANES; j++) nan += lanes[j];
-    *per = largest > 0 && nan == 0 ? 127 / largest : 0;
+    *per = largest >= LEAST_INT8 && nan == 0 ? 127 / largest : 0;
     return largest / 127 + nan;
 }
 

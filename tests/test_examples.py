@@ -57,7 +57,7 @@ def test_exploding(tmp_path: Path) -> None:
 def test_long_memory(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     said = run("long_memory.py", "found.png", "9,12", 2, 100, folder=tmp_path).splitlines()
-    assert len(said) == 14 and said[-1].startswith("| 12 | RNN, ReLU, identity | 0.")
+    assert len(said) == 16 and said[-1].startswith("| 12 | RNN, ReLU, identity | 0.")
     assert all(len(line.split("|")) == 7 for line in said)
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
 

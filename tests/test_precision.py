@@ -144,9 +144,10 @@ def test_gradients(
         assert np.linalg.norm(b - a) <= 0.01 * np.linalg.norm(a)
 
 
+@pytest.mark.parametrize("units", [5, 21])
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_features_of_few_units(product: Any, kind: str) -> None:
-    layer, x = KINDS[kind](601, 21, seed=0), numbers(4, 7, 601)
+def test_many_features_of_few_units(product: Any, kind: str, units: int) -> None:
+    layer, x = KINDS[kind](601, units, seed=0), numbers(4, 7, 601)
     whole = layer(x)[0]
     for precision, most in (("bfloat16", 0.05), ("int8", 0.2)):
         layer.set_precision(precision)
@@ -259,7 +260,10 @@ def test_there_and_back() -> None:
     ("call", "words"),
     [
         (lambda: LSTM(2, 3, precision="fp16"), "expected one of float32, bfloat16, int8, got"),
-        (lambda: LSTM(2, 3, precision="int8", dtype=np.float64), "None for a layer of float64"),
+        (lambda: LSTM(2, 3, precision="int8", dtype=np.float64), "'float64' for a layer"),
+        (lambda: LSTM(2, 3).set_precision("single"), "expected one of float32, bfloat16, int8"),
+        (lambda: LSTM(2, 3).set_precision(np.float32), "expected one of float32, bfloat16, int8"),
+        (lambda: LSTM(2, 3).set_precision(None), "expected one of float32, bfloat16, int8, got"),
         (lambda: Linear(2, 3, dtype=np.float64).set_precision("bfloat16"), "make it of float32"),
         (lambda: rnncore.set_matmul_precision(16), "precision: expected one of"),
         (lambda: LSTM(2, 3, precision="int8").forward(numbers(4, 1, 2)), "for inference alone"),
@@ -271,6 +275,44 @@ def test_there_and_back() -> None:
 def test_refusals(call: Callable[[], Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_refused_change_leaves_all_layers_as_they_were() -> None:
+    module = rnncore.Sequential(Linear(8, 4, seed=0), Linear(4, 70_000), Linear(70_000, 2, seed=0))
+    x = numbers(3, 8)
+    y = module(x)
+    with pytest.raises(ValueError, match="takes at most 65536"):
+        module.set_precision("int8")
+    assert [part.precision for part in module._children.values()] == ["float32"] * 3
+    np.testing.assert_array_equal(module(x), y)
+
+
+@pytest.mark.parametrize("make", [lambda: LSTM(5, 8, seed=0), lambda: Linear(5, 8, seed=0)])
+def test_pickles_from_before_there_was_another_precision(make: Callable[[], Any]) -> None:
+    layer = make()
+    state = layer.__getstate__()
+    del state["precision"]
+    copy = type(layer).__new__(type(layer))
+    copy.__setstate__(state)
+    assert copy.precision == "float32"
+    x = numbers(3, 2, 5)
+    np.testing.assert_array_equal(np.asarray(copy(x)[0]), np.asarray(layer(x)[0]))
+
+
+def test_int8_of_huge_and_tiny_numbers(product: Any) -> None:
+    layer, x = Linear(8, 3, bias=False, seed=0, precision="int8"), numbers(4, 8)
+    exact = layer(x)
+    for scale in (2.0**-140, 2.0**-60, 2.0**60, 2.0**125):
+        found, size = layer(x * np.float32(scale)), float(np.abs(exact).max()) * scale
+        assert np.isfinite(found).all()
+        assert np.abs(found - exact * scale).max() <= max(1e-6 * size, 1e-35)
+    weight, huge = np.array(layer.params["weight"]), np.zeros((3, 8), np.float32)
+    huge[:, 0] = np.finfo(np.float32).max
+    layer.load_state_dict({"weight": huge})
+    found = layer(np.full((1, 8), 0.5, np.float32))
+    np.testing.assert_allclose(found, np.full((1, 3), huge[0, 0] / 2), rtol=1e-6)
+    layer.load_state_dict({"weight": weight * np.float32(2.0**-140)})
+    assert (layer(x) == 0).all()
 
 
 def test_files_say_in_what_they_were_trained(tmp_path: Path) -> None:

@@ -57,14 +57,21 @@ def set_matmul_precision(precision: str) -> None:
 
 def storage_of(precision: str | None, dtype: np.dtype) -> str:
     """Return how the engine stores the weights of a layer of this dtype; None is the default."""
+    if precision is None:
+        return "float64" if dtype == np.float64 else get_matmul_precision()
+    return check_precision(precision, dtype)
+
+
+def check_precision(precision: object, dtype: np.dtype) -> str:
+    """Return the precision, if it is the name of one that a layer of this dtype can have."""
     if dtype == np.float64:
-        if precision not in (None, "float64"):
+        if not isinstance(precision, str) or precision != "float64":
             raise ValueError(
-                f"precision: expected None for a layer of float64, got {precision!r}; make it of "
-                "float32 to round what its products take"
+                f"precision: expected 'float64' for a layer of float64, got {precision!r}; make it "
+                "of float32 to round what its products take"
             )
         return "float64"
-    return get_matmul_precision() if precision is None else _check("precision", precision)
+    return _check("precision", precision)
 
 
 def check_trains(precision: str) -> None:

@@ -94,6 +94,7 @@ class Linear(Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take settings and numbers, and make the rest anew."""
         self.__dict__.update(state)
+        self.__dict__.setdefault("precision", self.dtype.name)  # absent from older pickles
         self._build()
         super().__setstate__(state)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.engine.precision import storage_of
+from rnncore.engine.precision import check_precision
 
 
 class Parts:
@@ -86,8 +86,9 @@ class Parts:
         """Change the precision of the matrix products of all its layers.
 
         Parameters are as they were: a model trained in float32 runs in bfloat16, and back. A
-        backward pass of an earlier forward is refused; a thread that runs the module meanwhile may
-        get an error.
+        backward pass of an earlier forward is refused. Call it while no other thread runs the
+        module: that pass might have one layer as it was and the next as it will be, or end in an
+        error.
 
         Parameters
         ----------
@@ -97,7 +98,8 @@ class Parts:
         Raises
         ------
         ValueError
-            If there is no such precision, or the module is float64.
+            If there is no such precision, the module is float64, or a layer cannot have it: then
+            all layers stay as they were.
 
         Examples
         --------
@@ -107,12 +109,19 @@ class Parts:
         >>> rnn.precision, head.precision
         ('bfloat16', 'bfloat16')
         """
-        if precision != self.dtype:
-            storage_of(precision, self.dtype)
+        check_precision(precision, self.dtype)
+        modules = [module for _, module in self.named_modules() if hasattr(module, "precision")]
+        before = [module.precision for module in modules]
         with self._guard.writing():
-            for _, module in self.named_modules():
-                module._take_precision(precision)
-            self.weights_changed()
+            try:
+                for module in modules:
+                    module._take_precision(precision)
+            except ValueError:
+                for module, old in zip(modules, before, strict=True):
+                    module._take_precision(old)
+                raise
+            finally:
+                self.weights_changed()
 
     def _take_precision(self, precision: str) -> None:
         pass
