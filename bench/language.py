@@ -6,11 +6,12 @@
 The text is Shakespeare's, in the folder that the tests take: that of the variable RNNCORE_DATA, or
 shared/data beside the repository. Both sides start from the same weights, read the same batches,
 carry the state, clip and step alike. First a training step has to give the same loss, gradients
-and weights, and a stream the same logits. Then the sides take turns, each in a process of its own
-for each number of threads. A training step is all of it, from the numbers of the characters to the
-new weights; writing is one text, character after character, with its drawing. A ratio is the median
-over the rounds, beside its quartiles. `--write` puts the table into docs/language.md. Six minutes
-on two processors that have nothing else to do.
+and weights, and a stream the same logits; in bfloat16 the same loss and logits but for its
+rounding. Then the sides take turns, each in a process of its own for each number of threads. A
+training step is all of it, from the numbers of the characters to the new weights; writing is one
+text, character after character, with its drawing. A ratio is the median over the rounds, beside its
+quartiles; that of bfloat16 is to the faster of PyTorch's two. `--write` puts the table into
+docs/language.md. Twelve minutes on two processors that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ CASES = [
     Case(3, 512, 64, 32, 64, 3, 200),
 ]
 AIMS = {"training": 1.5, "writing": 5.0}
+ROUNDING = 0.02  # of bfloat16, of the logits' norm and of the loss
 
 
 class Rnncore:
@@ -71,8 +73,8 @@ class Rnncore:
 
     name = "rnncore"
 
-    def __init__(self, case: Case) -> None:
-        self.case, text = case, read_text(TEXT)
+    def __init__(self, case: Case, precision: str) -> None:
+        self.case, self.precision, text = case, precision, read_text(TEXT)
         self.vocabulary = Vocabulary(text)
         self.source = TextSource(
             self.vocabulary.encode(text), batch_size=case.batch_size,
@@ -84,7 +86,7 @@ class Rnncore:
         case = self.case
         return LanguageNetwork(
             self.vocabulary, hidden_size=case.hidden_size, num_layers=case.num_layers,
-            embedding_size=case.embedding_size, seed=0,
+            embedding_size=case.embedding_size, precision=self.precision, seed=0,
         )  # fmt: skip
 
     def begin(self) -> None:
@@ -178,8 +180,9 @@ class PyTorch(Rnncore):
         inputs, targets = (
             torch.from_numpy(array.astype(np.int64)) for array in self.source.batch(position)
         )
-        logits, state = model(inputs, state if self.source.continues(position) else None)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits, state = model(inputs, state if self.source.continues(position) else None)
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         optimizer.zero_grad()
         loss.backward()
         clip = TrainingSettings(steps=1, **SETTINGS).clip_norm
@@ -206,13 +209,14 @@ class PyTorch(Rnncore):
     def stepper(self, model: Any) -> Any:
         """Return a function from a character to the logits of the next, which has a state."""
         torch, size, layers = self.torch, self.case.hidden_size, range(self.case.num_layers)
-        named = {n: p.detach() for n, p in model.named_parameters()}
+        kind = getattr(torch, self.precision)
+        named = {n: p.detach().to(kind) for n, p in model.named_parameters()}
         ih, hh = ([named[f"rnn.weight_{kind}_l{k}"] for k in layers] for kind in ("ih", "hh"))
         bias = [named[f"rnn.bias_ih_l{k}"] + named[f"rnn.bias_hh_l{k}"] for k in layers]
-        vectors = named.get("embedding.weight", torch.eye(len(self.vocabulary)))
+        vectors = named.get("embedding.weight", torch.eye(len(self.vocabulary), dtype=kind))
         projected = list(vectors @ ih[0].T + bias[0])
         joined = [torch.cat([ih[k], hh[k]], 1) for k in layers if k]
-        h, c = ([torch.zeros(size) for _ in layers] for _ in range(2))
+        h, c = ([torch.zeros(size, dtype=kind) for _ in layers] for _ in range(2))
 
         def step(token: int) -> Any:
             for k in layers:
@@ -230,7 +234,7 @@ class PyTorch(Rnncore):
     def logits(self, model: Any, tokens: list[int]) -> Array:
         with self.torch.inference_mode():
             step = self.stepper(model)
-            return np.array([step(token).numpy() for token in tokens])
+            return np.array([step(token).float().numpy() for token in tokens])
 
     def write(self, length: int) -> float:
         torch = self.torch
@@ -247,13 +251,14 @@ class PyTorch(Rnncore):
 
 
 SIDES = {side.name: side for side in (Rnncore, PyTorch)}
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Rounds:
     """What one side did in each round, characters a second."""
 
-    def __init__(self, name: str, threads: int, case: Case) -> None:
-        self.remote, self.case = Remote(threads, SIDES[name], case), case
+    def __init__(self, name: str, threads: int, case: Case, precision: str) -> None:
+        self.remote, self.case = Remote(threads, SIDES[name], case, precision), case
         self.rates: dict[str, list[float]] = {job: [] for job in AIMS}
 
     def take(self) -> None:
@@ -264,38 +269,56 @@ class Rounds:
         self.rates["writing"].append(case.length / self.remote.call("write", case.length))
 
 
-def assert_equal(ours: Remote, theirs: Remote) -> None:
-    """Fail unless both compute the same step and the same logits."""
-    expected, results = (side.call("step") for side in (ours, theirs))
-    assert_same_step(expected, results)
+def assert_equal(sides: dict[tuple[str, str], Rounds]) -> None:
+    """Fail unless all compute the same step and the same logits."""
+    steps = {side: rounds.remote.call("step") for side, rounds in sides.items()}
+    expected = steps["rnncore", "float32"]
+    assert_same_step(expected, steps["PyTorch", "float32"])
+    for name in SIDES:
+        for what in ("loss", "logits"):
+            a, b = expected[what], steps[name, "bfloat16"][what]
+            assert np.linalg.norm(a - b) <= ROUNDING * np.linalg.norm(a), (name, what)
 
 
 def measure(threads: list[int], rounds: int) -> Iterator[list[str]]:
     """Yield the lines of the table."""
     for case in CASES:
         for count in threads:
-            sides = [Rounds(name, count, case) for name in SIDES]
-            assert_equal(*(side.remote for side in sides))
+            sides = {(name, precision): Rounds(name, count, case, precision)
+                     for precision in PRECISIONS for name in SIDES}  # fmt: skip
+            assert_equal(sides)
             for _ in range(1 + rounds):  # the first one warms up
-                for side in sides:
+                for side in sides.values():
                     side.take()
-            for job, aim in AIMS.items():
-                a, b = (side.rates[job][1:] for side in sides)
-                size = f", B {case.batch_size}, T {case.sequence_length}" * (job == "training")
-                yield [f"{job}: {case.name}{size}", str(count), rate(a), rate(b), ratio(a, b, aim)]
-            for side in sides:
+            for job in AIMS:
+                yield from lines_of(case, count, job, sides)
+            for side in sides.values():
                 side.remote.close()
+
+
+def lines_of(
+    case: Case, threads: int, job: str, sides: dict[tuple[str, str], Rounds]
+) -> Iterator[list[str]]:
+    """Yield a line for each precision."""
+    size = f", B {case.batch_size}, T {case.sequence_length}" * (job == "training")
+    rates = {side: rounds.rates[job][1:] for side, rounds in sides.items()}
+    for precision in PRECISIONS:
+        ours, theirs = (rates[name, precision] for name in SIDES)
+        best = max(theirs, rates["PyTorch", "float32"], key=np.median)
+        yield [f"{job}: {case.name}{size}", precision, str(threads), rate(ours), rate(theirs),
+               ratio(ours, best, AIMS[job])]  # fmt: skip
 
 
 def section(lines: list[list[str]], rounds: int) -> str:
     """Return what the page says."""
-    head = ["characters a second", "threads", "rnncore", "PyTorch", "rnncore / PyTorch"]
+    head = ["characters a second", "precision", "threads", "rnncore", "PyTorch", "ratio"]
     return f"""The same LSTMs over the 65 characters of Shakespeare, from the same weights, on the same batches; equal
 logits, losses, gradients and steps are asserted first. A training step is all of it, from the numbers of
 the characters to the new weights, in PyTorch with its fused Adam. Writing is one text, character after
 character, each drawn at temperature {TEMPERATURE}; PyTorch writes under inference_mode, with gates spelled out over
-matrix-vector products, the fastest of five forms. Medians of {rounds} rounds, in which the sides take turns,
-and quartiles.
+matrix-vector products, the fastest of five forms. In bfloat16 its training is autocast's, and it writes with
+weights and states of 16 bits; the ratio is to the faster of its two. Medians of {rounds} rounds, in which the sides
+take turns, and quartiles.
 
 {table(head, lines)}"""  # noqa: E501
 

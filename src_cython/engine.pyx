@@ -45,6 +45,15 @@ cdef extern from "log_space.h" nogil:
                  const double* gate, ptrdiff_t n)
     void exponential_of(double* out, const double* a, const double* b, double less, ptrdiff_t n)
 
+cdef extern from "drawing.h" nogil:
+    ctypedef struct Drawing:
+        double temperature
+        ptrdiff_t top_k
+        double top_p
+        double penalty
+    ptrdiff_t draw(const Drawing* how, double* x, double* spare, ptrdiff_t n, double u,
+                   const ptrdiff_t* recent, ptrdiff_t count)
+
 cdef extern from "panels.h" nogil:
     enum: TILE_ROWS
     enum: TILE_SUMS
@@ -204,6 +213,7 @@ include "tokens.pxi"
 include "regions.pxi"
 include "stream.pxi"
 include "streams.pxi"
+include "drawing.pxi"
 include "largest.pxi"
 include "losses.pxi"
 include "ctc.pxi"

@@ -13,6 +13,8 @@ import pytest
 
 import rnncore
 from rnncore import engine
+from rnncore.data import Vocabulary
+from rnncore.models import LanguageNetwork
 
 kernels = engine.kernels(np.float32)
 CELL = kernels.cell("gru")
@@ -129,6 +131,12 @@ def map_function(**changes: object) -> None:
     kernels.map_function("exp", given["out"], given["x"])
 
 
+def choose(**changes: object) -> None:
+    given = {"logits": ones(20), "uniforms": np.zeros(4), "recent": np.zeros((4, 2), np.intp),
+             "left_out": np.zeros(1, np.intp)}  # fmt: skip
+    kernels.Drawer(5, 1.0, 5, 1.0, 1.5).choose(*(given | changes).values())
+
+
 DOORS: dict[Callable[..., object], tuple[str, ...]] = {
     weights: ("buffer", "W_hx", "W_hh", "bias"),
     sgd: ("grads", "velocity"),
@@ -192,6 +200,39 @@ def test_ctc_reads_and_writes_inside_its_arrays(name: str, wrong: object) -> Non
 def test_an_array_of_another_kind_is_refused(name: str, wrong: np.ndarray) -> None:
     with pytest.raises(TypeError, match="contiguous, aligned arrays of its own dtype"):
         sgd(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"logits": ones(19)}, {"uniforms": np.zeros(5)}, {"recent": np.zeros((3, 2), np.intp)},
+        {"recent": np.full((4, 2), 5)}, {"left_out": np.array([-1])},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_drawing_reads_inside_its_arrays(wrong: dict[str, Any]) -> None:
+    choose()
+    with pytest.raises(ValueError, match="expected"):
+        choose(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"history": np.array([0, 5, 0, 0])}, {"known": 0}, {"known": 3}, {"begin": 3},
+        {"window": -1}, {"left_out": np.array([5])}, {"symbols": 6},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_writing_reads_and_writes_inside_its_arrays(wrong: dict[str, Any]) -> None:
+    model = LanguageNetwork(Vocabulary("abcde"), 3, 1, seed=0)
+    given = {"history": np.zeros(4, np.intp), "known": 2, "begin": 0, "window": 2,
+             "uniforms": np.zeros(2), "left_out": np.array([0])}  # fmt: skip
+    kernels.Drawer(5, 1.0, 5, 1.0, 1.0).write(model.stream(), *given.values())
+    drawer = kernels.Drawer(wrong.get("symbols", 5), 1.0, 5, 1.0, 1.0)
+    changed = given | {name: value for name, value in wrong.items() if name in given}
+    with pytest.raises(ValueError, match="expected"):
+        drawer.write(model.stream(), *changed.values())
 
 
 @pytest.mark.parametrize("name", ["buffer", "W_hx", "W_hh"])

@@ -76,6 +76,30 @@ def test_only_the_likeliest_are_drawn(
             assert drawing.choose(logits.copy(), u) == many
 
 
+def test_a_temperature_near_zero_takes_the_likeliest() -> None:
+    logits = np.array([0.5, 3.0, -1.0])
+    assert Drawing(1e-310).choose(logits, 0.999) == Drawing(0).choose(logits) == 1
+
+
+def test_among_many_symbols_only_the_likeliest_are_drawn() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.standard_normal(5000).astype(np.float32) * 1.5
+    rows = np.repeat(logits[None], 3000, 0)
+    for options in ({"top_k": 40}, {"top_p": 0.7}, {"top_k": 400, "top_p": 0.5}):
+        drawn = np.unique(Drawing(**options).choose(rows, rng.random(3000)))
+        assert set(drawn) <= set(kept(logits.astype(float), **options))
+        assert len(drawn) > 15
+
+
+def test_what_is_no_number_is_refused() -> None:
+    for strange in (math.nan, math.inf):
+        for options in ({}, {"temperature": 0}, {"top_p": 0.5}):
+            with pytest.raises(ValueError, match="predicts is not a number"):
+                Drawing(**options).choose(np.array([0.0, strange, 1.0]), 0.5)
+    with pytest.raises(ValueError, match="recent: expected symbols from 0 to 2, got 3"):
+        Drawing(repetition_penalty=2.0).choose(np.zeros(3), 0.5, np.array([3]))
+
+
 def test_of_equally_likely_ones_top_p_takes_the_first_and_top_k_all() -> None:
     uniforms = np.linspace(0, 1, 100, endpoint=False)
     rows = np.zeros((100, 4))
@@ -94,8 +118,8 @@ def test_what_must_not_come_never_comes() -> None:
 def test_a_penalty_on_repetition() -> None:
     logits = np.array([2.0, -2.0, 1.5, -1.0])
     drawing = Drawing(0, repetition_penalty=2.0)
-    assert drawing.choose(logits.copy(), None, np.array([0, 0, 1])) == 2  # 1, -4, 1.5, -1
-    assert drawing.choose(logits.copy(), None, np.array([], np.intp)) == 0
+    assert drawing.choose(logits, 0.0, np.array([0, 0, 1])) == 2  # 1, -4, 1.5, -1
+    assert drawing.choose(logits, 0.0, np.array([], np.intp)) == 0
     assert drawing.window == 64 and Drawing().window == 0
     p = np.array([0.4, 0.35, 0.25])
     model = of_distribution(p * 20)  # of logits the sum does not matter, of the penalty it does

@@ -214,6 +214,22 @@ class Streams(Chain):
     def get_state(self, number: int) -> Any: ...
     def set_state(self, number: int, state: Any) -> None: ...
 
+class Drawer:
+    def __init__(
+        self, symbols: int, temperature: float, top_k: int, top_p: float, penalty: float
+    ) -> None: ...
+    def choose(self, logits: Array, uniforms: Array, recent: Array, left_out: Array) -> Array: ...
+    def write(
+        self,
+        stream: Stream,
+        history: Array,
+        known: int,
+        begin: int,
+        window: int,
+        uniforms: Array,
+        left_out: Array,
+    ) -> int: ...
+
 class Linear:
     in_features: int
     out_features: int
@@ -244,6 +260,7 @@ _Task = Task
 _Chain = Chain
 _Stream = Stream
 _Streams = Streams
+_Drawer = Drawer
 _Linear = Linear
 _LinearWeights = LinearWeights
 _LinearWeightsBack = LinearWeightsBack
@@ -276,6 +293,7 @@ class Kernels(Protocol):
     Chain: type[_Chain]
     Stream: type[_Stream]
     Streams: type[_Streams]
+    Drawer: type[_Drawer]
     Linear: type[_Linear]
     LinearWeights: type[_LinearWeights]
     LinearWeightsBack: type[_LinearWeightsBack]

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rnncore.data.text_words import TextWords, pieces_of
 from rnncore.data.units import TextVocabulary
 from rnncore.data.vocabulary import as_bytes
+from rnncore.models.language_drawing import check_predicted
 from rnncore.models.language_network import LanguageNetwork
-from rnncore.models.language_sampling import check_predicted, line_end
+from rnncore.models.language_sampling import line_end
 
 BLOCK = 1 << 16  # characters numbered at a time
 STEPS = 1000  # of a text, measured at a time
@@ -230,6 +231,6 @@ class _Scorer:
                 inputs[first : first + len(targets), None], targets, self._state
             )
             found[first : first + STEPS] = -logs[:, 0]
-        check_predicted(found)
+        check_predicted(bool(np.isfinite(found).all()))
         self._last = inputs[-1:]
         return found

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from rnncore.arguments import check_size, is_number
+from rnncore.engine import kernels
+
+if TYPE_CHECKING:
+    from rnncore.engine.compiled import Drawer
 
 WINDOW = 64  # the last symbols, among which repetition counts
 
@@ -57,7 +61,7 @@ class Drawing:
     >>> import numpy as np
     >>> from rnncore.models.language_drawing import Drawing
     >>> logits = np.log([0.5, 0.3, 0.15, 0.05])
-    >>> [int(Drawing(top_p=0.7).choose(logits.copy(), u)) for u in (0.0, 0.62, 0.63, 0.99)]
+    >>> [Drawing(top_p=0.7).choose(logits, u) for u in (0.0, 0.62, 0.63, 0.99)]
     [0, 0, 1, 1]
     """
 
@@ -96,53 +100,53 @@ class Drawing:
 
     @property
     def window(self) -> int:
-        """How many of the last symbols `choose` is told; 0: none."""
+        """How many of the last symbols count as repeated; 0: none."""
         return 0 if self.repetition_penalty == 1 else self.repetition_window or WINDOW
 
+    def drawer(self, symbols: int, dtype: DTypeLike) -> Drawer:
+        """Return what draws one of so many symbols from logits of this dtype."""
+        top_k, top_p = self.top_k or symbols, self.top_p or 1.0
+        return kernels(dtype).Drawer(
+            symbols, float(self.temperature), min(top_k, symbols), float(top_p),
+            float(self.repetition_penalty),
+        )  # fmt: skip
+
     def choose(
-        self, logits: NDArray[np.float64], uniform: Any, recent: NDArray[np.intp] | None = None
+        self,
+        logits: NDArray[np.floating],
+        uniform: float | NDArray[np.float64] = 0.0,
+        recent: NDArray[np.intp] | None = None,
     ) -> Any:
         """Return the number of a symbol, or of several from logits one below the other.
 
         Parameters
         ----------
         logits : (V,) or (B, V)
-            Overwritten; -inf for a symbol that must not come.
+            -inf for a symbol that must not come.
         uniform
             A number from U[0, 1), or (B,) of them; temperature 0 needs none.
         recent : (n,) or (B, n)
             The last symbols, where there is a penalty.
+
+        Raises
+        ------
+        ValueError
+            If the largest of the logits is not finite, or one of them is a NaN.
         """
-        if recent is not None and recent.size:
-            picked = np.take_along_axis(logits, recent, -1)
-            r = float(self.repetition_penalty)
-            np.put_along_axis(logits, recent, np.where(picked > 0, picked / r, picked * r), -1)
-        if self.temperature == 0:
-            return logits.argmax(-1)
-        # Of one row in the quickest way: text is written symbol by symbol.
-        single = logits.ndim == 1
-        logits -= logits.item(logits.argmax()) if single else logits.max(-1, keepdims=True)
-        # A temperature near 0 shall not overflow; exp is 0 long before the limit.
-        np.maximum(logits, -1e4 * self.temperature, out=logits)
-        logits /= self.temperature
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            kth = logits.shape[-1] - self.top_k
-            least = np.partition(logits, kth, axis=-1)[..., kth : kth + 1]
-            logits[logits < least] = -math.inf
-        p = np.exp(logits, out=logits)
-        if self.top_p is not None and self.top_p < 1:
-            _keep_top(p, self.top_p)
-        total = p.cumsum(-1)
-        if single:
-            return total.searchsorted(uniform * total.item(-1), "right")
-        return np.count_nonzero(total <= uniform[:, None] * total[:, -1:], axis=-1)
+        rows = np.ascontiguousarray(np.atleast_2d(logits))
+        uniforms = np.ascontiguousarray(np.broadcast_to(uniform, len(rows)), np.float64)
+        last = np.zeros((len(rows), 0)) if recent is None else np.atleast_2d(recent)
+        drawn = self.drawer(rows.shape[1], rows.dtype).choose(
+            rows, uniforms, np.ascontiguousarray(last, np.intp), np.array([], np.intp)
+        )
+        check_predicted(drawn.min() >= 0)
+        return drawn if np.ndim(logits) == 2 else drawn.item()
 
 
-def _keep_top(p: NDArray[np.float64], share: float) -> None:
-    # Zero all but as few of the largest as sum to the share; of equal ones the first stay.
-    order = np.argsort(-p, axis=-1, kind="stable")
-    total = np.take_along_axis(p, order, -1).cumsum(-1)
-    before = np.concatenate([np.zeros_like(total[..., :1]), total[..., :-1]], -1)
-    kept = np.empty(p.shape, bool)
-    np.put_along_axis(kept, order, before < share * total[..., -1:], -1)
-    p[~kept] = 0.0
+def check_predicted(finite: bool) -> None:
+    """Refuse predictions that are no numbers."""
+    if not finite:
+        raise ValueError(
+            "model: expected finite weights, but what it predicts is not a number; load "
+            "another checkpoint, or train with a smaller learning_rate"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,10 +12,12 @@ from numpy.typing import NDArray
 from rnncore.arguments import check_seed, check_size
 from rnncore.data.text_words import TextWords
 from rnncore.data.vocabulary import Vocabulary, as_bytes
-from rnncore.models.language_drawing import Drawing
+from rnncore.models.language_drawing import Drawing, check_predicted
 
 if TYPE_CHECKING:
     from rnncore.models.language_network import LanguageNetwork
+
+AT_ONCE = 16  # symbols that are drawn before the first of them is given
 
 
 class Writer:
@@ -112,10 +113,11 @@ class Writer:
         stop: str | None = None,
         **drawing: Any,
     ) -> Iterator[str]:
-        """Do the same as `sample` for one text, but give each piece as soon as it is written.
+        """Do the same as `sample` for one text, but give its pieces while it is written.
 
-        The first piece is the prime; with an alphabet of bytes a character comes with its last
-        byte. `drawing` is `top_k`, `top_p`, `repetition_penalty` and `repetition_window`.
+        The first piece is the prime; then up to 16 symbols are drawn at a time. With an alphabet of
+        bytes a character comes with its last byte. `drawing` is `top_k`, `top_p`,
+        `repetition_penalty` and `repetition_window`.
 
         Examples
         --------
@@ -232,20 +234,26 @@ def _pieces(
 ) -> Iterator[str]:  # fmt: skip
     if prime.text:
         yield prime.text
-    context, stream, window = prime.tokens.tolist(), network.stream(), drawing.window
-    recent, left_out = prime.recent(window), prime.left_out_first
-    for _ in range(length):
-        for token in context:
-            logits = stream.step(token)
-        logits = _checked(logits.astype(np.float64), left_out)
-        uniform = generator.random() if drawing.temperature else None
-        token = int(drawing.choose(logits, uniform, recent if window else None))
-        context, left_out = (token,), prime.left_out
-        if window:
-            recent = np.append(recent, token)[-window:]
-        yield scribe.piece(token)
-        if scribe.ended:
-            return
+    stream, window = network.stream(), drawing.window
+    stream.process(prime.tokens[:-1])
+    drawer = drawing.drawer(len(network.vocabulary), network.dtype)
+    history = prime.tokens.astype(np.intp)
+    begin = 0 if prime.text else len(history)  # of what counts as repeated
+    left_out, left = prime.left_out_first, length
+    while left:
+        many = min(left, AT_ONCE) if left < length else 1
+        known = len(history)
+        history = np.append(history, np.zeros(many, np.intp))
+        uniforms = generator.random(many) if drawing.temperature else np.zeros(many)
+        done = drawer.write(stream, history, known, begin, window, uniforms, left_out)
+        for token in history[known : known + done].tolist():
+            yield scribe.piece(token)
+            if scribe.ended:
+                return
+        check_predicted(done == many)
+        left, left_out = left - many, prime.left_out
+        past = max(0, len(history) - max(1, window))
+        history, begin = history[past:], max(0, begin - past)
     if rest := scribe.rest():
         yield rest
 
@@ -267,7 +275,7 @@ def write_many(
     generators = [check_seed(first + k) for k in range(samples)]
     scribes = [Scribe(vocabulary, read, stop) for _ in generators]
     texts = [[read.text] for _ in generators]
-    window = drawing.window
+    window, drawer = drawing.window, drawing.drawer(len(vocabulary), network.dtype)
     writing = np.arange(samples)  # those that have not ended
     recent = np.tile(read.recent(window), (samples, 1))
     left_out, batch = read.left_out_first, network.streams()
@@ -278,12 +286,12 @@ def write_many(
     for _ in generators[1:]:  # all have read the prime
         batch.set_state(batch.join(), batch.get_state(reader))
     for left in range(length, 0, -1):
-        logits = _checked(logits.astype(np.float64), left_out)
-        uniform = np.array([generators[k].random() for k in writing])
-        chosen = drawing.choose(logits, uniform, recent if window else None)
+        uniforms = np.array([generators[k].random() for k in writing])
+        chosen = drawer.choose(logits, uniforms, recent, left_out)
+        check_predicted(chosen.min() >= 0)
         left_out = read.left_out
         if window:
-            recent = np.concatenate([recent, chosen[:, None]], 1)[:, -window:]
+            recent = np.concatenate([recent, chosen[:, None]], 1)[:, -window:].copy()
         for k, token in zip(writing, chosen.tolist(), strict=True):
             texts[k].append(scribes[k].piece(token))
         going = np.array([not scribes[k].ended for k in writing])
@@ -321,25 +329,6 @@ def check_stop(stop: Any, vocabulary: Vocabulary | TextWords) -> str | None:
             "has never seen; leave it out, or give another text"
         )
     return stop
-
-
-def check_predicted(values: NDArray[np.float64]) -> None:
-    """Refuse predictions that are no numbers."""
-    if not np.isfinite(values).all():
-        raise ValueError(
-            "model: expected finite weights, but what it predicts is not a number; load "
-            "another checkpoint, or train with a smaller learning_rate"
-        )
-
-
-def _checked(logits: NDArray[np.float64], left_out: NDArray[np.intp]) -> NDArray[np.float64]:
-    if logits.ndim == 1 and math.isfinite(logits.item(logits.argmax())):
-        pass  # the quick way for one row
-    else:
-        check_predicted(logits.max(-1))
-    if left_out.size:
-        logits[..., left_out] = -math.inf
-    return logits
 
 
 def line_end(vocabulary: Vocabulary | TextWords) -> NDArray[np.integer]:
