@@ -16,7 +16,6 @@ cnp.import_array()
 cdef extern from "simd.h" nogil:
     ctypedef float real          # float or double: the build decides
     ctypedef float vec           # LANES reals
-    ctypedef unsigned float_mode
     const ptrdiff_t LANES
     enum: MOST_LANES
     vec load(const real* p)
@@ -36,8 +35,11 @@ cdef extern from "simd.h" nogil:
     int EXP_COUNT "COUNT(EXP_TERMS)"
     int EXPM1_COUNT "COUNT(EXPM1_TERMS)"
     real ROUNDER, LOG2_E, LN2_HIGH, LN2_LOW, HALF_LN2, EXP_HIGHEST, EXP_LOWEST, TANH_ONE
-    float_mode flush_denormals()
-    void restore_denormals(float_mode mode)
+
+cdef extern from "mode.h" nogil:
+    ctypedef unsigned float_mode
+    float_mode enter_kernels()
+    void leave_kernels(float_mode mode)
 
 cdef extern from "log_space.h" nogil:
     enum: MOST_WIDE_LANES
@@ -56,7 +58,8 @@ cdef extern from "drawing.h" nogil:
 
 cdef extern from "panels.h" nogil:
     enum: TILE_ROWS
-    enum: TILE_SUMS
+    enum: MOST_TILE_ROWS
+    enum: MOST_TILE_SUMS
     const int PANEL_VECTORS
     const ptrdiff_t PANEL
     const ptrdiff_t CACHE_LINE
@@ -71,10 +74,13 @@ cdef extern from "panels.h" nogil:
         int together
         int further
         const char* product
+        ptrdiff_t rows
+        ptrdiff_t least
+        const void* tiles
     const Storage storages[]
     int STORAGES
     const tile_kernel* tiles_for(const Storage* storage, ptrdiff_t vectors)
-    void choose_products(int best)
+    int choose_products(const char* forms)
     ctypedef struct Panels:
         weight* data
         ptrdiff_t depth
@@ -222,7 +228,6 @@ include "optim.pxi"
 
 lanes = LANES
 panel = PANEL
-tile_rows = TILE_ROWS
 chunk_rows = CHUNK_ROWS
 vector_bytes = LANES * sizeof(real)
 most_layers = MOST_LAYERS

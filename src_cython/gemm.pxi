@@ -14,7 +14,7 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     # the cache while the rows pass by, and so do those of several blocks if they are small.
     cdef ptrdiff_t width = layout.gates * layout.block
     cdef ptrdiff_t block_size = width * W.steps
-    cdef ptrdiff_t count = (rows + TILE_ROWS - 1) // TILE_ROWS
+    cdef ptrdiff_t count = (rows + layout.storage.rows - 1) // layout.storage.rows
     cdef ptrdiff_t z_stride = z_apart * layout.stride, x_stride = x_apart * x.stride
     cdef ptrdiff_t block = low, many = 1, i, row, above
     cdef bint large = are_large((high - low) * block_size * <ptrdiff_t>sizeof(weight))
@@ -45,10 +45,11 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
     cdef ptrdiff_t depth = layout.gates * layout.block, panel_size = W.steps * PANEL
     cdef ptrdiff_t columns = (x.parts - 1) * x.part_stride + x.depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
-    cdef ptrdiff_t tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, group = panels_at_once(layout)
+    cdef ptrdiff_t tiles = (rows + layout.storage.rows - 1) // layout.storage.rows
+    cdef ptrdiff_t group = panels_at_once(layout)
     cdef ptrdiff_t panel = 0, many, i, row, above, r, width, rest
     cdef bint fits, large = are_large(count * panel_size * <ptrdiff_t>sizeof(weight))
-    cdef real edge[TILE_SUMS]
+    cdef real edge[MOST_TILE_SUMS]
     cdef real* out
     cdef const weight* next = NULL
     while panel < count:
@@ -158,12 +159,12 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
                             const Panels* panels, ptrdiff_t begin, ptrdiff_t rows, bint adds,
                             ptrdiff_t low, ptrdiff_t high) noexcept nogil:
     cdef ptrdiff_t height = layout.gates * layout.block
-    cdef ptrdiff_t tiles = (height + TILE_ROWS - 1) // TILE_ROWS, size = panels.depth
+    cdef ptrdiff_t tiles = (height + layout.storage.rows - 1) // layout.storage.rows, size = panels.depth
     # Several panels at a time where they are full, as then they are one behind the other for the tile.
     cdef ptrdiff_t column = 0, many = PANEL, block, i, m, above, r, j, inside, unit, width, padded
     cdef const real* a
-    cdef real sums[ROUNDED_PANELS * TILE_SUMS]
-    cdef real* out[TILE_ROWS]
+    cdef real sums[ROUNDED_PANELS * MOST_TILE_SUMS]
+    cdef real* out[MOST_TILE_ROWS]
     cdef vec before
     if begin == 0 and rows == panels.depth:
         many = panels_at_once(layout) * PANEL

@@ -25,30 +25,42 @@ cdef ptrdiff_t FIRST_CACHE = cache_bytes(1) // 4 * 3
 cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 
 
-cdef const Storage* storage_of(str name, ptrdiff_t depth) except NULL:
-    # For weights of that many columns at most.
+cdef const Storage* storage_of(str name, ptrdiff_t columns, ptrdiff_t weights) except NULL:
+    # For matrices of so many columns at most, and so many weights.
     cdef int k
     for k in range(STORAGES):
-        if storages[k].name == name.encode():
-            if storages[k].together == 4 and depth > MOST_INT8:
-                raise ValueError(f"precision: expected float32 or bfloat16 for {depth} columns, got "
-                                 f"int8, which takes at most {MOST_INT8}")
-            return &storages[k]
+        if storages[k].name != name.encode() or storages[k].tiles == NULL or weights < storages[k].least:
+            continue
+        if storages[k].together == 4 and columns > MOST_INT8:
+            raise ValueError(f"precision: expected float32 or bfloat16 for {columns} columns, got "
+                             f"int8, which takes at most {MOST_INT8}")
+        return &storages[k]
     raise ValueError(f"storage: expected one of {', '.join(products())}, got {name!r}")
 
 
 def products():
     """How weights can be stored, and what multiplies them."""
-    return {storages[k].name.decode(): storages[k].product.decode() for k in range(STORAGES)}
+    cdef dict found = {}
+    cdef int k
+    for k in range(STORAGES):
+        if storages[k].tiles == NULL:
+            continue
+        name, product = storages[k].name.decode(), storages[k].product.decode()
+        if name not in found:
+            found[name] = product
+        elif storages[k - 1].least > 0:
+            found[name] += f" (small layers {product})"
+    return found
 
 
-def use_products(bint best):
-    """Have layers that are made from now on use the instructions that this processor has, or those
-    that each has."""
-    choose_products(best)
+def use_products(str form not None):
+    """Have layers that are made from now on use the "best" instructions that this processor has, the
+    "plain" ones that each has, "squares" as AMX has them, in C, or "amx", whether it is here or not."""
+    if not choose_products(form.encode()):
+        raise ValueError(f"form: expected best, plain, squares or amx, got {form!r}")
 
 
-choose_products(True)
+choose_products(b"best")
 
 
 cdef struct Layout:

@@ -97,7 +97,8 @@ cdef class Linear:
     cdef readonly size_t packed_bytes
 
     def __init__(self, ptrdiff_t in_features, ptrdiff_t out_features, str storage):
-        self.layout = layout_of(out_features, 1, 1, 1, storage_of(storage, in_features))
+        self.layout = layout_of(out_features, 1, 1, 1, storage_of(
+            storage, in_features, in_features * out_features))
         self.in_features, self.out_features = in_features, out_features
         self.row_size = self.layout.stride
         self.packed_bytes = aligned(panels_bytes(

@@ -22,6 +22,7 @@
 
 /* Registers: TILE_ROWS * PANEL_VECTORS sums, PANEL_VECTORS weights and one broadcast. */
 #define TILE_ROWS 6
+#define MOST_TILE_ROWS 16          /* of those that hold sums elsewhere */
 #define MANY_ROWS 4                /* so many are bound by arithmetic: there is time to look ahead */
 #if (defined(__AVX512F__) || defined(__aarch64__)) && !defined(NARROW_PANELS)
 #define PANEL_VECTORS 4            /* 32 registers */
@@ -29,7 +30,7 @@
 #define PANEL_VECTORS 2            /* 16 registers */
 #endif
 #define PANEL (PANEL_VECTORS * LANES)
-#define TILE_SUMS (TILE_ROWS * PANEL_VECTORS * (int)(VECTOR_BYTES / sizeof(real)))
+#define MOST_TILE_SUMS (MOST_TILE_ROWS * PANEL_VECTORS * (int)(VECTOR_BYTES / sizeof(real)))
 #define CACHE_LINE (64 / (ptrdiff_t)sizeof(real))      /* numbers, or words, in one */
 _Static_assert(PANEL_VECTORS == 2 || PANEL_VECTORS == 4, "tiles are defined for these panels");
 
@@ -54,7 +55,9 @@ typedef struct {
     int together;                  /* numbers of a column in one word */
     int further;                   /* words of a column behind these */
     const char *product;           /* what multiplies them */
-    const tile_kernel (*tiles)[TILE_ROWS + 1];     /* [vectors a panel][rows] */
+    ptrdiff_t rows;                /* of a tile at most */
+    ptrdiff_t least;               /* weights of a layer that is stored so */
+    const tile_kernel (*tiles)[MOST_TILE_ROWS + 1];    /* [vectors a panel][rows] */
 } Storage;
 
 /* A matrix (depth, columns) in panels of `width` columns each, one after another, `steps` words of each
@@ -117,6 +120,7 @@ INLINE vec add_whole(vec sum, vec number, vec weights) { return sum + number * w
 #if REAL_BITS == 32
 #include "bfloat16.h"
 #include "int8.h"
+#include "amx.h"
 #else                              /* the other storages are of float32 */
 INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdiff_t depth)
 {
@@ -127,11 +131,13 @@ INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdi
 #define WIDENED "multiply-adds of weights widened as they are read"
 #define PAIRS "multiply-adds of pairs widened to 16 bits"
 
+/* A layer takes the first of its name that has tiles, and of which it has weights enough. */
 static Storage storages[] = {
-    {REAL_BITS == 32 ? "float32" : "float64", 1, 0, "multiply-add", tiles_whole},
+    {REAL_BITS == 32 ? "float32" : "float64", 1, 0, "multiply-add", TILE_ROWS, 0, tiles_whole},
 #if REAL_BITS == 32
-    {"bfloat16", 2, 0, WIDENED, tiles_widened},
-    {"int8", 4, OF_INT8, PAIRS, tiles_pairs},
+    {"bfloat16", 2, 0, "", SQUARE, 0, NULL},
+    {"bfloat16", 2, 0, WIDENED, TILE_ROWS, 0, tiles_widened},
+    {"int8", 4, OF_INT8, PAIRS, TILE_ROWS, 0, tiles_pairs},
 #endif
 };
 #define STORAGES ((int)(sizeof(storages) / sizeof(*storages)))
@@ -151,19 +157,59 @@ INLINE void put_numbers(const Panels *panels, weight *words, ptrdiff_t k, const 
     memcpy(words, numbers, (size_t)count * sizeof(real));
 }
 
-/* Takes the instructions that this processor has, or those that each has. */
-static void choose_products(int best)
+#if REAL_BITS == 32
+enum { SQUARES, REGISTERS, INT8 };     /* those of lower precision, behind the first one */
+
+static void set_product(int which, const char *product, const tile_kernel (*tiles)[MOST_TILE_ROWS + 1])
 {
-#if REAL_BITS == 32 && defined(HAS_DOT_PRODUCTS)
-    int has = best && __builtin_cpu_supports("avx512bf16");
-    storages[1].tiles = has ? tiles_dot : tiles_widened;
-    storages[1].product = has ? "vdpbf16ps" : WIDENED;
-    has = best && __builtin_cpu_supports("avx512vnni");
-    storages[2].tiles = has ? tiles_quads : tiles_pairs;
-    storages[2].product = has ? "vpdpbusd" : PAIRS;
-#else
-    (void)best;
+    storages[1 + which].product = product, storages[1 + which].tiles = tiles;
+}
+
+#ifdef HAS_AMX
+/* On a processor with vdpbf16ps, as all have that have AMX. */
+static void choose_amx(void)
+{
+    switch (ask_for_amx()) {
+    case ABSENT:
+        return;
+    case REFUSED:
+        set_product(REGISTERS, "vdpbf16ps, as the system refuses AMX", tiles_dot);
+        return;
+    case ALLOWED:
+        if (amx_is_exact())
+            set_product(SQUARES, "tdpbf16ps", tiles_amx);
+        else
+            set_product(REGISTERS, "vdpbf16ps, as AMX gave wrong bits in a trial", tiles_dot);
+    }
+}
 #endif
+#endif
+
+/* In which form products run: the "best" that this processor has, the "plain" one that each has, "squares"
+ * as AMX has them, in C, or "amx", whether it is here or not. Returns whether it is one of these. */
+static int choose_products(const char *form)
+{
+    const int best = !strcmp(form, "best"), squares = !strcmp(form, "squares"), amx = !strcmp(form, "amx");
+    if (!best && !squares && !amx && strcmp(form, "plain")) return 0;
+#if REAL_BITS == 32
+    set_product(SQUARES, "squares in C", squares ? tiles_squares : NULL);
+    set_product(REGISTERS, WIDENED, tiles_widened);
+    set_product(INT8, PAIRS, tiles_pairs);
+    storages[1 + SQUARES].least = best ? LEAST_FOR_AMX : 0;
+#ifdef HAS_AMX
+    if (amx) set_product(SQUARES, "tdpbf16ps", tiles_amx);
+#endif
+#ifdef HAS_DOT_PRODUCTS
+    if (best && __builtin_cpu_supports("avx512vnni")) set_product(INT8, "vpdpbusd", tiles_quads);
+    if (best && __builtin_cpu_supports("avx512bf16")) {
+        set_product(REGISTERS, "vdpbf16ps", tiles_dot);
+#ifdef HAS_AMX
+        choose_amx();
+#endif
+    }
+#endif
+#endif
+    return 1;
 }
 
 #endif

@@ -264,38 +264,4 @@ INLINE vec hyperbolic_tangent(vec x)
     return (vec)((vec_whole)(t / (splat(1) + t)) | ((vec_whole)x & sign));     /* -0 stays -0 */
 }
 
-/* Denormal numbers cost a hundred cycles each and carry nothing a network needs: kernels flush
- * them to zero, and give the caller's floating-point mode back when they are done. */
-#if defined(__SSE2__)
-typedef unsigned float_mode;
-INLINE float_mode flush_denormals(void)
-{
-    float_mode mode = _mm_getcsr();
-    _mm_setcsr(mode | 0x8040);     /* flush results to zero, read denormals as zero */
-    return mode;
-}
-INLINE void restore_denormals(float_mode mode)
-{
-    /* status flags that the kernel raised stay raised */
-    _mm_setcsr((mode & ~0x3fu) | (_mm_getcsr() & 0x3f) | (mode & 0x3f));
-}
-#elif defined(__aarch64__)
-typedef uint64_t float_mode;
-INLINE float_mode flush_denormals(void)
-{
-    float_mode mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1u << 24)));   /* FZ */
-    return mode;
-}
-INLINE void restore_denormals(float_mode mode)
-{
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
-}
-#else
-typedef unsigned float_mode;
-INLINE float_mode flush_denormals(void) { return 0; }
-INLINE void restore_denormals(float_mode mode) { (void)mode; }
-#endif
-
 #endif

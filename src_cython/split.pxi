@@ -12,6 +12,7 @@ cdef struct Split:
     ptrdiff_t rows              # of the step that the tiles are for
     ptrdiff_t own
     ptrdiff_t tiles
+    ptrdiff_t most_rows         # of a tile
     ptrdiff_t tile_rows
     ptrdiff_t taller
     # this thread's units; whole panels, so that the thread that computes dh of some units is the
@@ -53,7 +54,7 @@ cdef inline void deal_rows(Split* split, ptrdiff_t rows) noexcept nogil:
         return
     split.rows = rows
     split.own = own_rows(split, rows)
-    split.tiles = (split.own + TILE_ROWS - 1) // TILE_ROWS
+    split.tiles = (split.own + split.most_rows - 1) // split.most_rows
     if split.tiles > 0:
         split.tile_rows = split.own // split.tiles
         split.taller = split.own % split.tiles
@@ -130,7 +131,7 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
     if shares_units(work, rows, threads):
         split.row_thread, split.row_threads = 0, 1
         split.unit_thread, split.unit_threads = thread, threads
-    split.rows = -1
+    split.most_rows, split.rows = work.layer.z.storage.rows, -1
     deal_rows(&split, rows)
     split.panel = share(panels, split.unit_thread, split.unit_threads)
     split.last_panel = share(panels, split.unit_thread + 1, split.unit_threads)
@@ -144,7 +145,7 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
 
 cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
     # Rows by blocks that a tile has at once: few by GROUP_BLOCKS, many by ROUNDED_PANELS at most.
-    return TILE_ROWS * ROUNDED_PANELS * work.layer.z.gates * work.layer.z.block
+    return work.layer.z.storage.rows * ROUNDED_PANELS * work.layer.z.gates * work.layer.z.block
 
 
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:

@@ -234,7 +234,7 @@ cdef class Stream(Chain):
         cdef ptrdiff_t done = 0, many
         cdef int layer
         cdef Work* work
-        cdef float_mode mode = flush_denormals()
+        cdef float_mode mode = enter_kernels()
         while done < steps:
             many = min(self.chunk, steps - done)
             if ids != NULL:
@@ -247,7 +247,7 @@ cdef class Stream(Chain):
                 memcpy(work.states.h, work.states.h + many * work.layer.state_stride,
                        work.layer.state_stride * sizeof(real))
             done += many
-        restore_denormals(mode)
+        leave_kernels(mode)
 
     def step(self, x, out=None):
         """Take one step: x (input_size,), or one token id; returns y (output_size,), or `out`."""

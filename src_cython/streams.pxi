@@ -216,7 +216,7 @@ cdef class Streams(Chain):
 
     cdef void run(self, const real* x, const ptrdiff_t* ids, real* y, ptrdiff_t rows,
                   int threads) noexcept nogil:
-        cdef float_mode mode = flush_denormals()
+        cdef float_mode mode = enter_kernels()
         cdef int layer
         if rows != self.rows:
             self.rows = self.offset[1] = rows
@@ -225,4 +225,4 @@ cdef class Streams(Chain):
                 self.split[layer] = split_team(self.work[layer], rows, 0, 1)
         self.run_layers(x, ids, 1, rows, threads)
         self.run_heads(y, 1, rows, threads)
-        restore_denormals(mode)
+        leave_kernels(mode)

@@ -31,6 +31,8 @@ cdef class Layer:
         Hidden units a block, and places a unit in z.
     packed_bytes
         Of the weights for the forward pass.
+    product, tile_rows
+        What multiplies, and how many rows at once at most.
     """
 
     cdef Description layer
@@ -44,6 +46,8 @@ cdef class Layer:
     cdef readonly ptrdiff_t block
     cdef readonly ptrdiff_t places
     cdef readonly size_t packed_bytes
+    cdef readonly str product
+    cdef readonly ptrdiff_t tile_rows
 
     def __init__(self, Cell cell not None, ptrdiff_t input_size, ptrdiff_t hidden_size, bint reverse,
                  str storage):
@@ -51,13 +55,17 @@ cdef class Layer:
             raise ValueError("cell: expected what cell() returns or a CustomCell, got an empty Cell")
         if input_size < 0 or hidden_size < 1:
             raise ValueError(f"input_size, hidden_size: got {input_size}, {hidden_size}")
-        self.layer = describe(cell.c, input_size, hidden_size, reverse, storage_of(storage, max(input_size, hidden_size)))
+        cdef ptrdiff_t columns = max(input_size, hidden_size)
+        cdef ptrdiff_t weights = columns * hidden_size * <ptrdiff_t>strlen(cell.c.gates)
+        self.layer = describe(cell.c, input_size, hidden_size, reverse,
+                              storage_of(storage, columns, weights))
         self.cell = cell
         self.input_size, self.hidden_size, self.reverse = input_size, hidden_size, reverse
         self.z_size, self.table_size = self.layer.z.stride, self.layer.z.width
         self.state_size = self.layer.state_stride
         self.block, self.places = self.layer.z.block, self.layer.z.places
         self.packed_bytes = packed_bytes(&self.layer)
+        self.product, self.tile_rows = self.layer.z.storage.product.decode(), self.layer.z.storage.rows
 
     def packed_back_bytes(self, ptrdiff_t parts, ptrdiff_t part_stride):
         """Bytes of the weights for the backward pass, if the input stands in parts."""

@@ -9,6 +9,7 @@
 #ifndef RNNCORE_THREADS_H
 #define RNNCORE_THREADS_H
 
+#include "mode.h"
 #include "patience.h"
 
 typedef void (*region)(void *argument, int thread, int threads);
@@ -31,12 +32,12 @@ INLINE void barrier_wait(Barrier *barrier, int thread, int threads)
     for (int k = 0; k < threads; k++) wait_until_above(&barrier->thread[k].round, round);
 }
 
-static void run_flushing_denormals(region work, void *argument, int thread, int threads)
+static void run_in_mode(region work, void *argument, int thread, int threads)
 {
-    float_mode mode = flush_denormals();
+    float_mode mode = enter_kernels();
     work(argument, thread, threads);
     finish_stores();
-    restore_denormals(mode);
+    leave_kernels(mode);
 }
 
 /* Systems like to wake a thread on the processor of the one that wakes it, where it would wait for
@@ -87,7 +88,7 @@ static void *worker(void *number)
     for (int seen = 0;;) {
         seen = wait_for_ticket(self, seen);
         take_place((int)(intptr_t)number);
-        run_flushing_denormals(team.work, team.argument, team_place, team.threads);
+        run_in_mode(team.work, team.argument, team_place, team.threads);
         raise_to(&self->finished, seen);
     }
     return NULL;
@@ -145,7 +146,7 @@ static void run_borrowed(void *lender)
     const Lent *by = lender;
     int place = by->place();
     take_place(place);
-    run_flushing_denormals(team.work, team.argument, place, by->count());
+    run_in_mode(team.work, team.argument, place, by->count());
     if (place) raise_to(&team.member[place].finished, team.number);
     team_place = 0;
 }
@@ -165,7 +166,7 @@ static void run_region(region work, void *argument, int threads)
     if (threads > MOST_THREADS) threads = MOST_THREADS;
     if (lent.parallel && lent.most() < threads) threads = lent.most();
     if (threads <= 1 || team.forked || pthread_mutex_trylock(&team.busy)) {
-        run_flushing_denormals(work, argument, 0, 1);
+        run_in_mode(work, argument, 0, 1);
         return;
     }
     team.work = work;
@@ -178,7 +179,7 @@ static void run_region(region work, void *argument, int threads)
     } else {
         team.threads = team_grow(team.threads);
         call_workers(team.number);
-        run_flushing_denormals(work, argument, 0, team.threads);
+        run_in_mode(work, argument, 0, team.threads);
         for (int k = 1; k < team.threads; k++)
             wait_until_above(&team.member[k].finished, before(team.number));
     }

@@ -233,10 +233,10 @@ DEFINE_TILES(2, 2)
 #if PANEL_VECTORS == 4
 DEFINE_TILES(3, 1)
 DEFINE_TILES(4, 1)
-static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][TILE_ROWS + 1] = {
+static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][MOST_TILE_ROWS + 1] = {
     [2] = TILES(2), [3] = TILES(3), [4] = TILES(4)};
 #else
-static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][TILE_ROWS + 1] = {[2] = TILES(2)};
+static const tile_kernel NAMED(tiles)[PANEL_VECTORS + 1][MOST_TILE_ROWS + 1] = {[2] = TILES(2)};
 #endif
 
 #undef DEFINE_TILE

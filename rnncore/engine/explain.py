@@ -23,11 +23,12 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
         f"{name} {stack.input_size} -> {sizes}{both}, {stack.dtype}, {what} of "
         f"T = {steps}, B = {batch}",
         f"build      {build} ({reason}): vectors of {kernels.lanes}, tiles of "
-        f"{kernels.tile_rows} rows by up to {kernels.panel} columns",
+        f"{layers[0][0].layer.tile_rows} rows by up to {kernels.panel} columns",
         f"threads    {explain_threads(kernels)}",
     ]
     if stack.storage != stack.dtype:
-        lines.append(f"products   {stack.storage}, by {kernels.products()[stack.storage]}")
+        ways = dict.fromkeys(part.layer.product for directions in layers for part in directions)
+        lines.append(f"products   {stack.storage}, by {', '.join(ways)}")
     for number, directions in enumerate(layers):
         direction = directions[0]
         shares = direction.layer.plan(steps, batch, False, threads)
