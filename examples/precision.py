@@ -1,42 +1,59 @@
-"""What lower precision costs: language models trained and read in float32, bfloat16 and int8.
+"""What lower precision costs: models trained and read in float32, bfloat16 and int8.
 
-    python examples/precision.py shared/data/text/tinyshakespeare.txt
+    python examples/precision.py DATA [text] [tags] [pairs]
 
-The same models, from the same seeds and by the same steps; bits a character of the part held out.
+DATA has text/, tagging/ and pairs/. The same seeds and steps, measured by what was held out.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rnncore import LanguageModel
+from rnncore import LanguageModel, Tagger, Translator
+from rnncore.data import read_pairs, split_pairs
+from rnncore.data.tagged import read_tagged
+from rnncore.estimators.translator import bleu
 
-SEEDS, CHARACTERS, HELD_OUT = (0, 1, 2), 3e6, 0.1
+SEEDS, HELD_OUT, SENTENCES = (0, 1, 2), 0.1, 600
+EPOCHS = {"text": 3.0, "tags": 6.0, "pairs": 12.0}
 
 
-def main(path: Path) -> None:
-    """Train a model in both precisions for each seed, read with each, print a table."""
-    text, found = path.read_text(), []
-    print("| trained in | read in | bits a character | beside float32 |\n|---|---|---|---:|")
-    for trained in ("float32", "bfloat16"):
-        models = [
-            LanguageModel(
-                hidden_size=128, num_layers=2, learning_rate=0.005, precision=trained, seed=seed,
-                validation_fraction=HELD_OUT, epochs=CHARACTERS / len(text) / (1 - HELD_OUT),
-            ).fit(text)
-            for seed in SEEDS
-        ]  # fmt: skip
-        for read in ("float32", "bfloat16", "int8"):
-            for model in models:
-                model.network_.set_precision(read)
-            found.append(
-                [model.evaluate(text, last=HELD_OUT).bits_per_character for model in models]
-            )
-            each = ", ".join(f"{bits:.4f}" for bits in found[-1])
-            worse = np.mean(found[-1]) - np.mean(found[0])
-            print(f"| {trained} | {read} | {each} | {worse:+.4f} |", flush=True)
+def task(data: Path, name: str) -> tuple[str, Any, Any]:
+    """Return what is measured, what trains a model, and what measures it."""
+    epochs = EPOCHS[name]
+    if name == "text":
+        text = (data / "text/tinyshakespeare.txt").read_text()
+        size = {"hidden_size": 128, "num_layers": 2, "learning_rate": 0.005, "epochs": epochs}
+        return ("bits a character",
+                lambda **how: LanguageModel(**size, validation_fraction=HELD_OUT, **how).fit(text),
+                lambda model: model.evaluate(text, last=HELD_OUT).bits_per_character)  # fmt: skip
+    if name == "tags":
+        train, test = (data / f"tagging/ud-english-ewt/{part}.conllu" for part in ("train", "test"))
+        return ("words right, %", lambda **how: Tagger(epochs=epochs, **how).fit(train),
+                lambda model: 100 * model.score(*read_tagged(test)))  # fmt: skip
+    known, test = split_pairs(read_pairs(data / "pairs/en-fr.tsv"), SENTENCES)
+    english = list(dict(test))
+    right = [[french for one, french in test if one == sentence] for sentence in english]
+    return ("BLEU", lambda **how: Translator(epochs=epochs, dropout=0.4, **how).fit(known),
+            lambda model: bleu(model.predict(english), right))  # fmt: skip
+
+
+def main(data: Path, names: list[str]) -> None:
+    """Train in both precisions with each seed, measure in all three, print tables."""
+    for unit, train, measure in (task(data, name) for name in names):
+        print(f"\n| trained in | read in | {unit} | beside float32 |\n|---|---|---|---:|")
+        table: list[list[float]] = []
+        for trained in ("float32", "bfloat16"):
+            models = [train(precision=trained, seed=seed) for seed in SEEDS]
+            for read in ("float32", "bfloat16", "int8"):
+                for model in models:
+                    model.network_.set_precision(read)
+                table.append([measure(model) for model in models])
+                each, worse = ", ".join(f"{one:.4f}" for one in table[-1]), np.mean(table[-1])
+                print(f"| {trained} | {read} | {each} | {worse - np.mean(table[0]):+.4f} |")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] or ["text"])

@@ -275,10 +275,22 @@ def test_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.syspath_prepend(EXAMPLES)
     import precision
 
-    for name, value in (("SEEDS", (0, 1)), ("CHARACTERS", 3000)):
-        monkeypatch.setattr(precision, name, value)
-    (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 100)
-    precision.main(tmp_path / "text.txt")
+    monkeypatch.setattr(precision, "SEEDS", (0, 1))
+    monkeypatch.setattr(precision, "SENTENCES", 20)
+    monkeypatch.setattr(precision, "EPOCHS", {"text": 0.5, "tags": 1.0, "pairs": 1.0})
+    treebank = tmp_path / "tagging" / "ud-english-ewt"
+    for folder in (tmp_path / "text", tmp_path / "pairs", treebank):
+        folder.mkdir(parents=True)
+    text = "to be or not to be, that is the question. " * 100
+    (tmp_path / "text" / "tinyshakespeare.txt").write_text(text)
+    for part in ("train", "test"):
+        lines = [f"{k}\t{word}\t_\t{tag}" + "\t_" * 6
+                 for k, (word, tag) in enumerate((("a", "DET"), ("dog", "NOUN")), 1)]  # fmt: skip
+        (treebank / f"{part}.conllu").write_text("\n".join(lines) + "\n\n" * 1)
+    lines = [f"{k} dogs\t{k} chiens" for k in range(60)]
+    (tmp_path / "pairs" / "en-fr.tsv").write_text("\n".join(lines) + "\n")
+    precision.main(tmp_path, ["text", "tags", "pairs"])
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 8 and rows[2].startswith("| float32 | float32 | ")
+    assert len(rows) == 27 and rows[3].startswith("| float32 | float32 | ")
+    rows = rows[1:]
     assert rows[2].endswith("| +0.0000 |")

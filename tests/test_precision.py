@@ -28,7 +28,7 @@ FORMS = ("best", "plain", "squares")
 
 @pytest.fixture(params=[(build, form) for build in BUILDS for form in FORMS], ids="-".join)
 def product(request: Any, use_build: Callable[[str], None]) -> Any:
-    """Each build, with the instructions that this processor has, those that each has, and squares."""
+    """Each build, with the instructions that the processor has, that each has, and squares."""
     build, form = request.param
     use_build(build)
     kernels = engine.kernels(np.float32)
