@@ -55,7 +55,8 @@ def test_the_command(tmp_path: Path) -> None:
     chosen = ("--only", "bounded", "--only", "equations", "--only", "speech")
     said = run("story", tmp_path / "out", *chosen).stdout
     assert "No picture: it needs speech/fsdd in the folder of --data." in said
-    page = (tmp_path / "out" / "index.html").read_text()
+    page = (tmp_path / "out" / "speech-equations-bounded.html").read_text()
+    assert not (tmp_path / "out" / "index.html").exists()  # that of all slides
     order = re.findall(r"<h2 id='(\w+)'>", page)
     assert order == ["speech", "equations", "bounded"]  # as in the lecture
     assert page.count("src='data:image/png;base64,") == 2 and "--only bounded" in page
