@@ -513,3 +513,14 @@ def test_a_language_model_takes_the_options_and_its_file_keeps_them(tmp_path: Pa
         assert wrong.exit_code == 2 and "zoneout" in wrong.output, wrong.output
     wrong = CliRunner().invoke(main, ["train", "text", str(text), "--variational"])
     assert wrong.exit_code != 0 and "variational" in wrong.output + str(wrong.exception)
+
+
+def test_dropout_refuses_rows_of_another_dtype_and_an_array_for_rows_with_a_mask_each() -> None:
+    x = np.ones((4, 2, 3))
+    rows = rnncore.LSTM(3, 5, seed=0, dtype=np.float64).forward(x, rows=True)[0]
+    with pytest.raises(TypeError, match="x: expected rows of float32, got float64"):
+        rnncore.Dropout(0.5).forward(rows)
+    dropout = rnncore.Dropout(0.5, variational=True, dtype=np.float64, seed=0)
+    dropout.forward(rows)
+    with pytest.raises(TypeError, match="dy: expected rows like y"):
+        dropout.backward(np.ones((8, 5)))

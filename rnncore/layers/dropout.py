@@ -138,6 +138,8 @@ class Dropout(Module):
         """
         if isinstance(x, Rows):
             x.check("x")
+            if x.dtype != self.dtype:
+                raise TypeError(f"x: expected rows of {self.dtype}, got {x.dtype}")
         else:
             x = as_real("x", x, self.dtype)
         kept = DropoutPass(self, x)
@@ -171,6 +173,10 @@ class Dropout(Module):
         if not isinstance(dy, Rows):
             dy = as_real("dy", dy, self.dtype)
         came = _shape(dy)
+        if not isinstance(dy, Rows) and kept.batch is not None and self.variational:
+            raise TypeError(
+                "dy: expected rows like y, of whose sequences each has a mask, got an array"
+            )
         if isinstance(dy, Rows) and not (dy.batch is kept.batch or dy.is_of(kept.batch)):
             raise ValueError("dy: expected rows of the batch of x, got another's")
         if came != kept.shape:
