@@ -198,7 +198,7 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
     cdef ptrdiff_t first = work.batch.offset[low], end = work.batch.offset[high]
     cdef const CellDescription* cell = work.layer.cell
     cdef const Phase* phase
-    cdef ptrdiff_t rows, t, a, b, k, low_h, high_h, h_size
+    cdef ptrdiff_t rows, row, t, a, b, k, low_h, high_h, h_size
     cdef Rows h = Rows(work.states.h, work.layer.state_stride, 1, layout.units, 0)
     cdef Rows between = Rows(work.states.between, work.layer.state_stride, 1, layout.units, 0)
     cdef real* dx = work.grads.dx.data
@@ -231,9 +231,9 @@ cdef void contribute(Work* work, ptrdiff_t low, ptrdiff_t high, bint adds, int t
             high_h = min(rows, max(work.batch.offset[high - 1] - first, <ptrdiff_t>0))
         elif begins_at_zero(work, low):
             low_h = min(rows, max(work.batch.offset[low + 1] - first, <ptrdiff_t>0))
-        for k in range(work.layer.phases if low_h % layout.storage.together else 0):
-            clear_row(layout, work.grads.h_panels + k * h_size, layout.units, low_h - 1, rows, thread,
-                      threads)
+        for k in range(work.layer.phases):
+            for row in range(low_h - low_h % layout.storage.at_once, low_h):
+                clear_row(layout, work.grads.h_panels + k * h_size, layout.units, row, rows, thread, threads)
         for t in range(low, high):
             a = max(work.batch.offset[t], first)
             b = min(work.batch.offset[t + 1], first + rows)

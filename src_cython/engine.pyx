@@ -75,12 +75,14 @@ cdef extern from "panels.h" nogil:
         int further
         const char* product
         ptrdiff_t rows
+        ptrdiff_t at_once
         ptrdiff_t least
         const void* tiles
     const Storage storages[]
     int STORAGES
     const tile_kernel* tiles_for(const Storage* storage, ptrdiff_t vectors)
-    int choose_products(const char* forms)
+    int choose_products(const char* form)
+    void settle_bfloat16()
     ctypedef struct Panels:
         weight* data
         ptrdiff_t depth

@@ -150,6 +150,47 @@ cdef void forward_step(Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart,
         settle(work, t, &step, h, c, split)
 
 
+cdef inline bint walks_alone(const Work* work, const Split* split) noexcept nogil:
+    # Whether a step is one row and one call of the tile and the cell.
+    return (work.batch.running == 1 and split.unit_threads == 1 and split.groups[0] == 1
+            and work.layer.phases == 1 and not work.noise.active)
+
+
+cdef void walk_alone(const Work* work, ptrdiff_t low, ptrdiff_t high, real* z, real* recurrent) noexcept nogil:
+    # The same as `forward_step` of each step, in which small layers spend more time on what does not change
+    # than on arithmetic: slots follow one another, so addresses move by a step.
+    cdef const Layout* layout = &work.layer.z
+    cdef const Panels* W_hh = &work.weights.W_hh[0]
+    cdef bint reverse = work.layer.reverse
+    cdef ptrdiff_t t = high - 1 if reverse else low, columns = layout.blocks * layout.gates * layout.block
+    cdef ptrdiff_t stride = work.layer.state_stride, apart = -stride if reverse else stride, k
+    cdef ptrdiff_t z_apart = -layout.stride if reverse else layout.stride
+    cdef ptrdiff_t depth = 0 if begins_at_zero(work, t) else work.layer.depth
+    cdef tile_kernel tile = work.layer.phase[0].z.tile[1]
+    cdef cell_function forward = work.layer.phase[0].forward
+    cdef bint keeps_c = work.batch.training and work.states.c != NULL
+    cdef Block block
+    block.rows, block.units = layout.blocks, layout.block
+    block.state_stride, block.own_stride = layout.block, work.layer.handed * layout.block
+    block.saved_stride, block.recurrent_stride = layout.places * layout.block, layout.gates * layout.block
+    block.c_apart = block.c_prev_apart = state_apart(work)
+    block.own, block.recurrent = work.weights.own, recurrent
+    block.saved = z + (high - 1 - low) * layout.stride if reverse else z
+    block.h = work.states.h + slot_after(work, t) * stride
+    block.h_prev = work.states.h + slot_before(work, t) * stride
+    block.c = work.states.c + slot_after(work, t) * stride if keeps_c else work.states.c
+    block.c_prev = work.states.c + slot_before(work, t) * stride if keeps_c else work.states.c
+    for k in range(high - low):
+        if work.layer.depth > 0:
+            tile(recurrent, columns, work.weights.start, 0, block.h_prev, stride, 1, depth, 0, W_hh.data,
+                 columns, NULL)
+        forward(&block)
+        block.saved, block.h, block.h_prev = block.saved + z_apart, block.h + apart, block.h_prev + apart
+        if keeps_c:
+            block.c, block.c_prev = block.c + apart, block.c_prev + apart
+        depth = work.layer.depth
+
+
 cdef inline bint is_even(const Work* work, ptrdiff_t low, ptrdiff_t high,
                          const Split* split) noexcept nogil:
     # Whether this thread's rows of all these steps are evenly apart.
@@ -226,7 +267,9 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
     if reverse:
         size = work.batch.offset[high] - work.batch.offset[low]
         z_t = z + (count_own(work, low, high, split) if z_apart == 1 else size) * stride
-    for k in range(high - low):
+    if walks_alone(work, split):
+        walk_alone(work, low, high, z, scratch)
+    for k in range(0 if walks_alone(work, split) else high - low):
         t = high - 1 - k if reverse else low + k
         deal_rows(split, rows_of(work, t))
         size = (split.own if z_apart == 1 else split.rows) * stride

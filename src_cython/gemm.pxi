@@ -140,13 +140,14 @@ cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_
                      ptrdiff_t rows, ptrdiff_t begin, ptrdiff_t end, bint adds, int thread,
                      int threads) noexcept nogil:
     # This thread's share of the blocks of dW, as many at a time as stay in the second cache; of the
-    # chunk's rows x is zero before `begin` and from `end` on, and its panels hold nothing there.
+    # chunk's rows x is zero before `begin` and from `end` on, and its panels hold nothing there, but for
+    # zeros from where those are that are added together with `begin`.
     cdef ptrdiff_t height = layout.gates * layout.block
     cdef ptrdiff_t low = share(layout.blocks, thread, threads), high
     cdef ptrdiff_t last = share(layout.blocks, thread + 1, threads)
     cdef ptrdiff_t many = max(<ptrdiff_t>1, SUMS_IN_CACHE // (height * column_size(rows)))
     cdef Panels panels = row_panels(layout, <real*>x_panels, columns, rows)
-    begin -= begin % panels.together        # whole words
+    begin -= begin % layout.storage.at_once     # so that what is added together does not change
     while low < last:
         high = min(low + many, last)
         accumulate_blocks(dW, columns, layout, first_place, gate_of, dz_columns + begin, &panels,

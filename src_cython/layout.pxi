@@ -28,6 +28,8 @@ cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 cdef const Storage* storage_of(str name, ptrdiff_t columns, ptrdiff_t weights) except NULL:
     # For matrices of so many columns at most, and so many weights.
     cdef int k
+    if name == "bfloat16":
+        settle_bfloat16()
     for k in range(STORAGES):
         if storages[k].name != name.encode() or storages[k].tiles == NULL or weights < storages[k].least:
             continue
@@ -41,15 +43,18 @@ cdef const Storage* storage_of(str name, ptrdiff_t columns, ptrdiff_t weights) e
 def products():
     """How weights can be stored, and what multiplies them."""
     cdef dict found = {}
+    cdef ptrdiff_t least = 0
     cdef int k
+    settle_bfloat16()
     for k in range(STORAGES):
         if storages[k].tiles == NULL:
             continue
         name, product = storages[k].name.decode(), storages[k].product.decode()
         if name not in found:
             found[name] = product
-        elif storages[k - 1].least > 0:
+        elif least > 0:
             found[name] += f" (small layers {product})"
+        least = storages[k].least
     return found
 
 

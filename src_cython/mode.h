@@ -11,7 +11,12 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__linux__) && defined(__AVX512F__) && VECTOR_BYTES == 64 && REAL_BITS == 32
+#ifdef __clang__
+#define KNOWS_AMX (__clang_major__ >= 12)
+#else
+#define KNOWS_AMX (__GNUC__ >= 11)
+#endif
+#if defined(__linux__) && defined(__AVX512F__) && VECTOR_BYTES == 64 && REAL_BITS == 32 && KNOWS_AMX
 #define HAS_AMX                    /* the compiler; whether the processor has it is asked */
 #include <cpuid.h>
 #include <sys/syscall.h>

@@ -6,6 +6,7 @@
  * after another, with every sum held in a register:
  *
  *     out[r][j] = init[r][j] + sum_k a[r][k] * panel[k][j]        k ascending, one chain a sum
+ *                                                                 (squares: see amx.h)
  *
  * The order of a sum never depends on how many rows, panels or threads share the work, nor on the
  * width of the panels, so every split gives the same bits.
@@ -56,6 +57,7 @@ typedef struct {
     int further;                   /* words of a column behind these */
     const char *product;           /* what multiplies them */
     ptrdiff_t rows;                /* of a tile at most */
+    ptrdiff_t at_once;             /* so many k are added together before they are added to the sum */
     ptrdiff_t least;               /* weights of a layer that is stored so */
     const tile_kernel (*tiles)[MOST_TILE_ROWS + 1];    /* [vectors a panel][rows] */
 } Storage;
@@ -133,11 +135,11 @@ INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdi
 
 /* A layer takes the first of its name that has tiles, and of which it has weights enough. */
 static Storage storages[] = {
-    {REAL_BITS == 32 ? "float32" : "float64", 1, 0, "multiply-add", TILE_ROWS, 0, tiles_whole},
+    {REAL_BITS == 32 ? "float32" : "float64", 1, 0, "multiply-add", TILE_ROWS, 1, 0, tiles_whole},
 #if REAL_BITS == 32
-    {"bfloat16", 2, 0, "", SQUARE, 0, NULL},
-    {"bfloat16", 2, 0, WIDENED, TILE_ROWS, 0, tiles_widened},
-    {"int8", 4, OF_INT8, PAIRS, TILE_ROWS, 0, tiles_pairs},
+    {"bfloat16", 2, 0, "", SQUARE, 2 * SQUARE, 0, NULL},
+    {"bfloat16", 2, 0, WIDENED, TILE_ROWS, 2, 0, tiles_widened},
+    {"int8", 4, OF_INT8, PAIRS, TILE_ROWS, 4, 0, tiles_pairs},
 #endif
 };
 #define STORAGES ((int)(sizeof(storages) / sizeof(*storages)))
@@ -166,9 +168,13 @@ static void set_product(int which, const char *product, const tile_kernel (*tile
 }
 
 #ifdef HAS_AMX
-/* On a processor with vdpbf16ps, as all have that have AMX. */
-static void choose_amx(void)
+static int amx_may_come;               /* nobody has asked for it yet */
+
+/* Asked for with the first weights of bfloat16, as it is allowed to the whole process, for good. */
+static void settle_bfloat16(void)
 {
+    if (!amx_may_come) return;
+    amx_may_come = 0;
     switch (ask_for_amx()) {
     case ABSENT:
         return;
@@ -184,6 +190,9 @@ static void choose_amx(void)
 }
 #endif
 #endif
+#ifndef HAS_AMX
+static void settle_bfloat16(void) {}
+#endif
 
 /* In which form products run: the "best" that this processor has, the "plain" one that each has, "squares"
  * as AMX has them, in C, or "amx", whether it is here or not. Returns whether it is one of these. */
@@ -197,6 +206,7 @@ static int choose_products(const char *form)
     set_product(INT8, PAIRS, tiles_pairs);
     storages[1 + SQUARES].least = best ? LEAST_FOR_AMX : 0;
 #ifdef HAS_AMX
+    amx_may_come = 0;
     if (amx) set_product(SQUARES, "tdpbf16ps", tiles_amx);
 #endif
 #ifdef HAS_DOT_PRODUCTS
@@ -204,7 +214,7 @@ static int choose_products(const char *form)
     if (best && __builtin_cpu_supports("avx512bf16")) {
         set_product(REGISTERS, "vdpbf16ps", tiles_dot);
 #ifdef HAS_AMX
-        choose_amx();
+        amx_may_come = 1;              /* all that have it have vdpbf16ps */
 #endif
     }
 #endif

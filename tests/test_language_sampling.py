@@ -76,6 +76,33 @@ def test_only_the_likeliest_are_drawn(
             assert drawing.choose(logits.copy(), u) == many
 
 
+def test_a_generator_gives_as_many_numbers_as_there_are_symbols() -> None:
+    model, generator, other = make(), np.random.default_rng(3), np.random.default_rng(3)
+    for _ in range(6):
+        text = model.sample(50, seed=generator, stop="s")
+        assert model.sample(len(text), seed=other) == text
+    assert generator.random() == other.random()
+
+
+def test_a_long_prime_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = make(), []
+    stream = model.stream()
+
+    class Reading:
+        def process(self, tokens: np.ndarray) -> None:
+            sizes.append(len(tokens))
+            stream.process(tokens)
+
+    prime = TEXT[:20] * 30
+    expected = model.sample(20, prime=prime, seed=1)
+    monkeypatch.setattr(model, "stream", lambda: Reading())
+    with pytest.raises(TypeError, match="stream"):
+        model.sample(20, prime=prime, seed=1)  # what writes wants the engine's own
+    assert max(sizes) <= 64 and sum(sizes) == 599
+    monkeypatch.undo()
+    assert model.sample(20, prime=prime, seed=1) == expected
+
+
 def test_a_temperature_near_zero_takes_the_likeliest() -> None:
     logits = np.array([0.5, 3.0, -1.0])
     assert Drawing(1e-310).choose(logits, 0.999) == Drawing(0).choose(logits) == 1

@@ -197,7 +197,7 @@ def test_bits_do_not_depend_on_company(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bits_of_training_do_not_depend_on_threads_or_memory(
-    threads: Callable[[int], None], kind: str
+    product: Any, threads: Callable[[int], None], kind: str
 ) -> None:
     layer = KINDS[kind](37, 70, seed=0, precision="bfloat16")
     x, dy, found = numbers(64, 9, 37), numbers(64, 9, 70, seed=1), []
@@ -341,7 +341,10 @@ def test_files_say_in_what_they_were_trained(tmp_path: Path) -> None:
 
 def test_what_runs_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     found = engine.kernels(np.float32).products()["bfloat16"]
-    assert f"products   bfloat16, by {found}" in LSTM(8, 16, precision="bfloat16").explain(10, 1)
+    for size in (16, 256):
+        said = LSTM(8, size, precision="bfloat16").explain(10, 1)
+        assert said.partition("products   bfloat16, by ")[2].partition("\n")[0] in found
+        assert "products   bfloat16, by " in said
     assert "products" not in LSTM(8, 16).explain(10, 1)
     rnncore.show_config()
     assert f"products   float32 by multiply-add, bfloat16 by {found}" in capsys.readouterr().out

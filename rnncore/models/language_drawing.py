@@ -101,7 +101,8 @@ class Drawing:
     @property
     def window(self) -> int:
         """How many of the last symbols count as repeated; 0: none."""
-        return 0 if self.repetition_penalty == 1 else self.repetition_window or WINDOW
+        window = min(self.repetition_window or WINDOW, 1 << 40)  # all that there is
+        return 0 if self.repetition_penalty == 1 else window
 
     def drawer(self, symbols: int, dtype: DTypeLike) -> Drawer:
         """Return what draws one of so many symbols from logits of this dtype."""
@@ -134,12 +135,14 @@ class Drawing:
             If the largest of the logits is not finite, or one of them is a NaN.
         """
         rows = np.ascontiguousarray(np.atleast_2d(logits))
+        if rows.dtype != np.float32:
+            rows = rows.astype(np.float64)
         uniforms = np.ascontiguousarray(np.broadcast_to(uniform, len(rows)), np.float64)
         last = np.zeros((len(rows), 0)) if recent is None else np.atleast_2d(recent)
         drawn = self.drawer(rows.shape[1], rows.dtype).choose(
             rows, uniforms, np.ascontiguousarray(last, np.intp), np.array([], np.intp)
         )
-        check_predicted(drawn.min() >= 0)
+        check_predicted(bool((drawn >= 0).all()))
         return drawn if np.ndim(logits) == 2 else drawn.item()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rnncore.models.language_network import LanguageNetwork
 
 AT_ONCE = 16  # symbols that are drawn before the first of them is given
+READ_AT_ONCE = 64  # of a prime: what is predicted behind each of them takes memory
 
 
 class Writer:
@@ -180,8 +181,8 @@ class Scribe:
 
     Attributes
     ----------
-    ended : bool
-        Whether that text has been written.
+    may_end, ended : bool
+        Whether there is such a text, and whether it has been written.
     """
 
     def __init__(self, vocabulary: Vocabulary | TextWords, prime: Prime, stop: str | None) -> None:
@@ -189,7 +190,7 @@ class Scribe:
         self._is_bytes = isinstance(vocabulary, Vocabulary) and vocabulary.is_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # of bytes
         self._tail = ""  # of what is written, shorter than `stop`
-        self.ended = False
+        self.may_end, self.ended = stop is not None, False
 
     def piece(self, token: int) -> str:
         """Return what this symbol adds to the text."""
@@ -235,7 +236,9 @@ def _pieces(
     if prime.text:
         yield prime.text
     stream, window = network.stream(), drawing.window
-    stream.process(prime.tokens[:-1])
+    read = prime.tokens[:-1]
+    for k in range(0, len(read), READ_AT_ONCE):
+        stream.process(read[k : k + READ_AT_ONCE])
     drawer = drawing.drawer(len(network.vocabulary), network.dtype)
     history = prime.tokens.astype(np.intp)
     begin = 0 if prime.text else len(history)  # of what counts as repeated
@@ -244,10 +247,15 @@ def _pieces(
         many = min(left, AT_ONCE) if left < length else 1
         known = len(history)
         history = np.append(history, np.zeros(many, np.intp))
+        state = generator.bit_generator.state if scribe.may_end else {}
         uniforms = generator.random(many) if drawing.temperature else np.zeros(many)
         done = drawer.write(stream, history, known, begin, window, uniforms, left_out)
-        for token in history[known : known + done].tolist():
-            yield scribe.piece(token)
+        for written, token in enumerate(history[known : known + done].tolist(), 1):
+            piece = scribe.piece(token)
+            if scribe.ended and drawing.temperature:  # as if no more had been drawn
+                generator.bit_generator.state = state
+                generator.random(written)
+            yield piece
             if scribe.ended:
                 return
         check_predicted(done == many)
