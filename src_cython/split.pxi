@@ -102,7 +102,7 @@ cdef ptrdiff_t group_panels(const Layout* z, ptrdiff_t depth, ptrdiff_t width,
     # next arrive, and going there and back finds the most in the cache.
     cdef ptrdiff_t weights = bytes_of_weights(z, depth * width * panels)
     cdef ptrdiff_t few = (PANEL + width - 1) // width       # of narrower ones
-    if weights <= FIRST_CACHE:
+    if weights <= FIRST_CACHE // 3 * 4:     # to the brim: what else there is is little, of one row
         return panels
     if PANEL_VECTORS < 4:
         return 4
