@@ -30,7 +30,8 @@ RECIPES = {
         "hidden_size": 384, "num_layers": 2, "dropout": 0.4, "sequence_length": 64, "epochs": 18,
         "validation_fraction": 0.1}),
     "linux": Recipe("linux-kernel.c.txt", 1800, "static int ", {
-        "hidden_size": 512, "num_layers": 1, "dropout": 0.2, "state_reset": 0.02, "epochs": 6}),
+        "hidden_size": 768, "num_layers": 1, "dropout": 0.25, "state_reset": 0.02, "epochs": 6,
+        "precision": "bfloat16"}),
     "latex": Recipe("stacks-project.tex.txt", 1800, "\\begin{lemma}\n", {
         "hidden_size": 512, "num_layers": 1, "dropout": 0.2, "state_reset": 0.02, "epochs": 5}),
 }  # fmt: skip
