@@ -104,6 +104,8 @@ cdef ptrdiff_t group_panels(const Layout* z, ptrdiff_t depth, ptrdiff_t width,
     cdef ptrdiff_t few = (PANEL + width - 1) // width       # of narrower ones
     if weights <= FIRST_CACHE // 3 * 4:     # to the brim: what else there is is little, of one row
         return panels
+    if z.storage.together > 2:
+        return GROUP_BLOCKS * z.block_panels    # what they multiply takes long to round
     if PANEL_VECTORS < 4:
         return 4
     # One panel is as fast as the second cache; two are, where half is found in the first one.
