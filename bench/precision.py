@@ -174,7 +174,7 @@ SIDES = [(Rnncore, "float32"), (Rnncore, "bfloat16"), (Rnncore, "int8"), (PyTorc
 HEAD = ["case", "float32, us", "bfloat16", "int8", "PyTorch bfloat16", "ONNX Runtime int8"]
 
 
-def measure(sides: list[Any], case: Case, seconds: float) -> list[str]:
+def measure(sides: list[Any], case: Case, seconds: float, pause: float) -> list[str]:
     """Return the cells of a row."""
     found: list[Array | None] = []
     for (_, precision), side in zip(SIDES, sides, strict=True):
@@ -192,6 +192,7 @@ def measure(sides: list[Any], case: Case, seconds: float) -> list[str]:
     while time.monotonic() < end or len(times[0]) < 5:
         for side, y, kept in zip(sides, found, times, strict=True):
             if y is not None:
+                time.sleep(pause)
                 kept.append(side.call("time"))
     cells = [str(case), f"{np.median(times[0]) * 1e6:,.0f}"]
     for kept in times[1:]:
@@ -217,12 +218,14 @@ def main() -> None:
                 print(f"{kind.__name__} is left out: {error}")
                 sides.append(None)
         build, _ = engine.chosen_build()
-        products = engine.kernels(np.float32).products()
-        print(f"\n{threads} thread{'s' * (threads > 1)}, build {build}, {products}\n", file=out)
+        ways = engine.kernels(np.float32).products().items()
+        products = "; ".join(f"{name} by {product}" for name, product in ways)
+        print(f"\n{threads} thread{'s' * (threads > 1)}, build {build}; {products}\n", file=out)
         print(f"| {' | '.join(HEAD)} |\n|---|{'---:|' * (len(HEAD) - 1)}", file=out)
         for case in CASES:
             if options.only in str(case):
-                row = f"| {' | '.join(measure(sides, case, options.seconds))} |"
+                pause = 0.3 if threads > 1 else 0.0  # threads of peers spin for a while
+                row = f"| {' | '.join(measure(sides, case, options.seconds, pause))} |"
                 print(row, flush=True)
                 print(row, file=out)
     if options.write:
