@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,8 @@ def test_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.syspath_prepend(EXAMPLES)
     import precision
 
+    names = ["text", "tags", *["pairs"] * (find_spec("sacrebleu") is not None)]
+
     monkeypatch.setattr(precision, "SEEDS", (0, 1))
     monkeypatch.setattr(precision, "SENTENCES", 20)
     monkeypatch.setattr(precision, "EPOCHS", {"text": 0.5, "tags": 1.0, "pairs": 1.0})
@@ -289,8 +292,8 @@ def test_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         (treebank / f"{part}.conllu").write_text("\n".join(lines) + "\n\n" * 1)
     lines = [f"{k} dogs\t{k} chiens" for k in range(60)]
     (tmp_path / "pairs" / "en-fr.tsv").write_text("\n".join(lines) + "\n")
-    precision.main(tmp_path, ["text", "tags", "pairs"])
+    precision.main(tmp_path, names)
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 27 and rows[3].startswith("| float32 | float32 | ")
+    assert len(rows) == 9 * len(names) and rows[3].startswith("| float32 | float32 | ")
     rows = rows[1:]
     assert rows[2].endswith("| +0.0000 |")

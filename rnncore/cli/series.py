@@ -112,8 +112,7 @@ def _described(series: list[Series]) -> str:
 @click.argument("model", type=EXISTING)
 @click.argument("source", metavar="FILE", type=EXISTING)
 @together(
-    option("--steps", type=click.IntRange(1, 100_000),
-           help="How far ahead.  [default: the horizon]"),
+    option("--steps", type=click.IntRange(min=1), help="How far ahead.  [default: the horizon]"),
     option("--column", multiple=True, help="To predict; may stand several times.  "
            "[default: those that the model has learnt]"),
     option("--date", help="The column of dates.  [default: the first, if it has dates]"),
