@@ -152,8 +152,8 @@ cdef void forward_step(Work* work, ptrdiff_t t, real* z, ptrdiff_t z_apart,
 
 cdef inline bint walks_alone(const Work* work, const Split* split) noexcept nogil:
     # Whether a step is one row and one call of the tile and the cell.
-    return (work.batch.running == 1 and split.unit_threads == 1 and split.groups[0] == 1
-            and work.layer.phases == 1 and not work.noise.active)
+    return (work.batch.running == 1 and split.row_threads == 1 and split.unit_threads == 1
+            and split.groups[0] == 1 and work.layer.phases == 1 and not work.noise.active)
 
 
 cdef void walk_alone(const Work* work, ptrdiff_t low, ptrdiff_t high, real* z, real* recurrent) noexcept nogil:
@@ -269,17 +269,18 @@ cdef void forward_steps(Work* work, ptrdiff_t low, ptrdiff_t high, Split* split,
         z_t = z + (count_own(work, low, high, split) if z_apart == 1 else size) * stride
     if walks_alone(work, split):
         walk_alone(work, low, high, z, scratch)
-    for k in range(0 if walks_alone(work, split) else high - low):
-        t = high - 1 - k if reverse else low + k
-        deal_rows(split, rows_of(work, t))
-        size = (split.own if z_apart == 1 else split.rows) * stride
-        if reverse:
-            z_t = z_t - size
-        forward_step(work, t, z_t, z_apart, split, scratch)
-        if not reverse:
-            z_t = z_t + size
-        if split.unit_threads > 1:
-            barrier_wait(&work.barrier, thread, threads)
+    else:
+        for k in range(high - low):
+            t = high - 1 - k if reverse else low + k
+            deal_rows(split, rows_of(work, t))
+            size = (split.own if z_apart == 1 else split.rows) * stride
+            if reverse:
+                z_t = z_t - size
+            forward_step(work, t, z_t, z_apart, split, scratch)
+            if not reverse:
+                z_t = z_t + size
+            if split.unit_threads > 1:
+                barrier_wait(&work.barrier, thread, threads)
     if work.states.y.data != NULL:
         # rows of a dense batch follow each other over all steps
         at_once = high - low if work.batch.rank == NULL and is_even(work, low, high, split) else 1

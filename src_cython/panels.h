@@ -17,6 +17,7 @@
 #ifndef RNNCORE_PANELS_H
 #define RNNCORE_PANELS_H
 
+#include <pthread.h>
 #include <string.h>
 
 #include "simd.h"
@@ -169,24 +170,25 @@ static void set_product(int which, const char *product, const tile_kernel (*tile
 
 #ifdef HAS_AMX
 static int amx_may_come;               /* nobody has asked for it yet */
+static pthread_mutex_t amx_asked = PTHREAD_MUTEX_INITIALIZER;
+
+static void settle_amx(Amx answer)
+{
+    if (answer == REFUSED)
+        set_product(REGISTERS, "vdpbf16ps, as the system refuses AMX", tiles_dot);
+    else if (answer == ALLOWED && amx_is_exact())
+        set_product(SQUARES, "tdpbf16ps", tiles_amx);
+    else if (answer == ALLOWED)
+        set_product(REGISTERS, "vdpbf16ps, as AMX gave wrong bits in a trial", tiles_dot);
+}
 
 /* Asked for with the first weights of bfloat16, as it is allowed to the whole process, for good. */
 static void settle_bfloat16(void)
 {
-    if (!amx_may_come) return;
+    pthread_mutex_lock(&amx_asked);
+    if (amx_may_come) settle_amx(ask_for_amx());
     amx_may_come = 0;
-    switch (ask_for_amx()) {
-    case ABSENT:
-        return;
-    case REFUSED:
-        set_product(REGISTERS, "vdpbf16ps, as the system refuses AMX", tiles_dot);
-        return;
-    case ALLOWED:
-        if (amx_is_exact())
-            set_product(SQUARES, "tdpbf16ps", tiles_amx);
-        else
-            set_product(REGISTERS, "vdpbf16ps, as AMX gave wrong bits in a trial", tiles_dot);
-    }
+    pthread_mutex_unlock(&amx_asked);
 }
 #endif
 #endif

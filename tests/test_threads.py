@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -451,3 +452,18 @@ print(hashlib.sha256(y.tobytes() + dx.tobytes() + layer.flat_grads.tobytes()).he
     one = python(script, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", RNNCORE_NUM_THREADS="1")
     two = python(script, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2", RNNCORE_NUM_THREADS="2")
     assert one == two
+
+
+@pytest.mark.parametrize("kind", [rnncore.LSTM, rnncore.GRU, rnncore.RNN])
+def test_threads_without_a_row_leave_that_of_one_sequence_alone(
+    threads: Callable[[int], None], kind: Callable[..., Any]
+) -> None:
+    # Two directions share more threads than there are rows; short steps are not shared by units.
+    layer = kind(8, 24, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((3000, 1, 8)).astype(np.float32)
+    threads(1)
+    y, _ = layer(x)
+    for number in (3, 4, 5):
+        threads(number)
+        np.testing.assert_array_equal(layer(x)[0], y)
+        np.testing.assert_array_equal(layer.forward(x)[0], y)
