@@ -19,16 +19,18 @@ def explain(name: str, stack: Stack, steps: int, batch: int, training: bool, dro
     both = ", bidirectional" if len(layers[0]) == 2 else ", reverse" * layers[0][0].reverse
     what = "training" if training else "inference"
     wavefront = stack.use_wavefront(batch, training and dropout, threads)
+    parts = [part.layer for directions in layers for part in directions]
+    heights = " or ".join(dict.fromkeys(str(part.tile_rows) for part in parts))
     lines = [
         f"{name} {stack.input_size} -> {sizes}{both}, {stack.dtype}, {what} of "
         f"T = {steps}, B = {batch}",
         f"build      {build} ({reason}): vectors of {kernels.lanes}, tiles of "
-        f"{layers[0][0].layer.tile_rows} rows by up to {kernels.panel} columns",
+        f"{heights} rows by up to {kernels.panel} columns",
         f"threads    {explain_threads(kernels)}",
     ]
     if stack.storage != stack.dtype:
-        ways = dict.fromkeys(part.layer.product for directions in layers for part in directions)
-        lines.append(f"products   {stack.storage}, by {', '.join(ways)}")
+        ways = ", ".join(dict.fromkeys(part.product for part in parts))
+        lines.append(f"products   {stack.storage}, by {ways}")
     for number, directions in enumerate(layers):
         direction = directions[0]
         shares = direction.layer.plan(steps, batch, False, threads)
