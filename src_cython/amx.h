@@ -9,7 +9,7 @@
 #ifndef RNNCORE_AMX_H
 #define RNNCORE_AMX_H
 
-#include "bfloat16.h"
+#include "bfloat16x3.h"
 #include "mode.h"
 
 #define SQUARE 16                  /* rows of a square, and words of a column that it takes at once */
@@ -49,12 +49,19 @@ static void multiply_square(vec *sum, int rows, const uint32_t *a, ptrdiff_t a_s
 
 #define KIND squares
 #define TAKE_ROW take_squares
-#define BEGIN_SQUARES(ROWS) vec square[4][SQUARE]; const uint32_t *taken_at; const int tall = ROWS
+#define BEGIN_SQUARES(ROWS)                                                                        \
+    const int tall = ROWS;                                                                         \
+    vec square[4][SQUARE];                                                                         \
+    const uint32_t *rows_at[2];                                                                    \
+    const weight *words_at[2];                                                                     \
+    ptrdiff_t words_apart
 #define ZERO(N) memset(square[N], 0, sizeof square[N])
 #define LOAD(N, FROM, STRIDE) for (int r = 0; r < tall; r++) square[N][r] = load((FROM) + r * (STRIDE))
 #define STORE(N, TO, STRIDE) for (int r = 0; r < tall; r++) store((TO) + r * (STRIDE), square[N][r])
-#define LOAD_ROWS(FROM, STRIDE) taken_at = FROM
-#define MULTIPLY(N, M, FROM, WIDTH) multiply_square(square[N], tall, taken_at, WORDS, FROM, WIDTH)
+#define LOAD_ROWS(M, FROM, STRIDE) rows_at[M - 4] = FROM
+#define LOAD_WORDS(W, FROM, STRIDE) words_at[W - 6] = FROM, words_apart = STRIDE
+#define MULTIPLY(N, M, W)                                                                          \
+    multiply_square(square[N], tall, rows_at[M - 4], WORDS, words_at[W - 6], words_apart)
 #include "square.h"
 
 #ifdef HAS_AMX
@@ -69,29 +76,31 @@ static void multiply_square(vec *sum, int rows, const uint32_t *a, ptrdiff_t a_s
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #N : : "r"(FROM), "r"((ptrdiff_t)4 * (STRIDE)) : "memory")
 #define STORE(N, TO, STRIDE)                                                                       \
     __asm__ volatile("tilestored %%tmm" #N ", (%0,%1,1)" : : "r"(TO), "r"((ptrdiff_t)4 * (STRIDE)) : "memory")
-#define LOAD_ROWS(FROM, STRIDE) LOAD(4, FROM, STRIDE)
-#define MULTIPLY(N, M, FROM, WIDTH)                                                                \
-    LOAD(M, FROM, WIDTH);                                                                          \
-    __asm__ volatile("tdpbf16ps %%tmm" #M ", %%tmm4, %%tmm" #N : :)
+#define LOAD_ROWS(M, FROM, STRIDE) LOAD(M, FROM, STRIDE)
+#define LOAD_WORDS(W, FROM, STRIDE) LOAD(W, FROM, STRIDE)
+#define MULTIPLY(N, M, W) __asm__ volatile("tdpbf16ps %%tmm" #W ", %%tmm" #M ", %%tmm" #N : :)
 #include "square.h"
 
 /* Whether AMX gives the bits that it should, whatever runs it. */
 static int amx_is_exact(void)
 {
-    enum { DEPTH = 75, WIDTH = 64 };
+    enum { DEPTH = 75, WIDTH = 64, PAIRS_OF_ROWS = (DEPTH + 1) / 2 };
     static const int rows[] = {1, SQUARE};
+    const tile_kernel *forms[2][2] = {{tiles_squares[4], tiles_amx[4]},
+                                      {tiles_three_squares[4], tiles_three_amx[4]}};
     real a[SQUARE * DEPTH], found[2][SQUARE * WIDTH];
-    _Alignas(64) weight panel[(DEPTH + 1) / 2 * WIDTH];
+    _Alignas(64) weight panel[2 * PAIRS_OF_ROWS * WIDTH];
     uint32_t *bits = (uint32_t *)panel;
     for (int k = 0; k < SQUARE * DEPTH; k++) a[k] = (real)(k * 37 % 101 - 50) / 7;
-    for (int k = 0; k < (DEPTH + 1) / 2 * WIDTH; k++)
+    for (int k = 0; k < 2 * PAIRS_OF_ROWS * WIDTH; k++)
         bits[k] = (0x3f80u + k % 61) << 16 | (0xbe00u + k % 53);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 4; k++) {
         const float_mode mode = enter_kernels();
-        tiles_squares[4][rows[k]](found[0], WIDTH, NULL, 0, a, DEPTH, 1, DEPTH, 0, panel, WIDTH, NULL);
-        tiles_amx[4][rows[k]](found[1], WIDTH, NULL, 0, a, DEPTH, 1, DEPTH, 0, panel, WIDTH, NULL);
+        const int many = rows[k % 2];
+        for (int form = 0; form < 2; form++)
+            forms[k / 2][form][many](found[form], WIDTH, NULL, 0, a, DEPTH, 1, DEPTH, 0, panel, WIDTH, NULL);
         leave_kernels(mode);
-        if (memcmp(found[0], found[1], (size_t)rows[k] * WIDTH * sizeof(real))) return 0;
+        if (memcmp(found[0], found[1], (size_t)many * WIDTH * sizeof(real))) return 0;
     }
     return 1;
 }

@@ -72,6 +72,7 @@ cdef extern from "panels.h" nogil:
     ctypedef struct Storage:
         const char* name
         int together
+        int words
         int further
         const char* product
         ptrdiff_t rows
@@ -89,7 +90,7 @@ cdef extern from "panels.h" nogil:
         ptrdiff_t columns
         ptrdiff_t width
         ptrdiff_t steps
-        ptrdiff_t together
+        const Storage* storage
     ptrdiff_t steps_of(ptrdiff_t depth, const Storage* storage)
     size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns, const Storage* storage)
     weight* panel_at(const Panels* panels, ptrdiff_t column)
@@ -97,8 +98,10 @@ cdef extern from "panels.h" nogil:
     weight* weight_at(const Panels* panels, ptrdiff_t k, ptrdiff_t column)
     void put_int8_column(real* words_at, ptrdiff_t width, const real* column, ptrdiff_t depth)
     const int MOST_INT8
-    void put_numbers(const Panels* panels, weight* words, ptrdiff_t k, const real* numbers,
-                 ptrdiff_t count)
+    ptrdiff_t word_of(ptrdiff_t k, const Storage* storage)
+    void clear_words(const Panels* panels, ptrdiff_t k, ptrdiff_t column, ptrdiff_t left)
+    void put_numbers(const Storage* storage, weight* words, ptrdiff_t width, ptrdiff_t k,
+                     const real* numbers, ptrdiff_t count)
 
 cdef extern from "caches.h" nogil:
     ptrdiff_t cache_bytes(int level)

@@ -120,9 +120,9 @@ cdef inline void copy_to_panels(const Layout* z, real* data, const Rows* x, ptrd
             part, begin, j = panel * PANEL // x.depth, panel * PANEL % x.depth, 0
             while j < filled:       # columns that stand side by side in x
                 run = min(filled - j, x.depth - begin)
-                put_numbers(&panels, out + j, at + row, source + part * x.part_stride + begin, run)
+                put_numbers(z.storage, out + j, width, at + row, source + part * x.part_stride + begin, run)
                 part, begin, j = part + 1, 0, j + run
-            memset(out + filled, 0, (width - filled) * sizeof(weight))
+            clear_words(&panels, at + row, panel * PANEL, filled)
 
 
 cdef void clear_row(const Layout* z, real* data, ptrdiff_t columns, ptrdiff_t row, ptrdiff_t chunk,
@@ -131,8 +131,7 @@ cdef void clear_row(const Layout* z, real* data, ptrdiff_t columns, ptrdiff_t ro
     cdef Panels panels = row_panels(z, data, columns, chunk)
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL, panel
     for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
-        memset(weight_at(&panels, row, panel * PANEL), 0,
-               panel_width(&panels, panel * PANEL) * sizeof(weight))
+        clear_words(&panels, row, panel * PANEL, 0)
 
 
 cdef void accumulate(real* dW, ptrdiff_t columns, const Layout* layout, ptrdiff_t first_place,

@@ -28,7 +28,7 @@ cdef ptrdiff_t SECOND_CACHE = cache_bytes(2) // 2
 cdef const Storage* storage_of(str name, ptrdiff_t columns, ptrdiff_t weights) except NULL:
     # For matrices of so many columns at most, and so many weights.
     cdef int k
-    if name == "bfloat16":
+    if name in ("bfloat16", "bfloat16x3"):
         settle_bfloat16()
     for k in range(STORAGES):
         if storages[k].name != name.encode() or storages[k].tiles == NULL or weights < storages[k].least:
@@ -110,7 +110,7 @@ cdef inline bint are_large(ptrdiff_t bytes) noexcept nogil:
 
 
 cdef inline ptrdiff_t bytes_of_weights(const Layout* z, ptrdiff_t numbers) noexcept nogil:
-    return numbers // z.storage.together * <ptrdiff_t>sizeof(weight)
+    return numbers // z.storage.together * z.storage.words * <ptrdiff_t>sizeof(weight)
 
 
 cdef inline bint are_large_weights(const Layout* z, ptrdiff_t numbers) noexcept nogil:
@@ -176,7 +176,7 @@ cdef Layout with_gates(const Layout* like, ptrdiff_t gates, ptrdiff_t places) no
 
 cdef inline Panels panels_of(const Layout* z, real* data, ptrdiff_t depth) noexcept nogil:
     # The weights of a layout, (width, depth), for the forward pass.
-    return Panels(data, depth, z.width, z.panel, steps_of(depth, z.storage), z.storage.together)
+    return Panels(data, depth, z.width, z.panel, steps_of(depth, z.storage), z.storage)
 
 
 cdef inline ptrdiff_t columns_of(ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride) noexcept nogil:
@@ -188,7 +188,7 @@ cdef inline Panels panels_back(const Layout* z, real* data, ptrdiff_t parts, ptr
                                ptrdiff_t part_stride) noexcept nogil:
     # The same weights for the backward pass: their rows are the panels' depth.
     return Panels(data, z.width, columns_of(parts, depth, part_stride), PANEL,
-                  steps_of(z.width, z.storage), z.storage.together)
+                  steps_of(z.width, z.storage), z.storage)
 
 
 cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
@@ -199,8 +199,7 @@ cdef inline ptrdiff_t column_size(ptrdiff_t rows) noexcept nogil:
 cdef inline Panels row_panels(const Layout* z, real* data, ptrdiff_t columns, ptrdiff_t rows) noexcept nogil:
     # A chunk of rows as panels, for the sums of the weight gradients.
     cdef ptrdiff_t size = column_size(rows)
-    return Panels(data, size, round_up(columns, LANES), PANEL, steps_of(size, z.storage),
-                  z.storage.together)
+    return Panels(data, size, round_up(columns, LANES), PANEL, steps_of(size, z.storage), z.storage)
 
 
 def backward_chunk(ptrdiff_t steps, ptrdiff_t rows):

@@ -62,7 +62,7 @@ static inline void restore_denormals(float_mode mode) { (void)mode; }
 /* How many rows the squares of sums and of what is multiplied have on this thread; 0: none. */
 static _Thread_local int squares_rows;
 
-/* Squares 0 to 4 of so many rows, 5 to 7 of 16, all of 64 bytes a row. It takes longer than a small
+/* Squares 0 to 5 of so many rows, 6 and 7 of 16, all of 64 bytes a row. It takes longer than a small
  * product: squares stay as they are until the kernels end. */
 static WITH_AMX __attribute__((noinline)) void configure_squares(int rows)
 {
@@ -71,7 +71,7 @@ static WITH_AMX __attribute__((noinline)) void configure_squares(int rows)
         uint16_t bytes[16];
         uint8_t rows[16];
     } __attribute__((packed)) config = {.palette = 1};
-    for (int k = 0; k < 8; k++) config.bytes[k] = 64, config.rows[k] = (uint8_t)(k < 5 ? rows : 16);
+    for (int k = 0; k < 8; k++) config.bytes[k] = 64, config.rows[k] = (uint8_t)(k < 6 ? rows : 16);
     __asm__ volatile("ldtilecfg %0" : : "m"(config));
     squares_rows = rows;
 }

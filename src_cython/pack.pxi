@@ -28,7 +28,7 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
                         share(panels.columns // LANES, thread + 1, threads)):
         column = vector * LANES
         out, width = weight_at(panels, 0, column), panel_width(panels, column - column % panels.width)
-        if panels.together == 4:
+        if panels.storage.together == 4:
             for lane in range(LANES):
                 row = weight_row(z, gate_of, column + lane)
                 put_int8_column(out + lane, width, NULL if row < 0 else W + row * depth, depth)
@@ -40,13 +40,14 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
             while k + LANES <= depth:
                 for lane in range(LANES if after >= 0 and k % CACHE_LINE == 0 else 0):
                     prefetch(W + (after + lane) * depth + k)
-                if panels.together == 1:
+                if panels.storage.together == 1:
                     transpose(out + k * width, width, W + row * depth + k, depth)
                     k += LANES
                     continue
                 transpose(square, LANES, W + row * depth + k, depth)
                 for lane in range(LANES):
-                    put_numbers(panels, out + k // panels.together * width, k, square + lane * LANES, LANES)
+                    put_numbers(panels.storage, out + word_of(k, panels.storage) * width, width, k,
+                                square + lane * LANES, LANES)
                     k += 1
         for lane in range(LANES):
             row = weight_row(z, gate_of, column + lane)
@@ -59,7 +60,7 @@ cdef inline void pack_column(const Panels* panels, weight* out, ptrdiff_t width,
     while k < panels.depth:
         if row != NULL:
             number = row[k]
-        put_numbers(panels, out + k // panels.together * width, k, &number, 1)
+        put_numbers(panels.storage, out + word_of(k, panels.storage) * width, width, k, &number, 1)
         k += 1
 
 
@@ -78,17 +79,16 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
     cdef bint by_panels = count % threads == 0 and not large
     cdef ptrdiff_t first = share(count, thread, threads) if by_panels else 0
     cdef ptrdiff_t last = share(count, thread + 1, threads) if by_panels else count
-    cdef ptrdiff_t low = 0 if by_panels else panels.together * share(panels.steps, thread, threads)
-    cdef ptrdiff_t high = height if by_panels else panels.together * share(
-        panels.steps, thread + 1, threads)
+    cdef ptrdiff_t together = panels.storage.together, pieces = panels.steps // panels.storage.words
+    cdef ptrdiff_t low = 0 if by_panels else together * share(pieces, thread, threads)
+    cdef ptrdiff_t high = height if by_panels else together * share(pieces, thread + 1, threads)
     cdef ptrdiff_t m, row, after, part, column, end, many, panel, k
     for m in range(low, high):
         row = weight_row(z, gate_of, m)
         after = weight_row(z, gate_of, m + ROWS_AHEAD) if large else -1
-        if padded and m % panels.together == 0:
+        if padded and m % together == 0:
             for panel in range(first, last):
-                memset(weight_at(panels, m, panel * PANEL), 0,
-                       panel_width(panels, panel * PANEL) * sizeof(weight))
+                clear_words(panels, m, panel * PANEL, 0)
         if row < 0:
             continue
         if after >= 0:
@@ -99,8 +99,9 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
             end = min(part * part_stride + depth, last * PANEL)
             while column < end:
                 many = min((column // PANEL + 1) * PANEL, end) - column
-                put_numbers(panels, weight_at(panels, m, column), m,
-                        W + (row * parts + part) * depth + column - part * part_stride, many)
+                put_numbers(panels.storage, weight_at(panels, m, column), panel_width(
+                                panels, column // PANEL * PANEL), m,
+                            W + (row * parts + part) * depth + column - part * part_stride, many)
                 column += many
 
 

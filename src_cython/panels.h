@@ -54,8 +54,9 @@ typedef void (*tile_kernel)(real *out, ptrdiff_t out_stride, const real *init, p
 
 typedef struct {
     const char *name;
-    int together;                  /* numbers of a column in one word */
-    int further;                   /* words of a column behind these */
+    int together;                  /* numbers of a column that stand together */
+    int words;                     /* in so many words, one below another */
+    int further;                   /* words of a column behind all */
     const char *product;           /* what multiplies them */
     ptrdiff_t rows;                /* of a tile at most */
     ptrdiff_t at_once;             /* so many k are added together before they are added to the sum */
@@ -72,7 +73,7 @@ typedef struct {
     ptrdiff_t columns;
     ptrdiff_t width;
     ptrdiff_t steps;
-    ptrdiff_t together;
+    const Storage *storage;
 } Panels;
 
 /* By rows, for panels of so many vectors. */
@@ -81,9 +82,15 @@ INLINE const tile_kernel *tiles_for(const Storage *storage, ptrdiff_t vectors)
     return storage->tiles[vectors];
 }
 
+/* The first word of row k, of those of a column. */
+INLINE ptrdiff_t word_of(ptrdiff_t k, const Storage *storage)
+{
+    return k / storage->together * storage->words;
+}
+
 INLINE ptrdiff_t steps_of(ptrdiff_t depth, const Storage *storage)
 {
-    return (depth + storage->together - 1) / storage->together + storage->further;
+    return word_of(depth + storage->together - 1, storage) + storage->further;
 }
 
 INLINE size_t panels_bytes(ptrdiff_t depth, ptrdiff_t columns, const Storage *storage)
@@ -104,11 +111,20 @@ INLINE ptrdiff_t panel_width(const Panels *panels, ptrdiff_t column)
     return rest < panels->width ? rest : panels->width;
 }
 
-/* The word of row k of any column. */
+/* The first word of row k of any column. */
 INLINE weight *weight_at(const Panels *panels, ptrdiff_t k, ptrdiff_t column)
 {
     ptrdiff_t inside = column % panels->width, begin = column - inside;
-    return panel_at(panels, begin) + k / panels->together * panel_width(panels, begin) + inside;
+    return panel_at(panels, begin) + word_of(k, panels->storage) * panel_width(panels, begin) + inside;
+}
+
+/* Zeros in the words of row k of the panel that begins at a column, but for so many on the left. */
+INLINE void clear_words(const Panels *panels, ptrdiff_t k, ptrdiff_t column, ptrdiff_t left)
+{
+    const ptrdiff_t width = panel_width(panels, column);
+    weight *at = weight_at(panels, k, column);
+    for (int word = 0; word < panels->storage->words; word++)
+        memset(at + word * width + left, 0, (size_t)(width - left) * sizeof(weight));
 }
 
 #define KIND whole
@@ -133,27 +149,31 @@ INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdi
 #endif
 #define WIDENED "multiply-adds of weights widened as they are read"
 #define PAIRS "multiply-adds of pairs widened to 16 bits"
+#define AS_FLOAT32 "float32's multiply-add as three products take longer"
 
 /* A layer takes the first of its name that has tiles, and of which it has weights enough. */
 static Storage storages[] = {
-    {REAL_BITS == 32 ? "float32" : "float64", 1, 0, "multiply-add", TILE_ROWS, 1, 0, tiles_whole},
+    {REAL_BITS == 32 ? "float32" : "float64", 1, 1, 0, "multiply-add", TILE_ROWS, 1, 0, tiles_whole},
 #if REAL_BITS == 32
-    {"bfloat16", 2, 0, "", SQUARE, 2 * SQUARE, 0, NULL},
-    {"bfloat16", 2, 0, WIDENED, TILE_ROWS, 2, 0, tiles_widened},
-    {"int8", 4, OF_INT8, PAIRS, TILE_ROWS, 4, 0, tiles_pairs},
+    {"bfloat16", 2, 1, 0, "", SQUARE, 2 * SQUARE, 0, NULL},
+    {"bfloat16", 2, 1, 0, WIDENED, TILE_ROWS, 2, 0, tiles_widened},
+    {"bfloat16x3", 2, 2, 0, "", SQUARE, 2 * SQUARE, 0, NULL},
+    {"bfloat16x3", 1, 1, 0, AS_FLOAT32, TILE_ROWS, 1, 0, tiles_whole},
+    {"int8", 4, 1, OF_INT8, PAIRS, TILE_ROWS, 4, 0, tiles_pairs},
 #endif
 };
 #define STORAGES ((int)(sizeof(storages) / sizeof(*storages)))
 
-/* Numbers into row k of words side by side. The rows of a word come in order: the first one leaves
- * zeros for the others. */
-INLINE void put_numbers(const Panels *panels, weight *words, ptrdiff_t k, const real *numbers,
-                        ptrdiff_t count)
+/* Numbers into row k of words side by side, of a panel of that width. The rows of a word come in order:
+ * the first one leaves zeros for the others. */
+INLINE void put_numbers(const Storage *storage, weight *words, ptrdiff_t width, ptrdiff_t k,
+                        const real *numbers, ptrdiff_t count)
 {
-    (void)panels, (void)k;
+    (void)storage, (void)width, (void)k;
 #if REAL_BITS == 32
-    if (panels->together == 2) {
+    if (storage->together == 2) {
         put_halves(words, k % 2 == 1, numbers, count);
+        if (storage->words == 2) put_rests(words + width, k % 2 == 1, numbers, count);
         return;
     }
 #endif
@@ -161,23 +181,29 @@ INLINE void put_numbers(const Panels *panels, weight *words, ptrdiff_t k, const 
 }
 
 #if REAL_BITS == 32
-enum { SQUARES, REGISTERS, INT8 };     /* those of lower precision, behind the first one */
+enum { SQUARES = 1, REGISTERS, THREE_SQUARES, INT8 = 5 };      /* places among them */
 
 static void set_product(int which, const char *product, const tile_kernel (*tiles)[MOST_TILE_ROWS + 1])
 {
-    storages[1 + which].product = product, storages[1 + which].tiles = tiles;
+    storages[which].product = product, storages[which].tiles = tiles;
 }
 
 #ifdef HAS_AMX
 static int amx_may_come;               /* nobody has asked for it yet */
 static pthread_mutex_t amx_asked = PTHREAD_MUTEX_INITIALIZER;
 
+static void set_amx(void)
+{
+    set_product(SQUARES, "tdpbf16ps", tiles_amx);
+    set_product(THREE_SQUARES, "three of tdpbf16ps", tiles_three_amx);
+}
+
 static void settle_amx(Amx answer)
 {
     if (answer == REFUSED)
         set_product(REGISTERS, "vdpbf16ps, as the system refuses AMX", tiles_dot);
     else if (answer == ALLOWED && amx_is_exact())
-        set_product(SQUARES, "tdpbf16ps", tiles_amx);
+        set_amx();
     else if (answer == ALLOWED)
         set_product(REGISTERS, "vdpbf16ps, as AMX gave wrong bits in a trial", tiles_dot);
 }
@@ -204,12 +230,13 @@ static int choose_products(const char *form)
     if (!best && !squares && !amx && strcmp(form, "plain")) return 0;
 #if REAL_BITS == 32
     set_product(SQUARES, "squares in C", squares ? tiles_squares : NULL);
+    set_product(THREE_SQUARES, "three squares in C", squares ? tiles_three_squares : NULL);
     set_product(REGISTERS, WIDENED, tiles_widened);
     set_product(INT8, PAIRS, tiles_pairs);
-    storages[1 + SQUARES].least = best ? LEAST_FOR_AMX : 0;
+    storages[SQUARES].least = storages[THREE_SQUARES].least = best ? LEAST_FOR_AMX : 0;
 #ifdef HAS_AMX
     amx_may_come = 0;
-    if (amx) set_product(SQUARES, "tdpbf16ps", tiles_amx);
+    if (amx) set_amx();
 #endif
 #ifdef HAS_DOT_PRODUCTS
     if (best && __builtin_cpu_supports("avx512vnni")) set_product(INT8, "vpdpbusd", tiles_quads);

@@ -122,7 +122,7 @@ cdef class Task:
         self.arrays = {}
 
     cdef int check_storage(self, const Panels* panels) except -1:
-        if panels.together != self.work.layer.z.storage.together:
+        if panels.storage != self.work.layer.z.storage:
             raise RuntimeError("precision: expected that with which the weights were packed; another "
                                "thread has changed it during the call")
         return 0

@@ -28,16 +28,17 @@ kernels = engine.kernels(np.float32)
 kernels.use_products(os.environ["FORM"])
 rnncore.set_num_threads(2)
 rng, found = np.random.default_rng(0), []
+precision = os.environ["PRECISION"]
 for name, B in (("LSTM", 37), ("GRU", 5), ("RNN", 1)):
     layer = getattr(rnncore, name)(75, 70, num_layers=2, bidirectional=True, seed=0,
-                                   precision="bfloat16")
+                                   precision=precision)
     x = rng.standard_normal((9, B, 75), np.float32)
     lengths = rng.integers(1, 10, B)
     y, _ = layer.forward(x, lengths=lengths)
     found += [y, layer.backward(np.ones_like(y))[0], *layer.grads.values()]
-stream = rnncore.LSTM(40, 130, seed=0, precision="bfloat16").stream()
+stream = rnncore.LSTM(40, 130, seed=0, precision=precision).stream()
 found += [stream.process(rng.standard_normal((5, 40), np.float32))]
-head = rnncore.Linear(600, 33, seed=0, precision="bfloat16")
+head = rnncore.Linear(600, 33, seed=0, precision=precision)
 found += [head(rng.standard_normal((50, 600), np.float32))]
 np.save(os.environ["RESULTS"], np.concatenate([one.ravel() for one in found]))
 print(ctypes.c_long.in_dll(emulator, "amx_products").value)
@@ -61,13 +62,21 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif("v4" not in BUILDS or not here("avx512_bf16"), reason="needs avx512_bf16")
-def test_the_instructions_give_the_bits_of_their_definition(emulator: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "bfloat16x3"])
+def test_the_instructions_give_the_bits_of_their_definition(
+    emulator: Path, tmp_path: Path, precision: str
+) -> None:
     """By the emulator where there is no AMX; where there is, by the processor itself."""
     results, counts = [], []
     for form in ("squares", "amx"):
         file = tmp_path / f"{form}.npy"
         printed = python(
-            RUN, EMULATOR=str(emulator), FORM=form, RESULTS=str(file), RNNCORE_ISA="v4"
+            RUN,
+            EMULATOR=str(emulator),
+            FORM=form,
+            RESULTS=str(file),
+            RNNCORE_ISA="v4",
+            PRECISION=precision,
         )
         results.append(np.load(file))
         counts.append(int(printed))
@@ -85,6 +94,7 @@ def test_a_layer_says_what_multiplies() -> None:
         layer = kernels.Layer(cell, 3, 3, False, "bfloat16")
         assert (layer.product, layer.tile_rows) == ("squares in C", 16)
         assert kernels.products()["bfloat16"] == "squares in C"
+        assert kernels.products()["bfloat16x3"] == "three squares in C"
         with pytest.raises(ValueError, match="form: expected best, plain, squares or amx"):
             kernels.use_products("fast")
     finally:

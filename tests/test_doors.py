@@ -322,5 +322,5 @@ def test_weights_are_those_of_the_layers_precision() -> None:
     task = kernels.Task(kernels.Layer(CELL, 5, 7, False, "bfloat16"))
     with pytest.raises(RuntimeError, match="precision: expected that with which the weights"):
         task.set_weights(weights())
-    with pytest.raises(ValueError, match="expected one of float32, bfloat16, int8, got 'half'"):
+    with pytest.raises(ValueError, match=r"expected one of float32, .*int8, got 'half'"):
         kernels.Linear(5, 3, "half")

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-NAMES = ("float32", "bfloat16", "int8")
+NAMES = ("float32", "bfloat16", "bfloat16x3", "int8")
 
 _default: str | None = None
 
@@ -31,6 +31,10 @@ def set_matmul_precision(precision: str) -> None:
     - "float32": not at all;
     - "bfloat16": to 8 significant bits, the range being that of float32 (Kalamkar et al., A study
       of BFLOAT16 for deep learning training, 2019, section 3), in inference and in training;
+    - "bfloat16x3": to two numbers of bfloat16, about 16 bits, which makes three products (Henry,
+      Tang and Heinecke, Leveraging the bfloat16 artificial intelligence datatype for
+      higher-precision computations, 2019, section II), where the processor has AMX; elsewhere,
+      where that takes longer, and in small layers as "float32";
     - "int8": to whole numbers of -127 to 127 times the largest of a row over 127, for each row of
       weights once and for each row of what they multiply at its time (Jacob et al., Quantization
       and training of neural networks for efficient integer-arithmetic-only inference, 2018,

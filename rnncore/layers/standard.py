@@ -40,8 +40,8 @@ class RNN(Recurrent):
         Whether the state that a sequence begins with, when none is given, is a parameter:
         `initial_h_l0` and so on, zero at first.
     precision
-        Of the products' factors: "float32", "bfloat16" or, for inference alone, "int8", see
-        `set_matmul_precision`; None: what that has set. `set_precision` changes it.
+        Of the products' factors: "float32", "bfloat16", "bfloat16x3" or, for inference alone,
+        "int8", see `set_matmul_precision`; None: what that has set. `set_precision` changes it.
     reverse
         Whether the only direction reads backwards, each sequence from its own last step; y stays
         in the order of x, and the returned state is that after the first step. Parameters are
