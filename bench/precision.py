@@ -12,35 +12,18 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from low_sides import KINDS, Array, Case, OneDNN, OnnxRuntime, OpenVINO, PyTorch, Rnncore
 from remote import Remote, RemoteError
 
-import rnncore
 from rnncore import engine
-from rnncore.convert import to_onnx
 
-Array = np.ndarray
 PAGE = Path(__file__).parents[1] / "docs" / "precision.md"
 MARKS = "<!-- table -->", "<!-- end of table -->"
 MOST = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.1}  # of the outputs' norm
-KINDS = {"LSTM": rnncore.LSTM, "GRU": rnncore.GRU, "RNN": rnncore.RNN}
-
-
-class Case(NamedTuple):
-    kind: str
-    what: str
-    T: int
-    B: int
-    H: int
-
-    def __str__(self) -> str:
-        return f"{self.kind} ({self.T}, {self.B}, {self.H}, {self.H}), {self.what}"
-
-
 CASES = [
     *(Case("LSTM", "inference", *sizes) for sizes in (
         (100, 1, 64), (100, 1, 128), (100, 1, 256), (100, 1, 512), (100, 1, 1024), (64, 16, 128),
@@ -53,125 +36,10 @@ CASES = [
 ]  # fmt: skip
 
 
-def numbers(case: Case) -> tuple[Array, Array]:
-    generator = np.random.default_rng(0)
-    shape = case.T, case.B, case.H
-    return tuple(generator.standard_normal(shape, np.float32) for _ in range(2))  # type: ignore
-
-
-class Side:
-    """A side in its process: made for a case, then run as often as asked."""
-
-    run: Callable[[], Array]
-
-    def __init__(self, precision: str, threads: int) -> None:
-        self.precision, self.threads = precision, threads
-
-    def prepare(self, case: Case) -> Array | None:
-        """Return its outputs; None where it cannot do the case."""
-        made = self.make(case, *numbers(case))
-        if made is None:
-            return None
-        self.run = made
-        return np.asarray(self.run())
-
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
-        raise NotImplementedError
-
-    def time(self) -> float:
-        """Return seconds a call, over as many as some milliseconds take."""
-        self.run()
-        calls, begin = 0, time.perf_counter()
-        while (passed := time.perf_counter() - begin) < 5e-3:
-            self.run()
-            calls += 1
-        return passed / calls
-
-
-class Rnncore(Side):
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
-        rnncore.set_num_threads(self.threads)
-        if self.precision == "int8" and case.what == "training":
-            return None
-        layer: Any = KINDS[case.kind](case.H, case.H, seed=0, precision=self.precision)
-        if case.what == "stream":
-            stream = layer.stream()
-            return lambda: stream.step(x[0, 0])
-        if case.what == "inference":
-            return lambda: layer(x)[0]
-
-        def train() -> Array:
-            layer.weights_changed()  # as after a step of an optimizer
-            y, _ = layer.forward(x)
-            layer.backward(dy, accumulate=False)
-            return y
-
-        return train
-
-
-class PyTorch(Side):
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
-        import torch
-
-        torch.set_num_threads(self.threads)
-        if case.what == "stream" or self.precision == "int8":
-            return None
-        module = getattr(torch.nn, case.kind)(case.H, case.H)
-        state = KINDS[case.kind](case.H, case.H, seed=0).state_dict()
-        module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-        given, above = torch.from_numpy(x), torch.from_numpy(dy)
-        if case.what == "inference":
-            module, given = module.bfloat16(), given.bfloat16()
-
-            def infer() -> Array:
-                with torch.no_grad():
-                    return module(given)[0].float().numpy()
-
-            return infer
-        given.requires_grad_()
-
-        def train() -> Array:
-            module.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16):
-                y, _ = module(given)
-            y.backward(above.to(y.dtype))
-            return y.detach().float().numpy()
-
-        return train
-
-
-class OnnxRuntime(Side):
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
-        import onnxruntime
-        from onnxruntime.quantization import quantize_dynamic
-
-        if (case.kind, case.what) != ("LSTM", "inference"):  # it quantizes no other layer
-            return None
-        model, out = Path("whole.onnx"), Path("int8.onnx")
-        layer = rnncore.LSTM(case.H, case.H, seed=0)
-        with _in_own_folder():
-            model.write_bytes(to_onnx(layer).SerializeToString())
-            quantize_dynamic(model, out)
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self.threads
-            session = onnxruntime.InferenceSession(out, options)
-        state = np.zeros((1, case.B, case.H), np.float32)
-        given = {"x": x, "lengths": np.full(case.B, case.T, np.int32), "h": state, "c": state}
-        return lambda: session.run(None, given)[0].reshape(x.shape)
-
-
-def _in_own_folder() -> Any:
-    import contextlib
-    import tempfile
-
-    stack = contextlib.ExitStack()
-    stack.enter_context(contextlib.chdir(stack.enter_context(tempfile.TemporaryDirectory())))
-    return stack
-
-
 SIDES = [(Rnncore, "float32"), (Rnncore, "bfloat16"), (Rnncore, "int8"), (PyTorch, "bfloat16"),
-         (OnnxRuntime, "int8")]  # fmt: skip
-HEAD = ["case", "float32, us", "bfloat16", "int8", "PyTorch bfloat16", "ONNX Runtime int8"]
+         (OpenVINO, "bfloat16"), (OneDNN, "bfloat16"), (OnnxRuntime, "int8")]  # fmt: skip
+HEAD = ["case", "float32, us", "bfloat16", "int8",
+        *(f"{side.__name__} {precision}" for side, precision in SIDES[3:])]  # fmt: skip
 
 
 def measure(sides: list[Any], case: Case, seconds: float, pause: float) -> list[str]:
