@@ -147,7 +147,7 @@ cdef void multiply_back(const Work* work, ptrdiff_t t, int phase, real* out, con
     cdef const real* dz = (
         work.states.z + (work.batch.offset[t] + split.row_thread) * layout.stride
         + work.layer.phase[phase].place * layout.block)
-    cdef ptrdiff_t group = panels_at_once(layout)
+    cdef ptrdiff_t group = panels_at_once(layout, W_hh.steps)
     cdef ptrdiff_t groups = (split.last_panel - split.panel + group - 1) // group
     cdef ptrdiff_t n, panel, many, i, row, after, columns
     cdef const weight* next = NULL

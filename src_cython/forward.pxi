@@ -66,7 +66,8 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
     cdef const Panels* W_hh = &work.weights.W_hh[step.phase]
     cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
     cdef ptrdiff_t blocks = split.last_block - split.block, n = 0, i, k, row, rows, at, many, after
-    cdef ptrdiff_t group = min(max(panels_at_once(layout) // layout.block_panels, <ptrdiff_t>1), blocks)
+    cdef ptrdiff_t group = min(max(
+        panels_at_once(layout, W_hh.steps) // layout.block_panels, <ptrdiff_t>1), blocks)
     cdef const weight* next = NULL
     cdef const real* start = NULL
     cdef Block block

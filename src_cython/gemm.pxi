@@ -20,7 +20,7 @@ cdef void project(real* z, ptrdiff_t z_apart, const Layout* layout, const Rows* 
     cdef bint large = are_large((high - low) * block_size * <ptrdiff_t>sizeof(weight))
     cdef const weight* next = NULL
     if layout.places == layout.gates:       # z of many blocks is in one piece, too
-        many = max(panels_at_once(layout) // layout.block_panels,
+        many = max(panels_at_once(layout, W.steps) // layout.block_panels,
                    FIRST_CACHE // 4 // (block_size * <ptrdiff_t>sizeof(weight)), many)
     while block < high:
         many = min(many, high - block)
@@ -46,7 +46,7 @@ cdef void project_back(real* dx, ptrdiff_t stride, ptrdiff_t end, const Rows* x,
     cdef ptrdiff_t columns = (x.parts - 1) * x.part_stride + x.depth
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef ptrdiff_t tiles = (rows + layout.storage.rows - 1) // layout.storage.rows
-    cdef ptrdiff_t group = panels_at_once(layout)
+    cdef ptrdiff_t group = panels_at_once(layout, W.steps)
     cdef ptrdiff_t panel = 0, many, i, row, above, r, width, rest
     cdef bint fits, large = are_large(count * panel_size * <ptrdiff_t>sizeof(weight))
     cdef real edge[MOST_TILE_SUMS]
@@ -163,11 +163,11 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
     # Several panels at a time where they are full, as then they are one behind the other for the tile.
     cdef ptrdiff_t column = 0, many = PANEL, block, i, m, above, r, j, inside, unit, width, padded
     cdef const real* a
-    cdef real sums[ROUNDED_PANELS * MOST_TILE_SUMS]
+    cdef real sums[SUM_PANELS * MOST_TILE_SUMS]
     cdef real* out[MOST_TILE_ROWS]
     cdef vec before
     if begin == 0 and rows == panels.depth:
-        many = panels_at_once(layout) * PANEL
+        many = min(panels_at_once(layout, panels.steps), <ptrdiff_t>SUM_PANELS) * PANEL
     while column < columns:
         width, padded = min(many, columns - column), min(many, panels.columns - column)
         for block in range(low, high):

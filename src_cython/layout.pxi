@@ -7,7 +7,8 @@ cdef enum:
     SHORT_CHUNK_ROWS = 96       # of a product by itself
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3                # so few are bound by reading weights, not by arithmetic
-    ROUNDED_PANELS = 4          # at once, where a tile rounds what it multiplies: it does it once for them
+    ROUNDED_PANELS = 16         # at once, where a tile rounds what it multiplies: it does it once for them
+    SUM_PANELS = 4              # of those, where sums stand on the stack
     MOST_LAYERS = 64            # of a wavefront, and of a stream
     MOST_HEADS = 8              # linear layers behind a stream
     # Multiply-adds that take some tens of microseconds: less stays on the caller's thread. What else
@@ -117,9 +118,12 @@ cdef inline bint are_large_weights(const Layout* z, ptrdiff_t numbers) noexcept 
     return are_large(bytes_of_weights(z, numbers))
 
 
-cdef inline ptrdiff_t panels_at_once(const Layout* z) noexcept nogil:
-    # Of many rows.
-    return 1 if z.storage.together == 1 else ROUNDED_PANELS
+cdef inline ptrdiff_t panels_at_once(const Layout* z, ptrdiff_t steps) noexcept nogil:
+    # Of many rows, which find these panels in the second cache again and again.
+    if z.storage.together == 1:
+        return 1
+    return max(<ptrdiff_t>1, min(<ptrdiff_t>ROUNDED_PANELS,
+                                 SECOND_CACHE // (steps * PANEL * <ptrdiff_t>sizeof(weight))))
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:

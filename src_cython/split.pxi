@@ -146,8 +146,13 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
 
 
 cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
-    # Rows by blocks that a tile has at once: few by GROUP_BLOCKS, many by ROUNDED_PANELS at most.
-    return work.layer.z.storage.rows * ROUNDED_PANELS * work.layer.z.gates * work.layer.z.block
+    # What recurrent products leave for the cell: GROUP_BLOCKS of few rows at most, and of the many of a
+    # tile ROUNDED_PANELS, or a block.
+    cdef const Layout* z = &work.layer.z
+    cdef ptrdiff_t block = z.gates * z.block
+    cdef ptrdiff_t panels = block if z.storage.together == 1 else min(
+        max(block, <ptrdiff_t>(ROUNDED_PANELS * PANEL)), z.width)
+    return max(FEW_ROWS * min(<ptrdiff_t>GROUP_BLOCKS, z.blocks) * block, z.storage.rows * panels)
 
 
 cdef ptrdiff_t forward_chunk(const Work* work) noexcept nogil:
