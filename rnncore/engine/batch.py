@@ -9,6 +9,7 @@ import numpy as np
 from rnncore.engine import kernels
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import team_size
+from rnncore.engine.workspace import empty
 
 
 class Batch:
@@ -150,7 +151,7 @@ class Batch:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an array (steps, batch, n) for `scatter` to fill; zeros where it has no rows."""
-        return (np.empty if self.rows else np.zeros)(shape, dtype)
+        return (empty if self.rows else np.zeros)(shape, dtype)
 
     def gather(self, out: np.ndarray, x: np.ndarray) -> None:
         """Write x (steps, batch, n) into out (rows, n), row by row."""

@@ -10,6 +10,7 @@ from rnncore.engine import kernels
 from rnncore.engine.batch import Batch
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import team_size
+from rnncore.engine.workspace import empty
 
 
 class CutBatch(Batch):
@@ -92,7 +93,7 @@ class CutBatch(Batch):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an array (T, B, n) for `scatter` to fill; zeros where it has no rows."""
         full = self.rows == self._whole.steps * self._whole.batch
-        return (np.empty if full else np.zeros)(shape, dtype)
+        return (empty if full else np.zeros)(shape, dtype)
 
     def scatter(self, out: np.ndarray, rows: Rows, column: int = 0) -> None:
         """Write rows into out (T, B, n), from a column on; what else is there stays."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rnncore.engine.sums import Sums
 from rnncore.engine.tasks import begin_layer, forget, set_dx, set_gradients, set_output
 from rnncore.engine.threads import team_size
 from rnncore.engine.tokens import Tokens, fill_table
-from rnncore.engine.workspace import Lease, aligned_empty
+from rnncore.engine.workspace import Lease, aligned_empty, new_array
 
 if TYPE_CHECKING:
     from rnncore.engine.compiled import Cell
@@ -276,12 +275,12 @@ class Stack:
         if y is None and unpadded and batch.dense and not run.training:
             # h is the output as it stands, if nobody needs it for backward.
             first = batch.running * self.output_size
-            h = aligned_empty(first + batch.rows * self.output_size, self.dtype)
+            h = new_array((first + batch.rows * self.output_size,), self.dtype)
             run.h_out = h.reshape(-1, self.output_size)
             _, final = self.forward(run, packed, initial, noise)
             return h[first:].reshape(shape), final
         if y is None:
-            y = aligned_empty(prod(shape), self.dtype).reshape(shape)
+            y = new_array(shape, self.dtype)
         y[batch.longest :] = 0
         _, final = self.forward(run, packed, initial, noise, y)
         return y, final

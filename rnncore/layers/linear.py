@@ -22,7 +22,7 @@ from rnncore.engine.packed import Job, Packed, Packing, Spare
 from rnncore.engine.precision import check_trains, storage_of
 from rnncore.engine.rows import Rows
 from rnncore.engine.threads import team_size
-from rnncore.engine.workspace import Pool, aligned_empty
+from rnncore.engine.workspace import Pool, empty, new_array
 from rnncore.layers.initialize import Beginning
 from rnncore.layers.kept import Kept, find, remember
 from rnncore.layers.module import Module, Seed
@@ -166,7 +166,7 @@ class Linear(Module):
             self._run(packed, self._check_rows("x", x, self.in_features), y)
             return self._rows_of(y, x, lease)
         rows, leading = self._check("x", x, self.in_features)
-        y = aligned_empty(len(rows) * self.row_size, self.dtype).reshape(-1, self.row_size)
+        y = new_array((len(rows), self.row_size), self.dtype)
         self._run(packed, Rows.of(rows), y)
         return y.reshape(*leading, self.row_size)[..., : self.out_features]
 
@@ -277,7 +277,7 @@ class Linear(Module):
                 if leading is None:
                     dx = workspace.array("dx", (count, x.stride))
                 else:
-                    dx = np.empty((count, self.in_features), self.dtype)
+                    dx = empty((count, self.in_features), self.dtype)
             kept.use_up()
             self._backward_rows(x, padded, back, dx, accumulate, workspace)
         if dx is None:
