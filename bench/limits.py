@@ -63,10 +63,12 @@ def fastest(run: Callable[[], object], seconds: float) -> float:
     return best
 
 
-def product_seconds(rows: int, depth: int, columns: int, threads: int, seconds: float) -> float:
+def product_seconds(
+    rows: int, depth: int, columns: int, threads: int, seconds: float, precision: str = "float32"
+) -> float:
     """Time x W^T + b on packed weights."""
     kernels, dtype = engine.kernels(np.float32), np.dtype(np.float32)
-    linear = kernels.Linear(depth, columns)
+    linear = kernels.Linear(depth, columns, precision)
     buffer = aligned_empty(linear.packed_bytes // dtype.itemsize, dtype)
     W = np.ones((columns, depth), dtype)
     weights = kernels.LinearWeights(linear, buffer, W, None, threads)
@@ -75,13 +77,21 @@ def product_seconds(rows: int, depth: int, columns: int, threads: int, seconds: 
     return fastest(lambda: kernels.linear_forward(*arguments), seconds)
 
 
-def multiply_add_rate(cache: int, threads: int, seconds: float) -> float:
-    """Return FLOP/s of the tile, the weights of a panel filling half of the first cache."""
-    panel, rows = engine.kernels(np.float32).panel, 480
-    depth = cache // 2 // (4 * panel)
-    whole = product_seconds(rows, depth, 4 * panel, threads, seconds)
+def multiply_add_rate(
+    cache: int, threads: int, seconds: float, precision: str = "float32"
+) -> float:
+    """Return FLOP/s of the tile, the weights of a panel filling half of the first cache.
+
+    Lower precision rounds rows once for several panels: the best of four and sixteen counts.
+    """
+    panel, rows, rates = engine.kernels(np.float32).panel, 480, []
+    depth = cache // 2 // (4 * panel) * {"bfloat16": 2, "int8": 4}.get(precision, 1)
     call = product_seconds(1, 1, 1, threads, seconds / 4)
-    return 2 * rows * depth * 4 * panel / (whole - call)
+    for panels in (4, 16):
+        sizes = rows, depth, panels * panel
+        whole = product_seconds(*sizes, threads, seconds / 2, precision)
+        rates.append(2.0 * np.prod(sizes) / (whole - call))
+    return max(rates)
 
 
 def step_seconds(H: int, seconds: float, kind: str = "rnn_identity") -> float:

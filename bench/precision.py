@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from busy import put_between
+from limits import cache_sizes, multiply_add_rate
 from low_sides import KINDS, Array, Case, OneDNN, OnnxRuntime, OpenVINO, PyTorch, Rnncore
 from remote import Remote, RemoteError
 
@@ -44,11 +45,21 @@ if "tdpbf16ps" in engine.kernels(np.float32).products()["bfloat16x3"]:
 SIDES = [*OWN, (PyTorch, "bfloat16"), (OpenVINO, "bfloat16"), (OneDNN, "bfloat16"),
          (OnnxRuntime, "int8")]  # fmt: skip
 HEAD = ["case", "float32, us", *(precision for _, precision in OWN[1:]),
-        *(f"{side.__name__} {precision}" for side, precision in SIDES[len(OWN):])]  # fmt: skip
+        *(f"{side.__name__} {precision}" for side, precision in SIDES[len(OWN):]),
+        "of the tiles' rates, %"]  # fmt: skip
 
 
-def measure(sides: list[Any], case: Case, seconds: float, pause: float) -> list[str]:
-    """Return the cells of a row."""
+def operations(case: Case) -> float:
+    """Return the floating-point operations of its products."""
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[case.kind]
+    products = 2 if case.what == "inference" else 6  # W_hx x, W_hh h; dx, dh, and dW of both
+    return 2.0 * products * case.T * case.B * gates * case.H**2
+
+
+def measure(
+    sides: list[Any], case: Case, seconds: float, pause: float, rates: list[float]
+) -> list[str]:
+    """Return the cells of a row, given the rates of our own sides."""
     found: list[Array | None] = []
     for (_, precision), side in zip(SIDES, sides, strict=True):
         try:
@@ -71,7 +82,12 @@ def measure(sides: list[Any], case: Case, seconds: float, pause: float) -> list[
     for kept in times[1:]:
         ratio = np.median(np.array(times[0][: len(kept)]) / kept) if kept else None
         cells.append("" if ratio is None else f"{ratio:.2f}")
-    return cells
+    shares = [
+        f"{100 * operations(case) / float(np.median(kept)) / rate:.0f}"
+        for kept, rate in zip(times, rates, strict=False)
+        if kept and case.B > 1
+    ]
+    return [*cells, ", ".join(shares)]
 
 
 def main() -> None:
@@ -93,12 +109,18 @@ def main() -> None:
         build, _ = engine.chosen_build()
         ways = engine.kernels(np.float32).products().items()
         products = "; ".join(f"{name} by {product}" for name, product in ways)
-        print(f"\n{threads} thread{'s' * (threads > 1)}, build {build}; {products}\n", file=out)
+        cache = cache_sizes()["L1"]
+        rates = [multiply_add_rate(cache, threads, 1.0, precision) for _, precision in OWN]
+        each = zip((precision for _, precision in OWN), rates, strict=True)
+        tiles = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in each)
+        print(f"\n{threads} thread{'s' * (threads > 1)}, build {build}; {products}. Tiles whose "
+              f"weights are in the first cache, GFLOP/s: {tiles}\n", file=out)  # fmt: skip
         print(f"| {' | '.join(HEAD)} |\n|---|{'---:|' * (len(HEAD) - 1)}", file=out)
         for case in CASES:
             if options.only in str(case):
                 pause = 0.3 if threads > 1 else 0.0  # threads of peers spin for a while
-                row = f"| {' | '.join(measure(sides, case, options.seconds, pause))} |"
+                cells = measure(sides, case, options.seconds, pause, rates)
+                row = f"| {' | '.join(cells)} |"
                 print(row, flush=True)
                 print(row, file=out)
     if options.write:

@@ -265,9 +265,9 @@ def test_a_cell_of_wrong_places_is_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda layer: kernels.Layer(kernels.Cell(), 3, 4, False),
-        lambda layer: kernels.Layer(None, 3, 4, False),
-        lambda layer: kernels.Layer(kernels.cell("gru"), 3, 0, False),
+        lambda layer: kernels.Layer(kernels.Cell(), 3, 4, False, "float32"),
+        lambda layer: kernels.Layer(None, 3, 4, False, "float32"),
+        lambda layer: kernels.Layer(kernels.cell("gru"), 3, 0, False, "float32"),
         lambda layer: kernels.Task(None),
         lambda layer: kernels.Task(layer).set_weights(None),
         lambda layer: kernels.Task(layer).set_input(ones(10), 0, 5, 0, 0, False),
@@ -277,12 +277,13 @@ def test_a_cell_of_wrong_places_is_refused(wrong: dict[str, Any]) -> None:
         lambda layer: kernels.forward_wavefront([kernels.Task(layer)] * 65, 1),
         lambda layer: kernels.backward_chunks(kernels.Task(layer)),
         lambda layer: layer.packed_back_bytes(0, 0),
-        lambda layer: kernels.Linear(3, 4).packed_back_bytes(0, 0),
+        lambda layer: kernels.Linear(3, 4, "float32").packed_back_bytes(0, 0),
     ],
 )
 def test_a_task_of_nothing_is_refused(call: Callable[[Any], object]) -> None:
+    layer = kernels.Layer(kernels.cell("gru"), 5, 7, False, "float32")
     with pytest.raises((ValueError, TypeError)):
-        call(kernels.Layer(kernels.cell("gru"), 5, 7, False))
+        call(layer)
 
 
 @pytest.mark.parametrize("own", [(), (ones(7), ones(7))])
