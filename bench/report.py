@@ -22,6 +22,7 @@ import costs
 import footprint
 import limits as machine_limits
 import peers
+import precision
 from footprint import Footprint
 from workloads import TITLES, WORKLOADS
 
@@ -262,6 +263,29 @@ def demo_section(demo: dict[str, Any] | None) -> str:
     )
 
 
+def precision_section(text: str) -> str:
+    """Sum up the table for one thread of docs/precision.md: ranges of its ratios by group."""
+    lines = text.split(precision.MARKS[0])[1].split("1 thread, ")[1].split("threads, ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")]
+             for line in lines.splitlines() if line.startswith("| ")]  # fmt: skip
+    head, cases = cells[0], cells[1:]
+    groups = {
+        "One sequence": lambda case: "(100, 1," in case and "inference" in case,
+        "Batches": lambda case: "(100, 1," not in case and "inference" in case,
+        "Training step": lambda case: "training" in case,
+        "One step of a stream": lambda case: "stream" in case,
+    }
+    columns = [k for k in range(2, len(head)) if not head[k].startswith("of ")]
+    found = []
+    for name, belongs in groups.items():
+        rows = [row for row in cases if belongs(row[0])]
+        each = [[float(row[k]) for row in rows if row[k]] for k in columns]
+        ranges = [f"{min(some):.2f}x to {max(some):.2f}x" if some else "" for some in each]
+        found.append([name, *ranges])
+    first = "time in our float32 / time"
+    return table([first, *(head[k] for k in columns)], found)
+
+
 def page(
     results: dict[str, Any],
     limits: dict[str, Any],
@@ -320,6 +344,13 @@ The fastest is in bold. "Aim" is the ratio that was set as the goal, on processo
 ### Aims that were missed
 
 {missed_section(rows)}
+
+## Lower precision
+
+Weights and what they multiply rounded to bfloat16 or int8, and peers in theirs, on one thread. Every
+case, on two threads as well, and what binds: [docs/precision.md](precision.md#how-fast).
+
+{precision_section((DOCS / "precision.md").read_text())}
 
 ## Beside speed
 
