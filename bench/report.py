@@ -347,8 +347,8 @@ The fastest is in bold. "Aim" is the ratio that was set as the goal, on processo
 
 ## Lower precision
 
-Weights and what they multiply rounded to bfloat16 or int8, and peers in theirs, on one thread. Every
-case, on two threads as well, and what binds: [docs/precision.md](precision.md#how-fast).
+Weights and what they multiply rounded to bfloat16 or int8, and peers in theirs, on one thread. All
+cases, on two threads as well, and what binds: [docs/precision.md](precision.md#how-fast).
 
 {precision_section((DOCS / "precision.md").read_text())}
 
