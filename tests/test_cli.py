@@ -62,6 +62,13 @@ def folder(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_precision_without_gradients_leaves_nothing(text_file: Path, tmp_path: Path) -> None:
+    words = "precision: expected float32, bfloat16 or bfloat16x3 for training, got 'int8'"
+    to = tmp_path / "out"
+    refuse("train", "text", text_file, *SMALL, "--precision", "int8", "--output", to, match=words)
+    assert not to.exists()
+
+
 def test_help_and_version() -> None:
     assert "demo" in run("--help").stdout
     assert re.fullmatch(r"rnncore, version \S+\n", run("--version").stdout)

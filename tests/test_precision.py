@@ -378,6 +378,11 @@ def test_files_say_in_what_they_were_trained(tmp_path: Path) -> None:
         rnncore.set_matmul_precision("float32")
 
 
+def test_a_training_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="for training, got 'int8', which is for inference alone"):
+        LanguageModel(batch_size=4, precision="int8").fit("to be or not to be " * 40)
+
+
 def test_what_runs_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     found = engine.kernels(np.float32).products()["bfloat16"]
     for size in (16, 256):

@@ -82,8 +82,8 @@ def check_trains(precision: str) -> None:
     """Refuse a training pass in a precision that has no gradients."""
     if precision == "int8":
         raise ValueError(
-            "precision: expected 'float32' or 'bfloat16' for a training pass, got 'int8', which is "
-            "for inference alone; see set_precision"
+            "precision: expected float32, bfloat16 or bfloat16x3 for training, got 'int8', which "
+            "is for inference alone; see set_precision"
         )
 
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
+from rnncore.engine.precision import check_trains
 from rnncore.layers.module import Module
 from rnncore.settings import Choice, Positive, Share, Whole, check_settings, setting
 from rnncore.training import schedules
@@ -171,7 +172,15 @@ class TrainingSettings:
         return cls(**(values | {name: None for name in OF_SCHEDULES if name not in having}))
 
     def make_optimizer(self, module: Module) -> Optimizer:
-        """Return the optimizer of a module, with no decay of biases."""
+        """Return the optimizer of a module, with no decay of biases.
+
+        Raises
+        ------
+        ValueError
+            If a layer has a precision that has no gradients.
+        """
+        for _, part in module.named_modules():
+            check_trains(getattr(part, "precision", "float32"))
         decay = _given(self.weight_decay, DECAYS.get(self.optimizer, 0.0))
         any_biases = any(fnmatchcase(name, BIASES) for name in module.params)
         groups = [{"params": BIASES, "weight_decay": 0.0}] if decay and any_biases else []
