@@ -1,4 +1,4 @@
-/* bfloat16 by squares: up to 16 rows by a vector of sums, to which go 16 words of each column at once,
+/* bfloat16 by squares of 16 rows by a vector of sums, to which go 16 words of each column at once,
  *
  *     sum[r][j] += (chain of a[r][k] w[k][j] over even k) + (the same over odd k),  32 of k in all,
  *
@@ -47,6 +47,10 @@ static void multiply_square(vec *sum, int rows, const uint32_t *a, ptrdiff_t a_s
     }
 }
 
+/* How rows share the squares: up to 16 by four vectors; up to 32 by two, which loads half as much for each
+ * product; or up to 16, three products each. */
+typedef enum { ONE, TWO, THREE } Form;
+
 #define KIND squares
 #define TAKE_ROW take_squares
 #define BEGIN_SQUARES(ROWS)                                                                        \
@@ -85,20 +89,20 @@ static void multiply_square(vec *sum, int rows, const uint32_t *a, ptrdiff_t a_s
 static int amx_is_exact(void)
 {
     enum { DEPTH = 75, WIDTH = 64, PAIRS_OF_ROWS = (DEPTH + 1) / 2 };
-    static const int rows[] = {1, SQUARE};
+    static const int rows[] = {1, SQUARE, 2 * SQUARE};
     const tile_kernel *forms[2][2] = {{tiles_squares[4], tiles_amx[4]},
                                       {tiles_three_squares[4], tiles_three_amx[4]}};
-    real a[SQUARE * DEPTH], found[2][SQUARE * WIDTH];
+    real a[2 * SQUARE * DEPTH], found[2][2 * SQUARE * WIDTH];
     _Alignas(64) weight panel[2 * PAIRS_OF_ROWS * WIDTH];
     uint32_t *bits = (uint32_t *)panel;
-    for (int k = 0; k < SQUARE * DEPTH; k++) a[k] = (real)(k * 37 % 101 - 50) / 7;
+    for (int k = 0; k < 2 * SQUARE * DEPTH; k++) a[k] = (real)(k * 37 % 101 - 50) / 7;
     for (int k = 0; k < 2 * PAIRS_OF_ROWS * WIDTH; k++)
         bits[k] = (0x3f80u + k % 61) << 16 | (0xbe00u + k % 53);
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 6; k++) {
         const float_mode mode = enter_kernels();
-        const int many = rows[k % 2];
+        const int many = rows[k / 2];
         for (int form = 0; form < 2; form++)
-            forms[k / 2][form][many](found[form], WIDTH, NULL, 0, a, DEPTH, 1, DEPTH, 0, panel, WIDTH, NULL);
+            forms[k % 2][form][many](found[form], WIDTH, NULL, 0, a, DEPTH, 1, DEPTH, 0, panel, WIDTH, NULL);
         leave_kernels(mode);
         if (memcmp(found[0], found[1], (size_t)many * WIDTH * sizeof(real))) return 0;
     }

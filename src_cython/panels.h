@@ -24,7 +24,7 @@
 
 /* Registers: TILE_ROWS * PANEL_VECTORS sums, PANEL_VECTORS weights and one broadcast. */
 #define TILE_ROWS 6
-#define MOST_TILE_ROWS 16          /* of those that hold sums elsewhere */
+#define MOST_TILE_ROWS 32          /* of those that hold sums elsewhere */
 #define MANY_ROWS 4                /* so many are bound by arithmetic: there is time to look ahead */
 #if (defined(__AVX512F__) || defined(__aarch64__)) && !defined(NARROW_PANELS)
 #define PANEL_VECTORS 4            /* 32 registers */
@@ -155,9 +155,9 @@ INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdi
 static Storage storages[] = {
     {REAL_BITS == 32 ? "float32" : "float64", 1, 1, 0, "multiply-add", TILE_ROWS, 1, 0, tiles_whole},
 #if REAL_BITS == 32
-    {"bfloat16", 2, 1, 0, "", SQUARE, 2 * SQUARE, 0, NULL},
+    {"bfloat16", 2, 1, 0, "", 2 * SQUARE, 2 * SQUARE, 0, NULL},
     {"bfloat16", 2, 1, 0, WIDENED, TILE_ROWS, 2, 0, tiles_widened},
-    {"bfloat16x3", 2, 2, 0, "", SQUARE, 2 * SQUARE, 0, NULL},
+    {"bfloat16x3", 2, 2, 0, "", 2 * SQUARE, 2 * SQUARE, 0, NULL},
     {"bfloat16x3", 1, 1, 0, AS_FLOAT32, TILE_ROWS, 1, 0, tiles_whole},
     {"int8", 4, 1, OF_INT8, PAIRS, TILE_ROWS, 4, 0, tiles_pairs},
 #endif

@@ -92,7 +92,7 @@ def test_a_layer_says_what_multiplies() -> None:
     kernels.use_products("squares")
     try:
         layer = kernels.Layer(cell, 3, 3, False, "bfloat16")
-        assert (layer.product, layer.tile_rows) == ("squares in C", 16)
+        assert (layer.product, layer.tile_rows) == ("squares in C", 32)
         assert kernels.products()["bfloat16"] == "squares in C"
         assert kernels.products()["bfloat16x3"] == "three squares in C"
         with pytest.raises(ValueError, match="form: expected best, plain, squares or amx"):

@@ -233,6 +233,17 @@ def test_bits_do_not_depend_on_company(
         np.testing.assert_array_equal(both.step(x[[t, t], [0, 1]], [a, b])[0], step)
 
 
+@pytest.mark.parametrize("precision", LOW)
+@pytest.mark.parametrize(("depth", "columns"), [(75, 33), (600, 130)])
+def test_bits_of_a_row_do_not_depend_on_the_others(
+    product: Any, precision: str, depth: int, columns: int
+) -> None:
+    layer, x = Linear(depth, columns, seed=0, precision=precision), numbers(70, depth)
+    alone = np.concatenate([layer(row[None]) for row in x])
+    for rows in (2, 6, 15, 16, 17, 31, 32, 33, 48, 70):
+        np.testing.assert_array_equal(layer(x[:rows]), alone[:rows])
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "bfloat16x3"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_bits_of_training_do_not_depend_on_threads_or_memory(
