@@ -209,7 +209,6 @@ class OneDNN(Side):
         layer, y = ctypes.c_void_p(made), np.empty((case.T, case.B, case.H), np.float32)
         library.run_layer(layer)
         library.read_layer(layer, *sizes[:3], _at(y))
-        self.kept = y
 
         def infer() -> Array:
             library.run_layer(layer)

@@ -88,10 +88,10 @@ typedef enum { ONE, TWO, THREE } Form;
 /* Whether AMX gives the bits that it should, whatever runs it. */
 static int amx_is_exact(void)
 {
-    enum { DEPTH = 75, WIDTH = 64, PAIRS_OF_ROWS = (DEPTH + 1) / 2 };
+    enum { DEPTH = 75, WIDTH = PANEL, PAIRS_OF_ROWS = (DEPTH + 1) / 2 };
     static const int rows[] = {1, SQUARE, 2 * SQUARE};
-    const tile_kernel *forms[2][2] = {{tiles_squares[4], tiles_amx[4]},
-                                      {tiles_three_squares[4], tiles_three_amx[4]}};
+    const tile_kernel *forms[2][2] = {{tiles_squares[PANEL_VECTORS], tiles_amx[PANEL_VECTORS]},
+                                      {tiles_three_squares[PANEL_VECTORS], tiles_three_amx[PANEL_VECTORS]}};
     real a[2 * SQUARE * DEPTH], found[2][2 * SQUARE * WIDTH];
     _Alignas(64) weight panel[2 * PAIRS_OF_ROWS * WIDTH];
     uint32_t *bits = (uint32_t *)panel;

@@ -11,7 +11,7 @@
 
 #include "bfloat16.h"
 
-#define MOST_OF_SQUARES 512        /* numbers of a row that are taken at a time */
+#define TAKEN_BY_SQUARES 512       /* numbers of a row, at a time */
 
 typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2)));
 typedef uint16_t halves_memory __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
@@ -35,7 +35,7 @@ static void put_rests(real *at, int upper, const real *numbers, ptrdiff_t count)
 static void take_three(uint32_t *pairs, uint32_t *rests, const real *a, ptrdiff_t depth,
                        ptrdiff_t part_stride, ptrdiff_t first, ptrdiff_t many)
 {
-    _Alignas(64) real row[MOST_OF_SQUARES + MOST_LANES];
+    _Alignas(64) real row[TAKEN_BY_SQUARES + MOST_LANES];
     uint16_t *out = (uint16_t *)pairs, *rest = (uint16_t *)rests;
     take_widened(row, a, depth, part_stride, first, many);
     memset(row + many, 0, MOST_LANES * sizeof(real));

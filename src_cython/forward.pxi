@@ -65,9 +65,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
     cdef const Layout* layout = &work.layer.phase[step.phase].z
     cdef const Panels* W_hh = &work.weights.W_hh[step.phase]
     cdef ptrdiff_t width = layout.gates * layout.block, places = layout.places * layout.block
-    cdef ptrdiff_t blocks = split.last_block - split.block, n = 0, i, k, row, rows, at, many, after
-    cdef ptrdiff_t group = min(max(
-        panels_at_once(layout, W_hh.steps) // layout.block_panels, <ptrdiff_t>1), blocks)
+    cdef ptrdiff_t blocks = split.last_block - split.block, n = 0, i, k, row, rows, at, many, after, group
     cdef const weight* next = NULL
     cdef const real* start = NULL
     cdef Block block
@@ -78,6 +76,7 @@ cdef void step_many_rows(const Work* work, ptrdiff_t t, const Step* step, const 
         for at in range(split.block, split.last_block):
             run_cell(work, &block, step, at * layout.block, at * places, at, split.own)
         return
+    group = min(max(panels_at_once(layout, W_hh.steps) // layout.block_panels, <ptrdiff_t>1), blocks)
     while n < blocks:
         many = min(group, blocks - n)
         at = split.last_block - n - many if t & 1 else split.block + n

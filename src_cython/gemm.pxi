@@ -163,11 +163,11 @@ cdef void accumulate_blocks(real* dW, ptrdiff_t columns, const Layout* layout,
     # Several panels at a time where they are full, as then they are one behind the other for the tile.
     cdef ptrdiff_t column = 0, many = PANEL, block, i, m, above, r, j, inside, unit, width, padded
     cdef const real* a
-    cdef real sums[SUM_PANELS * MOST_TILE_SUMS]
+    cdef real sums[FEWER_PANELS * MOST_TILE_SUMS]
     cdef real* out[MOST_TILE_ROWS]
     cdef vec before
     if begin == 0 and rows == panels.depth:
-        many = min(panels_at_once(layout, panels.steps), <ptrdiff_t>SUM_PANELS) * PANEL
+        many = min(panels_at_once(layout, panels.steps), <ptrdiff_t>FEWER_PANELS) * PANEL
     while column < columns:
         width, padded = min(many, columns - column), min(many, panels.columns - column)
         for block in range(low, high):

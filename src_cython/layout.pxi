@@ -8,7 +8,7 @@ cdef enum:
     GROUP_BLOCKS = 8            # blocks whose pre-activations few rows compute at once
     FEW_ROWS = 3                # so few are bound by reading weights, not by arithmetic
     ROUNDED_PANELS = 16         # at once, where a tile rounds what it multiplies: it does it once for them
-    SUM_PANELS = 4              # of those, where sums stand on the stack
+    FEWER_PANELS = 4            # where these leave the second cache, or sums stand on the stack
     MOST_LAYERS = 64            # of a wavefront, and of a stream
     MOST_HEADS = 8              # linear layers behind a stream
     # Multiply-adds that take some tens of microseconds: less stays on the caller's thread. What else
@@ -35,8 +35,8 @@ cdef const Storage* storage_of(str name, ptrdiff_t columns, ptrdiff_t weights) e
         if storages[k].name != name.encode() or storages[k].tiles == NULL or weights < storages[k].least:
             continue
         if storages[k].together == 4 and columns > MOST_INT8:
-            raise ValueError(f"precision: expected float32 or bfloat16 for {columns} columns, got "
-                             f"int8, which takes at most {MOST_INT8}")
+            raise ValueError(f"precision: expected another for {columns} columns, got int8, which "
+                             f"takes at most {MOST_INT8}")
         return &storages[k]
     raise ValueError(f"storage: expected one of {', '.join(products())}, got {name!r}")
 
@@ -122,8 +122,8 @@ cdef inline ptrdiff_t panels_at_once(const Layout* z, ptrdiff_t steps) noexcept 
     # Of many rows, which find these panels in the second cache again and again.
     if z.storage.together == 1:
         return 1
-    return max(<ptrdiff_t>1, min(<ptrdiff_t>ROUNDED_PANELS,
-                                 SECOND_CACHE // (steps * PANEL * <ptrdiff_t>sizeof(weight))))
+    return max(<ptrdiff_t>FEWER_PANELS, min(<ptrdiff_t>ROUNDED_PANELS,
+                                            SECOND_CACHE // (steps * PANEL * <ptrdiff_t>sizeof(weight))))
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t number, ptrdiff_t multiple) noexcept nogil:
@@ -181,6 +181,13 @@ cdef Layout with_gates(const Layout* like, ptrdiff_t gates, ptrdiff_t places) no
 cdef inline Panels panels_of(const Layout* z, real* data, ptrdiff_t depth) noexcept nogil:
     # The weights of a layout, (width, depth), for the forward pass.
     return Panels(data, depth, z.width, z.panel, steps_of(depth, z.storage), z.storage)
+
+
+cdef int check_storage(const Panels* panels, const Layout* z) except -1:
+    if panels.storage != z.storage:
+        raise RuntimeError("precision: expected that with which the weights were packed; another "
+                           "thread has changed it during the call")
+    return 0
 
 
 cdef inline ptrdiff_t columns_of(ptrdiff_t parts, ptrdiff_t depth, ptrdiff_t part_stride) noexcept nogil:

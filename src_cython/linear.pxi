@@ -236,8 +236,7 @@ def linear_backward(Linear linear not None, LinearWeightsBack weights, dy, x, pt
     if dx is not None:
         if weights is None:
             raise ValueError("weights: expected those of the backward pass for dx, got None")
-        if weights.W.storage != linear.layout.storage:
-            raise RuntimeError("precision: another thread has changed it during the call")
+        check_storage(&weights.W, &linear.layout)
         product.W_back = weights.W
         product.dx = numbers(dx, rows * dx_stride)
         product.dx_stride = dx_stride

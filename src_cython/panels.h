@@ -208,7 +208,7 @@ static void settle_amx(Amx answer)
         set_product(REGISTERS, "vdpbf16ps, as AMX gave wrong bits in a trial", tiles_dot);
 }
 
-/* Asked for with the first weights of bfloat16, as it is allowed to the whole process, for good. */
+/* Asked for with the first weights that it may multiply, as it is allowed to the whole process, for good. */
 static void settle_bfloat16(void)
 {
     pthread_mutex_lock(&amx_asked);

@@ -68,7 +68,7 @@
 /* Panels of `vectors`. Squares are as tall as `rows`, or taller: then rows go by way of `through`. */
 INLINE TARGET void NAMED(multiply)(const Form form, const int rows, const int vectors, TILE_ARGUMENTS)
 {
-    enum { MOST = MOST_OF_SQUARES, WORDS = MOST / 2 };          /* of a, at a time */
+    enum { WORDS = TAKEN_BY_SQUARES / 2 };
     const int each = form == THREE ? 2 : 1;                     /* words for two numbers */
     const int across = form == TWO ? 2 : 4;                     /* vectors at a time */
     _Alignas(64) uint32_t taken[2 * SQUARE][WORDS];             /* two rows of squares, or a' and a'' */
@@ -80,7 +80,8 @@ INLINE TARGET void NAMED(multiply)(const Form form, const int rows, const int ve
     BEGIN_SQUARES(form == TWO ? SQUARE : rows);
     const int direct = rows == (form == TWO ? 2 * SQUARE : tall);
     do {
-        const ptrdiff_t many = all - first < MOST ? all - first : MOST, steps = (many + 1) / 2;
+        const ptrdiff_t many = all - first < TAKEN_BY_SQUARES ? all - first : TAKEN_BY_SQUARES;
+        const ptrdiff_t steps = (many + 1) / 2;
         const ptrdiff_t padded = (steps + SQUARE - 1) / SQUARE * SQUARE;
         for (int r = 0; r < rows; r++) {
             if (form == THREE)
@@ -130,7 +131,7 @@ INLINE TARGET void NAMED(multiply)(const Form form, const int rows, const int ve
             for (int r = 0; r < rows && !direct; r++)
                 memcpy(out + column + r * out_stride, through + r * PANEL, (size_t)here * sizeof(real));
         }
-        first += MOST;
+        first += TAKEN_BY_SQUARES;
     } while (first < all);
 }
 

@@ -121,19 +121,13 @@ cdef class Task:
         self.layer = layer
         self.arrays = {}
 
-    cdef int check_storage(self, const Panels* panels) except -1:
-        if panels.storage != self.work.layer.z.storage:
-            raise RuntimeError("precision: expected that with which the weights were packed; another "
-                               "thread has changed it during the call")
-        return 0
-
     def set_weights(self, Weights weights not None):
-        self.check_storage(&weights.weights.W_hx)
+        check_storage(&weights.weights.W_hx, &self.work.layer.z)
         self.arrays["weights"] = weights
         self.work.weights = weights.weights
 
     def set_weights_back(self, WeightsBack weights not None):
-        self.check_storage(&weights.weights.W_hx)
+        check_storage(&weights.weights.W_hx, &self.work.layer.z)
         self.arrays["weights back"] = weights
         self.work.back = weights.weights
 

@@ -67,6 +67,7 @@ cdef Product table_of(Layer layer, embedding, ptrdiff_t vocabulary, table) excep
 def table_forward(Layer layer not None, table, embedding, ptrdiff_t vocabulary, Weights weights not None, int threads):
     """table[v] = W_hx embedding[v] + b_h, in the engine's layout."""
     cdef Product product = table_of(layer, embedding, vocabulary, table)
+    check_storage(&weights.weights.W_hx, &product.layout)
     product.W = weights.weights.W_hx
     product.b = weights.weights.b_x
     run_product(product_region, &product, threads)
@@ -76,6 +77,7 @@ def table_backward(Layer layer not None, dtable, embedding, ptrdiff_t vocabulary
                    dembedding, dW_hx, columns, x_panels, int threads):
     """dembedding = dtable W_hx; dW_hx += dtable^T embedding."""
     cdef Product product = table_of(layer, embedding, vocabulary, dtable)
+    check_storage(&weights.weights.W_hx, &product.layout)
     product.W_back = weights.weights.W_hx
     product.dx = numbers(dembedding, vocabulary * layer.input_size)
     product.dx_stride = layer.input_size

@@ -323,5 +323,8 @@ def test_weights_are_those_of_the_layers_precision() -> None:
     task = kernels.Task(kernels.Layer(CELL, 5, 7, False, "bfloat16"))
     with pytest.raises(RuntimeError, match="precision: expected that with which the weights"):
         task.set_weights(weights())
+    layer, table = kernels.Layer(CELL, 5, 7, False, "bfloat16"), np.zeros(99_000, np.float32)
+    with pytest.raises(RuntimeError, match="precision: expected that with which the weights"):
+        kernels.table_forward(layer, table, table, 3, weights(), 1)
     with pytest.raises(ValueError, match=r"expected one of float32, .*int8, got 'half'"):
         kernels.Linear(5, 3, "half")

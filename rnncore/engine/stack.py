@@ -43,7 +43,7 @@ class Stack:
         Rates of zoneout of h and of the other states, and whether training passes have masks on
         the states.
     storage
-        How weights are stored for products: "bfloat16", or, as None does, in the dtype.
+        The precision of products, which is how weights are stored; None: the dtype.
     reverse
         Whether the only direction reads backwards.
     """
