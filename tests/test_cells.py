@@ -284,6 +284,20 @@ STEPS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("scale", [30, 1000])
+@pytest.mark.parametrize("name", LIBRARY)
+def test_large_inputs_leave_numbers(name: str, scale: float) -> None:
+    x, found = np.random.default_rng(0).standard_normal((20, 3, 8)) * scale, []
+    for dtype in (np.float64, np.float32):
+        layer = rnncore.Recurrent(LIBRARY[name], 8, 12, seed=0, dtype=dtype)
+        y, _ = layer.forward(x.astype(dtype))
+        dx, _ = layer.backward(np.ones_like(y))
+        found.append([y, dx])
+    for exact, near in zip(*found, strict=True):
+        assert np.isfinite(exact).all() and np.isfinite(near).all()
+        assert np.linalg.norm(near - exact) <= 2e-4 * np.linalg.norm(exact)
+
+
 def test_every_cell_of_the_library_is_tested() -> None:
     assert set(STEPS) == set(LIBRARY)
 

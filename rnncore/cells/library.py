@@ -65,7 +65,7 @@ def s_lstm(z: Any, prev: Any) -> Any:
     """
     kept = prev.m - softplus(-z.f)                  # log(sigmoid(f)) + m
     m = z.i if prev.n == 0 else max(kept, z.i)
-    i, f, o = exp(z.i - m), exp(kept - m), sigmoid(z.o)
+    i, f, o = exp(z.i - m), exp(min(kept - m, 0)), sigmoid(z.o)
     z = tanh(z.z)
     c, n = f * prev.c + i * z, f * prev.n + i
     return o * c / n, c, n, m
@@ -105,20 +105,26 @@ def min_gru(x: Any, prev: Any) -> Any:
 
 @cell(gates="fin")
 def min_lstm(x: Any, prev: Any) -> Any:
-    """LSTM without h in its gates, f + i = 1 (Feng et al., 2024, section 3.2)."""
-    f, i = sigmoid(x.f), sigmoid(x.i)
-    return (f * prev.h + i * x.n) / (f + i)
+    """LSTM without h in its gates, f + i = 1 (Feng et al., 2024, section 3.2).
+
+    Its share f / (f + i) comes from logarithms, as f and i may both be too small for numbers.
+    """
+    share = sigmoid(softplus(-x.i) - softplus(-x.f))        # of log(f) - log(i)
+    return share * prev.h + (1 - share) * x.n
 
 
 @cell(gates="rin", own={"a": (2.2, 6.9)})
 def rg_lru(x: Any, prev: Any, own: Any) -> Any:
     """Real-gated linear recurrent unit (De et al., Griffin, 2024, section 2.4).
 
-    Its decay is sigmoid(a)^(8 r): at first between 0.9 and 0.999 where r is 1 / 8.
+    Its decay d is sigmoid(a)^(8 r), at first between 0.9 and 0.999 where r is 1 / 8, and the input
+    counts sqrt(1 - d^2). Both come from t = tanh(-log(d) / 2), as 1 - d^2 has no digits left where
+    d is near 1.
     """
     r, i = sigmoid(x.r), sigmoid(x.i)
-    decay = exp(-8.0 * r * softplus(-own.a))
-    return decay * prev.h + sqrt(1 - decay * decay) * (i * x.n)
+    t = tanh(4.0 * r * softplus(-own.a))
+    decay, share = (1 - t) / (1 + t), 2 * sqrt(t + 1e-30) / (1 + t)  # no slope is infinite
+    return decay * prev.h + share * (i * x.n)
 
 
 def find(name: str) -> Cell:
