@@ -50,6 +50,12 @@ static void put_halves(real *at, int upper, const real *numbers, ptrdiff_t count
     }
 }
 
+/* A word of an even row and the odd one below it. */
+INLINE words pair_of(vec even, vec odd)
+{
+    return round_words((words)even) >> 16 | round_words((words)odd);
+}
+
 /* Even rows in the first turn, odd ones in the second: so registers are enough. */
 INLINE vec read_widened(const weight *at, int turn)
 {

@@ -102,6 +102,10 @@ cdef extern from "panels.h" nogil:
     void clear_words(const Panels* panels, ptrdiff_t k, ptrdiff_t column, ptrdiff_t left)
     void put_numbers(const Storage* storage, weight* words, ptrdiff_t width, ptrdiff_t k,
                      const real* numbers, ptrdiff_t count)
+    void put_pairs(const Storage* storage, weight* words, ptrdiff_t width, ptrdiff_t k, const real* even,
+                   const real* odd, ptrdiff_t count)
+    void pack_rows(const Panels* panels, ptrdiff_t k, ptrdiff_t column, const real* numbers, ptrdiff_t apart,
+                 ptrdiff_t count)
 
 cdef extern from "caches.h" nogil:
     ptrdiff_t cache_bytes(int level)

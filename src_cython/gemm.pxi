@@ -110,19 +110,22 @@ cdef inline void copy_to_panels(const Layout* z, real* data, const Rows* x, ptrd
     cdef ptrdiff_t count = round_up(columns, PANEL) // PANEL
     cdef ptrdiff_t panel, row, j, part, begin, width, filled, run
     cdef const real* source
-    cdef weight* out
+    cdef bint two
     for panel in range(share(count, thread, threads), share(count, thread + 1, threads)):
         width = panel_width(&panels, panel * PANEL)
         filled = min(width, columns - panel * PANEL)
-        for row in range(rows):
-            out = weight_at(&panels, at + row, panel * PANEL)
+        row = 0
+        while row < rows:
+            two = z.storage.together == 2 and (at + row) % 2 == 0 and row + 1 < rows
             source = x.data + (first + row) * x.stride
             part, begin, j = panel * PANEL // x.depth, panel * PANEL % x.depth, 0
             while j < filled:       # columns that stand side by side in x
                 run = min(filled - j, x.depth - begin)
-                put_numbers(z.storage, out + j, width, at + row, source + part * x.part_stride + begin, run)
+                pack_rows(&panels, at + row, panel * PANEL + j, source + part * x.part_stride + begin,
+                        x.stride if two else 0, run)
                 part, begin, j = part + 1, 0, j + run
             clear_words(&panels, at + row, panel * PANEL, filled)
+            row += 2 if two else 1
 
 
 cdef void clear_row(const Layout* z, real* data, ptrdiff_t columns, ptrdiff_t row, ptrdiff_t chunk,

@@ -45,10 +45,10 @@ cdef void pack_weights(const Panels* panels, const real* W, const Layout* z, con
                     k += LANES
                     continue
                 transpose(square, LANES, W + row * depth + k, depth)
-                for lane in range(LANES):
-                    put_numbers(panels.storage, out + word_of(k, panels.storage) * width, width, k,
-                                square + lane * LANES, LANES)
-                    k += 1
+                for lane in range(0, LANES, 2):
+                    put_pairs(panels.storage, out + word_of(k, panels.storage) * width, width, k,
+                              square + lane * LANES, square + (lane + 1) * LANES, LANES)
+                    k += 2
         for lane in range(LANES):
             row = weight_row(z, gate_of, column + lane)
             pack_column(panels, out + lane, width, NULL if row < 0 else W + row * depth, k)
@@ -82,13 +82,16 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
     cdef ptrdiff_t together = panels.storage.together, pieces = panels.steps // panels.storage.words
     cdef ptrdiff_t low = 0 if by_panels else together * share(pieces, thread, threads)
     cdef ptrdiff_t high = height if by_panels else together * share(pieces, thread + 1, threads)
-    cdef ptrdiff_t m, row, after, part, column, end, many, panel, k
-    for m in range(low, high):
+    cdef ptrdiff_t m = low, row, after, part, column, end, many, panel, k
+    cdef bint two
+    while m < high:
         row = weight_row(z, gate_of, m)
         after = weight_row(z, gate_of, m + ROWS_AHEAD) if large else -1
         if padded and m % together == 0:
             for panel in range(first, last):
                 clear_words(panels, m, panel * PANEL, 0)
+        two = together == 2 and m % 2 == 0 and row >= 0 and weight_row(z, gate_of, m + 1) == row + 1
+        m += 2 if two else 1
         if row < 0:
             continue
         if after >= 0:
@@ -99,9 +102,9 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
             end = min(part * part_stride + depth, last * PANEL)
             while column < end:
                 many = min((column // PANEL + 1) * PANEL, end) - column
-                put_numbers(panels.storage, weight_at(panels, m, column), panel_width(
-                                panels, column // PANEL * PANEL), m,
-                            W + (row * parts + part) * depth + column - part * part_stride, many)
+                pack_rows(panels, m - 2 if two else m - 1, column,
+                        W + (row * parts + part) * depth + column - part * part_stride,
+                        parts * depth if two else 0, many)
                 column += many
 
 

@@ -180,6 +180,36 @@ INLINE void put_numbers(const Storage *storage, weight *words, ptrdiff_t width, 
     memcpy(words, numbers, (size_t)count * sizeof(real));
 }
 
+/* Into rows k and k + 1, of words that hold two: each word is written once. */
+INLINE void put_pairs(const Storage *storage, weight *words, ptrdiff_t width, ptrdiff_t k, const real *even,
+                      const real *odd, ptrdiff_t count)
+{
+    ptrdiff_t j = 0;
+#if REAL_BITS == 32
+    for (; j + LANES <= count; j += LANES) {
+        const vec above = load(even + j), below = load(odd + j);
+        store_words(words + j, pair_of(above, below));
+        if (storage->words == 2) store_words(words + width + j, pair_of(rest_of(above), rest_of(below)));
+    }
+#endif
+    if (j == count) return;
+    put_numbers(storage, words + j, width, k, even + j, count - j);
+    put_numbers(storage, words + j, width, k + 1, odd + j, count - j);
+}
+
+/* Numbers into row k from a column on, within its panel; those `apart` from them into row k + 1, unless
+ * that is 0. */
+INLINE void pack_rows(const Panels *panels, ptrdiff_t k, ptrdiff_t column, const real *numbers, ptrdiff_t apart,
+                    ptrdiff_t count)
+{
+    const ptrdiff_t width = panel_width(panels, column - column % panels->width);
+    weight *words = weight_at(panels, k, column);
+    if (apart)
+        put_pairs(panels->storage, words, width, k, numbers, numbers + apart, count);
+    else
+        put_numbers(panels->storage, words, width, k, numbers, count);
+}
+
 #if REAL_BITS == 32
 enum { SQUARES = 1, REGISTERS, THREE_SQUARES, INT8 = 5 };      /* places among them */
 

@@ -50,12 +50,12 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return aligned_empty(size, dtype).reshape(shape)
     for _ in range(len(_waiting)):
         try:
-            block = _waiting.popleft()  # atomic: several threads may ask
+            block = _waiting.pop()  # the last one is in the caches; atomic, as threads may ask
         except IndexError:
             continue
         if needed <= block.nbytes <= 2 * needed:
             break
-        _waiting.append(block)
+        _waiting.appendleft(block)
     else:
         block = aligned_empty(size, dtype)
     return np.asarray(_Memory(block)).view(np.uint8)[:needed].view(dtype).reshape(shape)
