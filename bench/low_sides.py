@@ -48,6 +48,7 @@ def numbers(case: Case) -> tuple[Array, Array]:
 class Side:
     """A side in its process: made for a case, then run as often as asked."""
 
+    name: str
     run: Callable[[], Array]
 
     def __init__(self, precision: str, threads: int) -> None:
@@ -75,6 +76,8 @@ class Side:
 
 
 class Rnncore(Side):
+    name = "rnncore"
+
     def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
         rnncore.set_num_threads(self.threads)
         if self.precision == "int8" and case.what == "training":
@@ -96,6 +99,8 @@ class Rnncore(Side):
 
 
 class PyTorch(Side):
+    name = "PyTorch"
+
     def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
         import torch
 
@@ -127,6 +132,8 @@ class PyTorch(Side):
 
 
 class OnnxRuntime(Side):
+    name = "ONNX Runtime"
+
     def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
         import onnxruntime
         from onnxruntime.quantization import quantize_dynamic
@@ -153,6 +160,8 @@ def _in_own_folder() -> Any:
 
 
 class OpenVINO(Side):
+    name = "OpenVINO"
+
     def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
         import openvino
 
@@ -180,6 +189,8 @@ class OpenVINO(Side):
 
 class OneDNN(Side):
     """The layer alone: numbers are rounded before, and y stays so until it is asked for."""
+
+    name = "oneDNN"
 
     def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
         if case.what != "inference":

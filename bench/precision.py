@@ -45,7 +45,7 @@ if "tdpbf16ps" in engine.kernels(np.float32).products()["bfloat16x3"]:
 SIDES = [*OWN, (PyTorch, "bfloat16"), (OpenVINO, "bfloat16"), (OneDNN, "bfloat16"),
          (OnnxRuntime, "int8")]  # fmt: skip
 HEAD = ["case", "float32, us", *(precision for _, precision in OWN[1:]),
-        *(f"{side.__name__} {precision}" for side, precision in SIDES[len(OWN):]),
+        *(f"{side.name} {precision}" for side, precision in SIDES[len(OWN):]),
         "of the tiles' rates, %"]  # fmt: skip
 
 

@@ -142,7 +142,7 @@ def missed_section(rows: list[dict[str, Any]]) -> str:
         lines.append([
             f"{row['group']}: {row['name']}", str(row["threads"]), f"{ratio:.2f}x",
             f"{row['target']:.2f}x", f"{binding['percent']:.0f}% ({binding['by']})",
-            f"{allowed:.2f}x" + ", less than the aim" * too_much,
+            f"{allowed:.2f}x" + ", less than the aim" * bool(too_much),
         ])  # fmt: skip
     if not lines:
         return "None."
