@@ -65,7 +65,7 @@ def s_lstm(z: Any, prev: Any) -> Any:
     """
     kept = prev.m - softplus(-z.f)                  # log(sigmoid(f)) + m
     m = z.i if prev.n == 0 else max(kept, z.i)
-    i, f, o = exp(z.i - m), exp(min(kept - m, 0)), sigmoid(z.o)
+    i, f, o = exp(z.i - m), exp(min(kept - m, 80)), sigmoid(z.o)    # infinity times 0 is none
     z = tanh(z.z)
     c, n = f * prev.c + i * z, f * prev.n + i
     return o * c / n, c, n, m
