@@ -348,7 +348,7 @@ The fastest is in bold. "Aim" is the ratio that was set as the goal, on processo
 ## Lower precision
 
 Weights and what they multiply rounded to bfloat16 or int8, and peers in theirs, on one thread. All
-cases, on two threads as well, the machine, and what binds: [docs/precision.md](precision.md#how-fast).
+cases, on two threads too, the machine, and what binds: [docs/precision.md](precision.md#how-fast).
 
 {precision_section((DOCS / "precision.md").read_text())}
 
