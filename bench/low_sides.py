@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -49,20 +50,21 @@ class Side:
     """A side in its process: made for a case, then run as often as asked."""
 
     name: str
+    jobs: tuple[str, ...] = ("inference",)
+    kinds: tuple[str, ...] = tuple(KINDS)
     run: Callable[[], Array]
 
     def __init__(self, precision: str, threads: int) -> None:
         self.precision, self.threads = precision, threads
 
     def prepare(self, case: Case) -> Array | None:
-        """Return its outputs; None where it cannot do the case."""
-        made = self.make(case, *numbers(case))
-        if made is None:
+        """Return its outputs; None where it has no such layer."""
+        if case.what not in self.jobs or case.kind not in self.kinds:
             return None
-        self.run = made
+        self.run = self.make(case, *numbers(case))
         return np.asarray(self.run())
 
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
+    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array]:
         raise NotImplementedError
 
     def time(self) -> float:
@@ -78,10 +80,12 @@ class Side:
 class Rnncore(Side):
     name = "rnncore"
 
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
+    def __init__(self, precision: str, threads: int) -> None:
+        super().__init__(precision, threads)
+        self.jobs = ("inference", "stream") + ("training",) * (precision != "int8")
+
+    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array]:
         rnncore.set_num_threads(self.threads)
-        if self.precision == "int8" and case.what == "training":
-            return None
         layer: Any = KINDS[case.kind](case.H, case.H, seed=0, precision=self.precision)
         if case.what == "stream":
             stream = layer.stream()
@@ -100,13 +104,12 @@ class Rnncore(Side):
 
 class PyTorch(Side):
     name = "PyTorch"
+    jobs = "inference", "training"
 
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
+    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array]:
         import torch
 
         torch.set_num_threads(self.threads)
-        if case.what == "stream" or self.precision == "int8":
-            return None
         module = getattr(torch.nn, case.kind)(case.H, case.H)
         state = KINDS[case.kind](case.H, case.H, seed=0).state_dict()
         module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
@@ -133,13 +136,12 @@ class PyTorch(Side):
 
 class OnnxRuntime(Side):
     name = "ONNX Runtime"
+    kinds = ("LSTM",)  # it quantizes no other layer
 
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
+    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array]:
         import onnxruntime
         from onnxruntime.quantization import quantize_dynamic
 
-        if (case.kind, case.what) != ("LSTM", "inference"):  # it quantizes no other layer
-            return None
         model, out = Path("whole.onnx"), Path("int8.onnx")
         layer = rnncore.LSTM(case.H, case.H, seed=0)
         with _in_own_folder():
@@ -162,11 +164,9 @@ def _in_own_folder() -> Any:
 class OpenVINO(Side):
     name = "OpenVINO"
 
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
+    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array]:
         import openvino
 
-        if case.what != "inference":
-            return None
         kind = {"RNN": "rnn_tanh"}.get(case.kind, case.kind.lower())
         layer = SimpleNamespace(
             case=Layer(kind, case.T, case.B, case.H, case.H),
@@ -192,10 +192,8 @@ class OneDNN(Side):
 
     name = "oneDNN"
 
-    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array] | None:
-        if case.what != "inference":
-            return None
-        library = self.library()
+    def make(self, case: Case, x: Array, dy: Array) -> Callable[[], Array]:
+        library = self.library
         weights = KINDS[case.kind](case.H, case.H, seed=0).state_dict()
         W, U, b, own = (weights[f"{name}_l0"] for name in (
             "weight_ih", "weight_hh", "bias_ih", "bias_hh"))  # fmt: skip
@@ -216,7 +214,7 @@ class OneDNN(Side):
             list(KINDS).index(case.kind), *sizes, rounded, *map(_at, arrays)
         )
         if made is None:
-            return None
+            raise RuntimeError("oneDNN has no such layer")
         layer, y = ctypes.c_void_p(made), np.empty((case.T, case.B, case.H), np.float32)
         library.run_layer(layer)
         library.read_layer(layer, *sizes[:3], _at(y))
@@ -227,6 +225,7 @@ class OneDNN(Side):
 
         return infer
 
+    @cached_property
     def library(self) -> ctypes.CDLL:
         at = Path(sys.prefix)
         with tempfile.TemporaryDirectory() as folder:

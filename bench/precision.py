@@ -1,10 +1,11 @@
 """Lower precision beside float32, and beside peers in theirs.
 
-    python bench/precision.py [--threads 1 2] [--seconds 1] [--only LSTM] [--write]
+    python bench/precision.py [--threads 1 2] [--seconds 2] [--only LSTM] [--write]
 
 Each library has a process of its own, and they are asked in turn: a round times every side once,
 and a ratio is the median over the rounds. A side whose outputs are further from those of float32
-than its precision allows stops the run. `--write` puts the table into docs/precision.md.
+than its precision allows stops the run. `--write` puts the table into docs/precision.md. Twelve
+minutes on two processors that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ def measure(
 ) -> list[str]:
     """Return the cells of a row, given the rates of our own sides."""
     found: list[Array | None] = []
-    for (_, precision), side in zip(SIDES, sides, strict=True):
+    for (who, precision), side in zip(SIDES, sides, strict=True):
         try:
             y = None if side is None else side.call("prepare", case)
         except RemoteError as error:
-            print(f"{precision}: {error}")
+            print(f"{who.name}: {error}")
             y = None
         if y is not None and found:
             error = np.linalg.norm(y - found[0]) / np.linalg.norm(found[0])
@@ -94,7 +95,7 @@ def main() -> None:
     """Measure all cases and print a table for each number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true", help="put the table into the page")
     options, out = parser.parse_args(), io.StringIO()
@@ -104,7 +105,7 @@ def main() -> None:
             try:
                 sides.append(Remote(threads, kind, precision, threads))
             except RemoteError as error:
-                print(f"{kind.__name__} is left out: {error}")
+                print(f"{kind.name} is left out: {error}")
                 sides.append(None)
         build, _ = engine.chosen_build()
         ways = engine.kernels(np.float32).products().items()

@@ -122,7 +122,7 @@ cdef inline void copy_to_panels(const Layout* z, real* data, const Rows* x, ptrd
             while j < filled:       # columns that stand side by side in x
                 run = min(filled - j, x.depth - begin)
                 pack_rows(&panels, at + row, panel * PANEL + j, source + part * x.part_stride + begin,
-                        x.stride if two else 0, run)
+                          x.stride if two else 0, run)
                 part, begin, j = part + 1, 0, j + run
             clear_words(&panels, at + row, panel * PANEL, filled)
             row += 2 if two else 1

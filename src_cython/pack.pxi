@@ -82,16 +82,17 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
     cdef ptrdiff_t together = panels.storage.together, pieces = panels.steps // panels.storage.words
     cdef ptrdiff_t low = 0 if by_panels else together * share(pieces, thread, threads)
     cdef ptrdiff_t high = height if by_panels else together * share(pieces, thread + 1, threads)
-    cdef ptrdiff_t m = low, row, after, part, column, end, many, panel, k
+    cdef ptrdiff_t next_m = low, m, row, after, part, column, end, many, panel, k
     cdef bint two
-    while m < high:
+    while next_m < high:
+        m = next_m
         row = weight_row(z, gate_of, m)
         after = weight_row(z, gate_of, m + ROWS_AHEAD) if large else -1
         if padded and m % together == 0:
             for panel in range(first, last):
                 clear_words(panels, m, panel * PANEL, 0)
         two = together == 2 and m % 2 == 0 and row >= 0 and weight_row(z, gate_of, m + 1) == row + 1
-        m += 2 if two else 1
+        next_m = m + 2 if two else m + 1
         if row < 0:
             continue
         if after >= 0:
@@ -102,9 +103,9 @@ cdef void pack_weights_back(const Panels* panels, const real* W, ptrdiff_t parts
             end = min(part * part_stride + depth, last * PANEL)
             while column < end:
                 many = min((column // PANEL + 1) * PANEL, end) - column
-                pack_rows(panels, m - 2 if two else m - 1, column,
-                        W + (row * parts + part) * depth + column - part * part_stride,
-                        parts * depth if two else 0, many)
+                pack_rows(panels, m, column,
+                          W + (row * parts + part) * depth + column - part * part_stride,
+                          parts * depth if two else 0, many)
                 column += many
 
 

@@ -152,14 +152,15 @@ INLINE void put_int8_column(real *at, ptrdiff_t width, const real *column, ptrdi
 #define AS_FLOAT32 "float32's multiply-add as three products take longer"
 
 /* A layer takes the first of its name that has tiles, and of which it has weights enough. */
+enum { WHOLE, SQUARES, REGISTERS, THREE_SQUARES, INSTEAD_OF_THREE, INT8 };
 static Storage storages[] = {
-    {REAL_BITS == 32 ? "float32" : "float64", 1, 1, 0, "multiply-add", TILE_ROWS, 1, 0, tiles_whole},
+    [WHOLE] = {REAL_BITS == 32 ? "float32" : "float64", 1, 1, 0, "multiply-add", TILE_ROWS, 1, 0, tiles_whole},
 #if REAL_BITS == 32
-    {"bfloat16", 2, 1, 0, "", 2 * SQUARE, 2 * SQUARE, 0, NULL},
-    {"bfloat16", 2, 1, 0, WIDENED, TILE_ROWS, 2, 0, tiles_widened},
-    {"bfloat16x3", 2, 2, 0, "", 2 * SQUARE, 2 * SQUARE, 0, NULL},
-    {"bfloat16x3", 1, 1, 0, AS_FLOAT32, TILE_ROWS, 1, 0, tiles_whole},
-    {"int8", 4, 1, OF_INT8, PAIRS, TILE_ROWS, 4, 0, tiles_pairs},
+    [SQUARES] = {"bfloat16", 2, 1, 0, "", 2 * SQUARE, 2 * SQUARE, 0, NULL},
+    [REGISTERS] = {"bfloat16", 2, 1, 0, WIDENED, TILE_ROWS, 2, 0, tiles_widened},
+    [THREE_SQUARES] = {"bfloat16x3", 2, 2, 0, "", 2 * SQUARE, 2 * SQUARE, 0, NULL},
+    [INSTEAD_OF_THREE] = {"bfloat16x3", 1, 1, 0, AS_FLOAT32, TILE_ROWS, 1, 0, tiles_whole},
+    [INT8] = {"int8", 4, 1, OF_INT8, PAIRS, TILE_ROWS, 4, 0, tiles_pairs},
 #endif
 };
 #define STORAGES ((int)(sizeof(storages) / sizeof(*storages)))
@@ -199,8 +200,8 @@ INLINE void put_pairs(const Storage *storage, weight *words, ptrdiff_t width, pt
 
 /* Numbers into row k from a column on, within its panel; those `apart` from them into row k + 1, unless
  * that is 0. */
-INLINE void pack_rows(const Panels *panels, ptrdiff_t k, ptrdiff_t column, const real *numbers, ptrdiff_t apart,
-                    ptrdiff_t count)
+INLINE void pack_rows(const Panels *panels, ptrdiff_t k, ptrdiff_t column, const real *numbers,
+                      ptrdiff_t apart, ptrdiff_t count)
 {
     const ptrdiff_t width = panel_width(panels, column - column % panels->width);
     weight *words = weight_at(panels, k, column);
@@ -211,8 +212,6 @@ INLINE void pack_rows(const Panels *panels, ptrdiff_t k, ptrdiff_t column, const
 }
 
 #if REAL_BITS == 32
-enum { SQUARES = 1, REGISTERS, THREE_SQUARES, INT8 = 5 };      /* places among them */
-
 static void set_product(int which, const char *product, const tile_kernel (*tiles)[MOST_TILE_ROWS + 1])
 {
     storages[which].product = product, storages[which].tiles = tiles;

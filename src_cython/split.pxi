@@ -147,7 +147,7 @@ cdef Split split_team(const Work* work, ptrdiff_t rows, int thread, int threads)
 
 cdef inline ptrdiff_t scratch_size(const Work* work) noexcept nogil:
     # What recurrent products leave for the cell: GROUP_BLOCKS of few rows at most, and of the many of a
-    # tile ROUNDED_PANELS, or a block.
+    # tile ROUNDED_PANELS, or a block: a phase of fewer gates has more blocks in as many panels.
     cdef const Layout* z = &work.layer.z
     cdef ptrdiff_t block = z.gates * z.block
     cdef ptrdiff_t panels = block if z.storage.together == 1 else min(
