@@ -107,10 +107,11 @@ def min_gru(x: Any, prev: Any) -> Any:
 def min_lstm(x: Any, prev: Any) -> Any:
     """LSTM without h in its gates, f + i = 1 (Feng et al., 2024, section 3.2).
 
-    Its share f / (f + i) comes from logarithms, as f and i may both be too small for numbers.
+    f and i are both divided by what they have in common, as both may be too small for numbers.
     """
-    share = sigmoid(softplus(-x.i) - softplus(-x.f))        # of log(f) - log(i)
-    return share * prev.h + (1 - share) * x.n
+    low = min(min(x.f, x.i), 0)                     # so that the largest of these is 1
+    one, no_f, no_i = exp(low), exp(low - x.f), exp(low - x.i)      # f = one / (one + no_f)
+    return ((one + no_i) * prev.h + (one + no_f) * x.n) / (2 * one + no_f + no_i)
 
 
 @cell(gates="rin", own={"a": (2.2, 6.9)})
